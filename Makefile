@@ -1,0 +1,39 @@
+PYTHON ?= python3
+
+.PHONY: help .venv demo test lab lock clean
+help:
+	@echo "make demo   the main job on the embedded photos: notebooks, figures and a run, in demo/"
+	@echo "make test   all tests, and every notebook at smoke size"
+	@echo "make lab    JupyterLab on notebooks/"
+
+.venv: .venv/ready
+
+# The stamp is written last, so a set-up that broke off is done again.
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, $$($(PYTHON) --version) was found; give one by make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --no-deps --requirement requirements.lock
+	.venv/bin/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+demo: .venv/ready
+	rm -rf demo
+	.venv/bin/rsrl notebooks --out demo/notebooks -p run demo/run -p figures demo/figures
+	@echo "Executed notebooks: demo/notebooks, figures: demo/figures, run: demo/run"
+
+test: .venv/ready
+	.venv/bin/python -m pytest
+
+lab: .venv/ready
+	.venv/bin/jupyter lab notebooks
+
+lock: pyproject.toml
+	uv pip compile --universal --python-version 3.11 --all-extras --no-header --no-annotate \
+		--no-emit-index-url --upgrade pyproject.toml --output-file requirements.lock
+
+environment.yml: pyproject.toml tests/environment_file.py
+	$(PYTHON) tests/environment_file.py
+
+clean:
+	rm -rf demo data/cache .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Repetitive self-revised learning for photo aesthetics: one module, one idea of the papers."""

@@ -1,0 +1,251 @@
+"""The `rsrl` command: what the notebooks do, for batch runs.
+
+Help, defaults and checks come from the same dataclasses that the notebooks fill in.
+"""
+
+import ast
+import difflib
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pandas as pd
+import torch
+import tyro
+from tqdm.auto import tqdm
+
+from rsrl_lib import glassbox, pixels, rounds
+from rsrl_lib.network import Backbone, load_network
+from rsrl_lib.photos import InputError, read_photos, read_unscored
+from rsrl_lib.training import Training, likelihoods, logits, train_starter
+
+Flat = tyro.conf.OmitArgPrefixes
+Listed = tyro.conf.Positional
+Source = Literal["folder", "ava", "eva", "aadb", "para", "oasis"]
+
+
+def train(
+    photos: Path,
+    run: Path,
+    recipe: Flat[rounds.Recipe],
+    scores: Path | None = None,
+    source: Source = "folder",
+    photo_column: str = "photo",
+    score_column: str = "score",
+    mean_column: str | None = None,
+    votes: Path | None = None,
+    skip_broken: bool = False,
+    strict: bool = False,
+    other: Path | None = None,
+    cache: Path = pixels.CACHE,
+) -> None:
+    """Retrain a network repetitively on scored photos; the same command resumes an unfinished run.
+
+    Example: rsrl train --photos my_photos --scores my_photos/scores.csv --run runs/mine
+
+    Args:
+        photos: Folder of photos; for a public set, the folder it was unpacked into.
+        run: Folder for the run: tables, conv1 of every round, best and last network.
+        recipe: What the run does.
+        scores: CSV with a row per photo (source 'folder').
+        source: A folder with a CSV, or a public set as published.
+        photo_column: Header of the photos' file names.
+        score_column: Header of the scores.
+        mean_column: Header of the mean scores, where the CSV has them beside the score.
+        votes: CSV with a row per vote (columns photo, score).
+        skip_broken: Leave out missing and unreadable photos of an own folder, and list them.
+        strict: Make a missing or unreadable photo of a public set an error.
+        other: Folder of unscored photos that every round assigns scores to (SSRL-2019 Table 3).
+        cache: Folder for decoded photos.
+    """
+    columns = {"photo_column": photo_column, "score_column": score_column}
+    if source == "folder":
+        if scores is None:
+            raise InputError("--source folder needs --scores CSV, the table of scores; give it.")
+        columns |= {"mean_column": mean_column, "votes": votes, "strict": not skip_broken}
+        scored = read_photos(source, photos, scores, **columns)
+    else:
+        scored = read_photos(source, photos, strict=strict)
+    decoded, broken = pixels.decode(scored.table, strict=scored.strict, cache=cache)
+    scored = scored.without(broken)
+    strangers = None
+    if other is not None:
+        table = read_unscored(other)
+        there, unreadable = pixels.decode(table, strict=not skip_broken, cache=cache)
+        strangers = (table[~table.photo.isin(unreadable.photo)], there)
+    made = rounds.repeat(scored, decoded, run, recipe, other=strangers)
+    if len(scored.left_out):
+        scored.left_out.to_csv(run / "left_out.csv", index=False)
+        print(f"{len(scored.left_out)} photos were left out; {run / 'left_out.csv'} says why.")
+    columns = ["round", "kept", "chosen", "train_accuracy", "test_accuracy"]
+    columns += ["test_majority_accuracy", "test_macro_f1", "test_balanced_accuracy", "test_kappa"]
+    print(made.rounds[columns].to_string(index=False, float_format="{:.3f}".format))
+    print(f"The run is finished; round {made.chosen} was chosen on the {recipe.choose} photos.")
+    print(f"Its tables and networks are in {run}.")
+
+
+def assess(
+    run: Path, photos: Listed[tuple[Path, ...]], csv: Path | None = None, skip_broken: bool = False
+) -> None:
+    """Assign scores to photos with the chosen network of a run.
+
+    Example: rsrl assess --run runs/mine holiday/*.jpg --csv holiday.csv
+
+    Args:
+        run: Folder of a run.
+        photos: Photos, or folders of photos.
+        csv: Write the table here instead of printing it.
+        skip_broken: Leave out unreadable photos, and name them.
+    """
+    rounds.open_run(run)
+    network, _ = load_network(run / "network_best.safetensors")
+    found = [read_unscored(p).path if p.is_dir() else [str(p)] for p in photos]
+    paths = [path for some in found for path in some]
+    if not paths:
+        raise InputError("rsrl assess needs at least one photo; give files or folders.")
+    table = pd.DataFrame({"photo": paths, "path": paths})
+    with tempfile.TemporaryDirectory() as scratch:
+        decoded, broken = pixels.decode(table, strict=not skip_broken, cache=Path(scratch))
+        likelihood = likelihoods(logits(network, decoded))  # (photos, scores)
+    names = [f"likelihood_{score}" for score in network.scores]
+    rows = table.photo[~table.photo.isin(broken.photo)].reset_index(drop=True).to_frame()
+    rows["score"] = [network.scores[node] for node in likelihood.argmax(1)]
+    rows = pd.concat([rows, pd.DataFrame(likelihood, columns=names)], axis=1)
+    for reason in broken.reason:
+        print(f"left out: {reason}", file=sys.stderr)
+    if csv is None:
+        print(rows.to_string(index=False, float_format="{:.3f}".format))
+    else:
+        rows.to_csv(csv, index=False)
+        print(f"{len(rows)} photos are assessed in {csv}.")
+
+
+def draw(out: Path, count: int = 1000, seed: int = 0) -> None:
+    """Draw glass-box photos: pictures, scores, votes and masks whose truth is known.
+
+    Example: rsrl glassbox --out my_glassbox --count 500 --seed 1
+
+    Args:
+        out: New folder for them; photos.csv in it lists them.
+        count: Photos.
+        seed: The same seed draws the same photos.
+    """
+    started = time.monotonic()
+    table = glassbox.write(out, count, seed=seed)
+    print(f"{count} photos are listed in {table} ({time.monotonic() - started:.0f} s).")
+
+
+def starter(
+    out: Path,
+    backbone: Backbone = "squeezenet1_1",
+    count: int = 12000,
+    seed: int = 1000,
+    training: Flat[Training] = Training(learning_rate=1e-3, epochs=12, batch=64),  # noqa: B008
+) -> None:
+    """Train starter weights on glass-box photos of scene families that the demo set does not use.
+
+    Example: rsrl starter --out data/starter_squeezenet1_1.safetensors
+
+    Args:
+        out: The safetensors file to write, in half precision.
+        backbone: Network to train from random weights.
+        count: Photos to draw and train on.
+        seed: Of photos and training.
+        training: How it is trained.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "photos"
+        listed = glassbox.write(folder, count, seed=seed, scenes=glassbox.STARTER_SCENES)
+        facts = pd.read_csv(listed)
+        table = pd.DataFrame({"photo": facts.photo, "path": [str(folder / p) for p in facts.photo]})
+        decoded, _ = pixels.decode(table, cache=Path(scratch))
+        wanted = torch.tensor(facts[list(glassbox.ATTRIBUTES)].to_numpy("float32"))
+        print(train_starter(out, backbone, decoded, wanted, training, seed=seed))
+
+
+def run_notebooks(
+    names: Listed[tuple[str, ...]] = (),
+    out: Path = Path("executed"),
+    parameters: Annotated[
+        tyro.conf.UseAppendAction[tuple[tuple[str, str], ...]],
+        tyro.conf.arg(name="p", aliases=["-p"]),
+    ] = (),
+    timeout: int = 1800,
+) -> None:
+    """Execute notebooks by papermill, all of them or those named, and keep the executed copies.
+
+    Example: rsrl notebooks 01 03 --out executed -p seed 3 -p rounds 6
+
+    Args:
+        names: Notebooks by number or name; all in reading order when none is given.
+        out: Folder for the executed notebooks.
+        parameters: Name and value of a notebook parameter; may be repeated.
+        timeout: Seconds a single cell may take.
+    """
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    every = sorted((pixels.ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    chosen = [path for path in every if not names or any(path.stem.startswith(n) for n in names)]
+    for name in names:
+        if not any(path.stem.startswith(name) for path in every):
+            raise InputError(_nearest("notebook", name, [path.stem for path in every]))
+    declared = {path: set(papermill.inspect_notebook(str(path))) for path in chosen}
+    for name, _ in parameters:
+        if not any(name in known for known in declared.values()):
+            raise InputError(_nearest("parameter", name, sorted(set().union(*declared.values()))))
+    values = {name: _value(text) for name, text in parameters}
+    out.mkdir(parents=True, exist_ok=True)
+    failed = []
+    for path in tqdm(chosen, "notebooks", unit="notebook"):
+        started = time.monotonic()
+        given = {name: value for name, value in values.items() if name in declared[path]}
+        target = out / path.name
+        try:
+            papermill.execute_notebook(
+                str(path), str(target), given, execution_timeout=timeout, progress_bar=False
+            )
+        except PapermillExecutionError as error:
+            failed.append(f"{path.stem}, cell {error.exec_count}: {error.ename}: {error.evalue}")
+        except CellTimeoutError:
+            failed.append(f"{path.stem}: a cell took longer than the timeout of {timeout} s")
+        except DeadKernelError:
+            failed.append(f"{path.stem}: its kernel died")
+        tqdm.write(f"{target}: {time.monotonic() - started:.0f} s")
+    if failed:
+        raise InputError(f"{len(failed)} of {len(chosen)} notebooks failed ({'; '.join(failed)}).")
+
+
+def main() -> None:
+    """Entry point: one sentence and a non-zero exit for bad input, never a traceback."""
+    commands = {
+        "train": train,
+        "assess": assess,
+        "glassbox": draw,
+        "starter": starter,
+        "notebooks": run_notebooks,
+    }
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            commands, prog="rsrl", config=(tyro.conf.FlagCreatePairsOff,)
+        )
+    except InputError as error:
+        sys.exit(f"rsrl: {error}")
+    except KeyboardInterrupt:
+        sys.exit("rsrl: stopped; finished rounds are kept, and the same command goes on from them.")
+
+
+def _nearest(kind: str, name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1, cutoff=0)
+    return f"There is no {kind} {name!r}; did you mean {near[0]!r}? (known: {', '.join(known)})"
+
+
+def _value(text: str) -> object:
+    """A number, list, bool or None where the text spells one in Python, else the text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -1,0 +1,137 @@
+"""Measures of scores: per class, imbalance-aware, ordinal, and with intervals over photos.
+
+Every measure is told the classes, so one that is absent or never assigned stays visible.
+scikit-learn and scipy compute them; here they are only named and put together.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from sklearn import metrics
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.utils.class_weight import compute_sample_weight
+
+MEASURES = (
+    "accuracy",
+    "majority_accuracy",
+    "macro_f1",
+    "total_f",
+    "balanced_accuracy",
+    "kappa",
+    "macro_mae",
+    "quadratic_loss",
+    "spearman",
+)
+
+
+def per_class(labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]) -> pd.DataFrame:
+    """One row per score: precision, recall, F = 2PR/(P+R), photos labelled and assigned (RSRL).
+
+    An undefined ratio (no photo labelled or assigned) is 0, as the papers count it.
+    """
+    values = metrics.precision_recall_fscore_support(
+        labels, assigned, labels=list(scores), zero_division=0
+    )
+    table = pd.DataFrame(dict(zip(("precision", "recall", "f", "photos"), values, strict=True)))
+    table.insert(0, "score", list(scores))
+    return table.assign(assigned=[int(np.sum(assigned == score)) for score in scores])
+
+
+def confusion(labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]) -> pd.DataFrame:
+    """Tidy confusion matrix: label, assigned, photos; every pair of scores has its row."""
+    counts = metrics.confusion_matrix(labels, assigned, labels=list(scores))
+    return (
+        pd.DataFrame(counts, index=pd.Index(scores, name="label"), columns=list(scores))
+        .rename_axis(columns="assigned")
+        .stack()
+        .rename("photos")
+        .reset_index()
+    )
+
+
+def measures(labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]) -> dict[str, float]:
+    """All of `MEASURES` for photos labelled `labels` (n,) and assigned `assigned` (n,).
+
+    `total_f` sums F over all `scores` (RSRL); macro means run over the classes that are present in
+    `labels`; `majority_accuracy` is what always answering the largest class of `labels` would
+    reach; `kappa` is weighted quadratically; `quadratic_loss` = mean((label - assigned)^2)
+    (SSRL-2019, our reading); `macro_mae` is the mean absolute error averaged over classes.
+    A rank correlation or kappa of constant scores is NaN.
+    """
+    table = per_class(labels, assigned, scores)
+    present = table[table.photos > 0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", (RuntimeWarning, UndefinedMetricWarning))
+        spearman = stats.spearmanr(labels, assigned).statistic
+        kappa = metrics.cohen_kappa_score(
+            labels, assigned, labels=list(scores), weights="quadratic"
+        )
+    balanced = compute_sample_weight("balanced", labels)
+    return {
+        "accuracy": metrics.accuracy_score(labels, assigned),
+        "majority_accuracy": present.photos.max() / len(labels),
+        "macro_f1": present.f.mean(),
+        "total_f": table.f.sum(),
+        "balanced_accuracy": present.recall.mean(),
+        "kappa": kappa,
+        "macro_mae": metrics.mean_absolute_error(labels, assigned, sample_weight=balanced),
+        "quadratic_loss": metrics.mean_squared_error(labels, assigned),
+        "spearman": spearman,
+    }
+
+
+def of_parts(
+    sample: pd.DataFrame, scores: Sequence[int], parts: Sequence[str]
+) -> dict[str, pd.DataFrame]:
+    """Measures of one round on several parts, from a table with `part`, `label` and `assigned`.
+
+    Returned are `rounds` (one row, columns such as `test_accuracy`), and with a column `part` the
+    tables `per_class` and `confusion`.
+    """
+    row, classes, pairs = {}, [], []
+    for part in parts:
+        of_part = sample[sample.part == part]
+        truth, given = of_part.label.to_numpy(int), of_part.assigned.to_numpy(int)
+        row |= {f"{part}_{k}": v for k, v in measures(truth, given, scores).items()}
+        classes.append(per_class(truth, given, scores).assign(part=part))
+        pairs.append(confusion(truth, given, scores).assign(part=part))
+    return {
+        "rounds": pd.DataFrame([row]),
+        "per_class": pd.concat(classes),
+        "confusion": pd.concat(pairs),
+    }
+
+
+def paired_interval(
+    measure: Callable[[np.ndarray, np.ndarray], float],
+    labels: np.ndarray,
+    assigned: np.ndarray,
+    baseline: np.ndarray,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Difference measure(assigned) - measure(baseline) with its 95 % interval over photos.
+
+    Photos are resampled with both assignments of each kept together (paired percentile bootstrap).
+    The interval covers the choice of test photos alone, not that of seeds or training photos.
+    """
+
+    def difference(index: np.ndarray) -> float:
+        index = index.astype(int)
+        return measure(labels[index], assigned[index]) - measure(labels[index], baseline[index])
+
+    photos = np.arange(len(labels))
+    result = stats.bootstrap(
+        (photos,),
+        difference,
+        n_resamples=resamples,
+        method="percentile",
+        rng=seed,
+        vectorized=False,
+    )
+    low, high = result.confidence_interval
+    return difference(photos), float(low), float(high)

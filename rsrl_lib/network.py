@@ -1,0 +1,172 @@
+"""`AestheticNet`: a torchvision backbone with the papers' new head (method: only fc8 is replaced).
+
+The backbone keeps every layer but its last; the head is one linear layer with a node a score.
+SqueezeNet's last convolution works on single positions and is followed by averaging, so with its
+ReLU removed (a likelihood must be able to fall below 0.5) averaging first and a linear layer after
+it compute the same function; that is how it is built here.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, get_args
+from urllib.error import URLError
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torchvision import models
+
+from rsrl_lib.photos import InputError
+from rsrl_lib.pixels import ROOT
+
+Backbone = Literal["alexnet", "vgg16", "squeezenet1_0", "squeezenet1_1", "resnet18"]
+STARTER = ROOT / "data" / "starter_squeezenet1_1.safetensors"
+
+
+class AestheticNet(nn.Module):
+    """A backbone that ends in one linear node per score; `scores` names the nodes in order."""
+
+    def __init__(self, backbone: Backbone, scores: Sequence[int]):
+        if backbone not in get_args(Backbone):
+            names = ", ".join(get_args(Backbone))
+            raise InputError(f"There is no backbone {backbone!r}; choose one of {names}.")
+        super().__init__()
+        self.backbone = backbone
+        self.scores = [int(score) for score in scores]
+        body = models.get_model(backbone, weights=None)
+        if backbone in ("alexnet", "vgg16"):
+            width = body.classifier[6].in_features
+            body.classifier[6] = nn.Identity()
+        elif backbone == "resnet18":
+            width = body.fc.in_features
+            body.fc = nn.Identity()
+        else:
+            width = body.classifier[1].in_channels
+            body.classifier = nn.Sequential(body.classifier[0], nn.AdaptiveAvgPool2d(1))
+        self.body = body
+        self.head = nn.Linear(width, len(self.scores))
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+
+    @property
+    def conv1(self) -> nn.Conv2d:
+        """The first convolution, whose maps the highlight regions are made of."""
+        return next(m for m in self.body.modules() if isinstance(m, nn.Conv2d))
+
+    def nodes(self, labels: Sequence[int]) -> torch.Tensor:
+        """Node of each score (n,), as the loss wants them; users see scores alone."""
+        return torch.tensor([self.scores.index(score) for score in labels])
+
+    def forward(self, photos: torch.Tensor) -> torch.Tensor:
+        """Logits (batch, scores) of normalised photos (batch, 3, side, side).
+
+        The head runs in float32 whatever the precision around it: likelihood thresholds such as
+        0.99 sit where bfloat16 logits are coarse.
+        """
+        features = self.body(photos)  # (batch, width)
+        with torch.autocast(photos.device.type, enabled=False):
+            return self.head(features.float())
+
+
+def aesthetic_net(
+    backbone: Backbone, scores: Sequence[int], *, weights: str = "imagenet", seed: int = 0
+) -> AestheticNet:
+    """The network before its first fine-tuning: transferred layers and a new head.
+
+    `weights` is `"imagenet"` (torchvision's download), `"starter"` (shipped, SqueezeNet 1.1),
+    `"none"` (random) or a safetensors file: a torchvision state dict of the backbone, or a
+    network of a run. `seed` draws what is not transferred. Raises `InputError` where the weights
+    cannot be had or do not fit; nothing else is taken instead.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = AestheticNet(backbone, scores)
+    if weights == "none":
+        return network
+    if weights == "imagenet":
+        state = _download(backbone)
+    elif weights == "starter":
+        if backbone not in STARTER.stem:
+            raise InputError(
+                f"The starter weights are those of {STARTER.stem.removeprefix('starter_')}, not "
+                f"of {backbone}; choose that backbone, or weights 'imagenet', 'none' or a file."
+            )
+        state = _read(STARTER)[0]
+    else:
+        state = _read(Path(weights))[0]
+    state = {k.removeprefix("body."): v.float() for k, v in state.items() if "head." not in k}
+    wanted = network.body.state_dict()
+    missing = sorted(wanted.keys() - state.keys())
+    unfit = [k for k in wanted if k in state and state[k].shape != wanted[k].shape]
+    if missing or unfit:
+        raise InputError(
+            f"The weights {weights} do not fit {backbone}: of its {len(wanted)} tensors "
+            f"{len(missing)} are missing and {len(unfit)} have another shape (first: "
+            f"{[*missing, *unfit][0]}); give the backbone they were trained with."
+        )
+    network.body.load_state_dict({k: state[k] for k in wanted})
+    return network
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name to write to, renamed when all is written: a kill leaves the old file."""
+    partial = path.with_name(path.name + ".partial")
+    yield partial
+    partial.replace(path)
+
+
+def save_network(network: AestheticNet, path: Path, **facts: object) -> None:
+    """Write all weights as safetensors, complete or not at all, with backbone, scores and facts."""
+    facts = {"backbone": network.backbone, "scores": network.scores, **facts}
+    metadata = {
+        k: " ".join(map(str, v)) if isinstance(v, list) else str(v) for k, v in facts.items()
+    }
+    state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    with replacing(path) as partial:
+        save_file(state, partial, metadata)
+
+
+def load_network(path: Path) -> tuple[AestheticNet, dict[str, str]]:
+    """Read a network written by `save_network`, and the facts stored with it."""
+    state, facts = _read(path)
+    if not {"backbone", "scores"} <= facts.keys():
+        raise InputError(f"{path} holds weights but no scores; give a network of a run.")
+    network = AestheticNet(facts["backbone"], [int(s) for s in facts["scores"].split()])
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise InputError(
+            f"{path} does not hold the {facts['backbone']} network that it names; "
+            "train the run anew."
+        ) from error
+    return network, facts
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, "pt") as file:
+            facts = file.metadata() or {}
+        return load_file(path), facts
+    except FileNotFoundError as error:
+        raise InputError(
+            f"There are no weights at {path}; give 'imagenet', 'starter', 'none' or a safetensors "
+            "file that exists."
+        ) from error
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path} is no readable safetensors file ({error}); weights are read from "
+            "safetensors alone."
+        ) from error
+
+
+def _download(backbone: Backbone) -> dict[str, torch.Tensor]:
+    try:
+        return models.get_model_weights(backbone).DEFAULT.get_state_dict(progress=True)
+    except (URLError, OSError, RuntimeError) as error:
+        raise InputError(
+            f"The ImageNet weights of {backbone} could not be downloaded ({error}); go online, or "
+            "give weights 'starter' (shipped, squeezenet1_1), a safetensors file, or 'none'."
+        ) from error

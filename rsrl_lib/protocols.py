@@ -1,0 +1,59 @@
+"""Which photos are trained on, which choose, and which test: the 64/16/20 split."""
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedKFold, train_test_split
+
+from rsrl_lib.drop_rules import largest_classes
+from rsrl_lib.photos import InputError
+
+FOLDS = 5
+
+
+def merge_rare(scores: np.ndarray, *, least: int = FOLDS) -> tuple[np.ndarray, dict[int, int]]:
+    """Merge every class with fewer than `least` photos into its neighbour, and say which.
+
+    The neighbour is the next score towards the largest class. Returned are the labels (n,) and a
+    map from each merged score to the label its photos carry now.
+
+    >>> merge_rare(np.array([4] * 9 + [5] * 6 + [7] * 2))[1]
+    {7: 5}
+    """
+    labels = np.asarray(scores).copy()
+    while len(classes := np.unique(labels)) > 2:
+        sizes = np.array([(labels == score).sum() for score in classes])
+        rare = np.flatnonzero(sizes < least)
+        if not len(rare):
+            break
+        largest = np.flatnonzero(classes == largest_classes(labels)[0])[0]
+        # Outermost first, so that a tail of small classes is gathered step by step.
+        worst = rare[np.argmax(np.abs(rare - largest))]
+        labels[labels == classes[worst]] = classes[worst + np.sign(largest - worst)]
+    changed = labels != scores
+    return labels, dict(
+        sorted(zip(scores[changed].tolist(), labels[changed].tolist(), strict=True))
+    )
+
+
+def split(labels: np.ndarray, *, fold: int, seed: int) -> pd.Series:
+    """Part of each photo: `train` (64 %), `validation` (16 %) or `test` (fold `fold` of 5, 20 %).
+
+    Stratified by label; the same photos whatever later chooses the round (`design`: the honest
+    protocol). Raises `InputError` when a class has fewer photos than folds.
+    """
+    if not 0 <= fold < FOLDS:
+        raise InputError(f"fold must lie in 0..{FOLDS - 1}, not {fold}.")
+    smallest = pd.Series(labels).value_counts()
+    if smallest.min() < FOLDS:
+        raise InputError(
+            f"Score {smallest.idxmin()} has {smallest.min()} photos, {FOLDS} are needed to split "
+            "them into training, validation and test; add photos of that score."
+        )
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(labels, labels)
+    rest, test = list(folds)[fold]
+    _, validation = train_test_split(
+        rest, test_size=1 / 5, random_state=seed, stratify=np.asarray(labels)[rest]
+    )
+    part = np.full(len(labels), "train", dtype=object)
+    part[validation], part[test] = "validation", "test"
+    return pd.Series(part, name="part")

@@ -1,0 +1,296 @@
+"""The repetitive loop: train, judge all photos, drop, train on; saved after every round.
+
+aestheticNet_1 is fine-tuned on all training photos. Then, round by round, the likelihoods of all
+original training photos decide which of them the next network, started from the last, is trained
+on. Everything a round knows is a row of a tidy table in the run's folder:
+
+    run.json              recipe, seed, versions, device, fingerprint of photos and scores
+    split.csv             photo, score, label (a rare score merged into its neighbour), part
+    rounds.csv            one row per round: photos kept, rescued, K, loss, measures, chosen
+    per_class.csv         one row per round, part and score; confusion.csv beside it
+    samples.parquet       one row per round and photo: assigned score, own and top likelihood, kept
+    conv1.safetensors     round_01.weight, round_01.bias, ...
+    network_best.safetensors, network_last.safetensors
+
+`network_last` is written last and names its round: a killed run goes on after that round and cuts
+the tables back to it. Optimisers start anew each round and every random draw of a round comes
+from (seed, round), so no other state is needed and the tables end up identical.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+
+from rsrl_lib import measures as m
+from rsrl_lib.drop_rules import DropRule, decide, largest_classes
+from rsrl_lib.network import (
+    AestheticNet,
+    Backbone,
+    aesthetic_net,
+    load_network,
+    replacing,
+    save_network,
+)
+from rsrl_lib.photos import InputError, ScoredPhotos
+from rsrl_lib.pixels import Pixels
+from rsrl_lib.protocols import merge_rare, split
+from rsrl_lib.training import Training, fine_tune, judge, machine
+
+PARTS = ("train", "validation", "test")
+TABLES = ("rounds", "per_class", "confusion", "samples")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a run does; the same recipe on the same photos gives the same run."""
+
+    backbone: Backbone = "alexnet"
+    """Transferred network; AlexNet is the papers'."""
+    weights: str = "imagenet"
+    """'imagenet' (download), 'starter' (shipped, squeezenet1_1), a safetensors file, or 'none'."""
+    rounds: int = 10
+    """Networks trained one from the other, at most."""
+    stop: Literal["rounds", "loss", "patience"] = "rounds"
+    """After `rounds`; when the quadratic loss on the training part falls below `loss_threshold`
+    (SSRL-2019); or when total F has not risen for `patience` rounds (RSRL)."""
+    loss_threshold: float = 0.5
+    """Quadratic loss, in squared scores, for stop='loss'; the papers do not publish theirs."""
+    patience: int = 3
+    """Rounds without a better total F, for stop='patience'."""
+    choose: Literal["validation", "test"] = "validation"
+    """Photos whose total F chooses the round; 'test' is the papers' way, and a leak."""
+    fold: int = 0
+    """Which fifth of the photos is the test part, 0..4."""
+    seed: int = 0
+    """Of the split, the new head, batches, crops and dropout."""
+    drop: DropRule = field(default_factory=DropRule)
+    training: Training = field(default_factory=Training)
+
+    def __post_init__(self):
+        for name in ("rounds", "patience"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be 1 or more, not {getattr(self, name)}.")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on disk; its tables are read when asked for."""
+
+    folder: Path
+
+    def _table(self, name: str) -> pd.DataFrame:
+        return pd.read_csv(self.folder / name, dtype={"photo": str}, float_precision="round_trip")
+
+    @property
+    def info(self) -> dict:
+        return json.loads((self.folder / "run.json").read_text())
+
+    @property
+    def split(self) -> pd.DataFrame:
+        return self._table("split.csv")
+
+    @property
+    def rounds(self) -> pd.DataFrame:
+        return self._table("rounds.csv")
+
+    @property
+    def per_class(self) -> pd.DataFrame:
+        return self._table("per_class.csv")
+
+    @property
+    def confusion(self) -> pd.DataFrame:
+        return self._table("confusion.csv")
+
+    @property
+    def samples(self) -> pd.DataFrame:
+        return pd.read_parquet(self.folder / "samples.parquet")
+
+    @property
+    def chosen(self) -> int:
+        return int(self.rounds.set_index("round").chosen.idxmax())
+
+    def network(self, which: Literal["best", "last"] = "best") -> AestheticNet:
+        return load_network(self.folder / f"network_{which}.safetensors")[0]
+
+    def conv1(self) -> dict[str, torch.Tensor]:
+        return load_file(self.folder / "conv1.safetensors")
+
+
+def open_run(folder: Path) -> Run:
+    """A run that has at least one finished round; `InputError` where there is none."""
+    if not (Path(folder) / "network_last.safetensors").exists():
+        raise InputError(f"{folder} holds no run with a finished round; make one with rsrl train.")
+    return Run(Path(folder))
+
+
+def finished(rounds: pd.DataFrame, recipe: Recipe) -> bool:
+    """Whether the stop rule ends a run after these rounds."""
+    if not len(rounds):
+        return False
+    if recipe.stop == "loss" and rounds.train_quadratic_loss.iloc[-1] < recipe.loss_threshold:
+        return True
+    since_best = len(rounds) - 1 - int(rounds[f"{recipe.choose}_total_f"].argmax())
+    if recipe.stop == "patience" and since_best >= recipe.patience:
+        return True
+    return len(rounds) >= recipe.rounds
+
+
+def repeat(
+    photos: ScoredPhotos,
+    pixels: Pixels,
+    folder: Path,
+    recipe: Recipe,
+    *,
+    other: tuple[pd.DataFrame, Pixels] | None = None,
+) -> Run:
+    """Run the repetitive loop, or finish one that was interrupted; a finished run is returned.
+
+    `pixels` holds the photos of `photos` in the same order. `other` are unscored photos of another
+    source (table with `photo`, their pixels): each round's network assigns them scores too
+    (SSRL-2019 Table 3; part `other` of `samples`). Raises `InputError` when the folder holds a run
+    of another recipe or of other photos.
+    """
+    folder = Path(folder)
+    run = Run(folder)
+    labels, merged = merge_rare(photos.table.score.to_numpy())
+    parts = split(labels, fold=recipe.fold, seed=recipe.seed)
+    _claim(folder, recipe, _fingerprint(photos, pixels, other), merged)
+    with replacing(folder / "split.csv") as partial:
+        table = photos.table[["photo", "score"]].assign(label=labels, part=parts)
+        table.to_csv(partial, index=False)
+
+    scores = np.unique(labels).tolist()
+    original = np.flatnonzero(parts == "train")
+    tables, network = _resume(run, recipe)
+    while not finished(tables["rounds"], recipe):
+        i = len(tables["rounds"]) + 1
+        if i == 1:
+            network = aesthetic_net(
+                recipe.backbone, scores, weights=recipe.weights, seed=recipe.seed
+            )
+            kept, rescued, thresholds = np.ones(len(original), bool), 0, ()
+        else:
+            previous = tables["samples"][tables["samples"]["round"] == i - 1]
+            previous = previous[previous.part == "train"]
+            own, top = previous.own_likelihood.to_numpy(), previous.top_likelihood.to_numpy()
+            decision = decide(recipe.drop, labels[original], own, top, after_round=i - 1)
+            kept, rescued, thresholds = decision.kept, decision.rescued, decision.thresholds
+        conv1_before = network.conv1.weight.detach().cpu().clone()
+        loss = fine_tune(
+            network,
+            pixels,
+            original[kept],
+            network.nodes(labels[original[kept]]),
+            recipe.training,
+            seed=int(np.random.SeedSequence([recipe.seed, i]).generate_state(1)[0]),
+            title=f"round {i} of {recipe.rounds}, {kept.sum()} photos",
+        )
+        moved = (network.conv1.weight.detach().cpu() - conv1_before).norm() / conv1_before.norm()
+
+        max1 = largest_classes(labels[original])[0]
+        precision = recipe.training.precision
+        sample = judge(network, pixels, labels=labels, top_score=max1, precision=precision)
+        sample = sample.assign(photo=photos.table.photo, part=parts, kept=False)
+        sample.loc[original[kept], "kept"] = True
+        if other is not None:
+            strangers = judge(network, other[1], top_score=max1, precision=precision)
+            strangers = strangers.assign(photo=other[0].photo.to_numpy(), part="other", kept=False)
+            sample = pd.concat([sample, strangers], ignore_index=True)
+        row = {"round": i, "kept": int(kept.sum()), "rescued": rescued, "chosen": False}
+        row |= {f"k{n + 1}": k for n, k in enumerate((*thresholds, *[np.nan] * 3)[:3])}
+        row |= {"conv1_change": float(moved), "loss": loss}
+        news = m.of_parts(sample, scores, PARTS) | {"samples": sample}
+        news["rounds"] = pd.concat([pd.DataFrame([row]), news["rounds"]], axis=1)
+        tables = {
+            name: pd.concat([tables[name], news[name].assign(round=i)], ignore_index=True)
+            for name in TABLES
+        }
+        best = int(tables["rounds"][f"{recipe.choose}_total_f"].argmax())
+        tables["rounds"]["chosen"] = np.arange(i) == best
+        _save(run, tables, network, i, is_best=best == i - 1)
+    return run
+
+
+def _fingerprint(photos: ScoredPhotos, pixels: Pixels, other) -> str:
+    scores = photos.table[["photo", "score"]].to_csv(index=False)
+    contents = pixels.fingerprint + (other[1].fingerprint if other is not None else "")
+    return hashlib.sha256((contents + scores).encode()).hexdigest()[:16]
+
+
+def _claim(folder: Path, recipe: Recipe, fingerprint: str, merged: dict[int, int]) -> None:
+    """Make the run's folder its own, or see that it already is."""
+    described = json.loads(json.dumps(asdict(recipe)))
+    path = folder / "run.json"
+    if (folder / "network_last.safetensors").exists():
+        there = json.loads(path.read_text())
+        if there["fingerprint"] != fingerprint:
+            raise InputError(
+                f"{folder} holds a run over other photos or scores; give another --run folder, or "
+                "the photos it was made with."
+            )
+        was, now = ({**r, **r["drop"], **r["training"]} for r in (there["recipe"], described))
+        changes = [
+            f"{k} {was.get(k)} there and {now[k]} now"
+            for k in now
+            if was.get(k) != now[k] and not isinstance(now[k], dict)
+        ]
+        if changes:
+            raise InputError(
+                f"{folder} holds a run of another recipe ({', '.join(changes)}); give another "
+                "--run folder, or the recipe it was made with."
+            )
+        return
+    # Before a first round is finished there is nothing to lose, and a corrected recipe may follow.
+    if (
+        not path.exists()
+        and folder.exists()
+        and any(p.suffix != ".partial" for p in folder.iterdir())
+    ):
+        raise InputError(f"{folder} holds other files and no run; give a new or empty folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    info = {
+        "recipe": described,
+        "seed": recipe.seed,
+        "fingerprint": fingerprint,
+        "merged_scores": merged,
+        **machine(recipe.training.precision),
+    }
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(info, indent=1))
+
+
+def _resume(run: Run, recipe: Recipe) -> tuple[dict[str, pd.DataFrame], AestheticNet | None]:
+    """Tables and network after the last finished round; empty and None before the first."""
+    last = run.folder / "network_last.safetensors"
+    if not last.exists():
+        return {name: pd.DataFrame() for name in TABLES}, None
+    network, facts = load_network(last)
+    done = int(facts["round"])
+    tables = {name: getattr(run, name) for name in TABLES}
+    tables = {name: t[t["round"] <= done].reset_index(drop=True) for name, t in tables.items()}
+    return tables, network
+
+
+def _save(
+    run: Run, tables: dict[str, pd.DataFrame], network: AestheticNet, i: int, *, is_best: bool
+) -> None:
+    for name in ("rounds", "per_class", "confusion"):
+        with replacing(run.folder / f"{name}.csv") as partial:
+            tables[name].to_csv(partial, index=False)
+    with replacing(run.folder / "samples.parquet") as partial:
+        tables["samples"].to_parquet(partial, index=False)
+    conv1 = run.conv1() if i > 1 else {}
+    conv1[f"round_{i:02d}.weight"] = network.conv1.weight.detach().cpu().contiguous()
+    conv1[f"round_{i:02d}.bias"] = network.conv1.bias.detach().cpu()
+    with replacing(run.folder / "conv1.safetensors") as partial:
+        save_file(conv1, partial)
+    if is_best:
+        save_network(network, run.folder / "network_best.safetensors", round=i)
+    save_network(network, run.folder / "network_last.safetensors", round=i)

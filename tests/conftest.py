@@ -1,0 +1,46 @@
+"""Shared by the tests: a tiny scored folder that a network learns in seconds, and real photos."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from rsrl_lib import photos, pixels
+
+ROOT = Path(__file__).resolve().parents[1]
+COLOURS = {2: (200, 40, 40), 3: (40, 160, 40), 4: (40, 60, 200), 5: (210, 200, 60)}
+SIZES = {2: 6, 3: 14, 4: 24, 5: 16}
+
+
+def draw_coloured_photos(folder: Path) -> Path:
+    """60 small photos whose score is their colour, some scored wrongly; returns the CSV."""
+    rng = np.random.default_rng(0)
+    scores = np.repeat(list(SIZES), list(SIZES.values()))
+    names = [f"{number:02d}.png" for number in range(len(scores))]
+    given = scores.copy()
+    given[rng.choice(np.flatnonzero(scores == 4), 4, replace=False)] = 5
+    for name, score in zip(names, scores, strict=True):
+        noise = rng.normal(0, 30, (48, 64, 3)) + COLOURS[int(score)]
+        Image.fromarray(noise.clip(0, 255).astype(np.uint8)).save(folder / name)
+    table = pd.DataFrame({"photo": names, "score": given})
+    table.to_csv(folder / "scores.csv", index=False)
+    return folder / "scores.csv"
+
+
+@pytest.fixture(scope="session")
+def coloured(tmp_path_factory):
+    """The tiny scored folder, read and decoded: (ScoredPhotos, Pixels)."""
+    folder = tmp_path_factory.mktemp("coloured")
+    scored = photos.read_folder(folder, draw_coloured_photos(folder))
+    return scored, pixels.decode(scored.table, cache=tmp_path_factory.mktemp("cache"))[0]
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """Real photos, votes and weights beside the project; they are never part of it."""
+    folder = ROOT.parent / "shared"
+    if not (folder / "oasis").exists():
+        pytest.skip("real photos are not at ../shared; they are for development and CI only")
+    return folder

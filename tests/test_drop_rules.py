@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from rsrl_lib.drop_rules import DropRule, decide, largest_classes
+from rsrl_lib.photos import InputError
+
+# Largest class 4 (five photos), then 3 (three), then 5 (two); 6 is a minority of one.
+LABELS = np.array([4, 4, 4, 4, 4, 3, 3, 3, 5, 5, 6])
+OWN = np.array([0.95, 0.85, 0.99, 0.2, 0.9, 0.7, 0.3, 0.8, 0.6, 0.1, 0.0])
+TOP = np.array([0.95, 0.85, 0.99, 0.2, 0.9, 0.75, 0.3, 0.1, 0.8, 0.5, 0.0])
+
+
+def kept(rule, **after):
+    return decide(rule, LABELS, OWN, TOP, after_round=after.get("after_round", 1))
+
+
+def test_own_class_compares_each_majority_with_its_own_threshold():
+    decision = kept(DropRule(k=(0.9, 0.7, 0.6), min_per_class=0))
+    assert decision.kept.tolist() == [1, 0, 1, 0, 1, 1, 0, 1, 1, 0, 1]
+    assert decision.thresholds == (0.9, 0.7, 0.6)
+
+
+def test_top_class_reads_the_likelihood_of_the_largest_class_for_all_three():
+    decision = kept(DropRule(rule="top-class", k=(0.9, 0.7), min_per_class=0))
+    assert decision.kept.tolist() == [1, 0, 1, 0, 1, 1, 0, 0, 1, 0, 1]
+    assert decision.thresholds == (0.9, 0.7, 0.7)
+
+
+def test_a_photo_of_a_minority_class_is_never_dropped():
+    assert kept(DropRule(k=(1.0,), min_per_class=0)).kept.tolist() == [0] * 10 + [1]
+
+
+def test_the_lower_of_two_equally_large_scores_counts_as_larger():
+    assert largest_classes(np.array([7, 7, 5, 5, 6, 6, 6, 2])) == [6, 5, 7]
+
+
+def test_rsrl_b_raises_k_from_the_decision_after_the_second_round_on():
+    rule = DropRule(k_schedule="rsrl-b")
+    assert [kept(rule, after_round=i).thresholds[0] for i in (1, 2, 3, 30)] == [0.9] + [0.95] * 3
+
+
+@pytest.mark.parametrize("which", ["own-class", "top-class"])
+def test_a_fitted_k_keeps_the_share_asked_for(which):
+    rng = np.random.default_rng(1)
+    labels = rng.choice([3, 4, 5, 6], 600, p=[0.3, 0.4, 0.2, 0.1])
+    rule = DropRule(rule=which, keep_share=0.667, min_per_class=0)
+    decision = decide(rule, labels, rng.random(600), rng.random(600), after_round=1)
+    assert decision.kept.sum() == 400
+    assert len(set(decision.thresholds)) == 1
+
+
+def test_a_class_that_the_rule_empties_keeps_its_most_likely_photos_and_says_so():
+    decision = kept(DropRule(k=(0.0, 1.0, 1.0), min_per_class=2))
+    assert decision.kept.tolist() == [1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1]
+    assert decision.rescued == 4
+
+
+def test_the_literal_rule_refuses_to_go_on_with_nothing():
+    labels = np.array([4, 4, 3])
+    with pytest.raises(InputError, match="every photo fell below"):
+        decide(DropRule(k=(0.9,), min_per_class=0), labels, np.zeros(3), np.zeros(3), after_round=2)
+
+
+def test_two_classes_are_enough_for_the_rule():
+    labels = np.array([4, 4, 3])
+    decision = decide(
+        DropRule(min_per_class=0), labels, np.array([1, 0, 1]), OWN[:3], after_round=1
+    )
+    assert decision.kept.tolist() == [1, 0, 1]
+    assert len(decision.thresholds) == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"k": (0.9,), "keep_share": 0.5}, "k and keep_share exclude each other"),
+        ({"k": (0.9, 0.8)}, "own-class needs 1 or 3 values of k, not 2"),
+        ({"rule": "top-class", "k": (0.9, 0.8, 0.7)}, "top-class needs 1 or 2"),
+        ({"k": (90.0,)}, "k must lie in 0..1"),
+        ({"keep_share": 1.2}, "keep_share must lie in 0..1"),
+        ({"min_per_class": -1}, "min_per_class must be 0 or more"),
+    ],
+)
+def test_a_rule_that_contradicts_itself_is_refused(wrong, says):
+    with pytest.raises(InputError, match=says):
+        DropRule(**wrong)

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from rsrl_lib import measures as m
+
+LABELS = np.array([3, 3, 4, 4, 4, 4, 5, 9])
+ASSIGNED = np.array([3, 4, 4, 4, 4, 5, 4, 4])
+SCORES = [2, 3, 4, 5, 9]
+
+
+def test_the_measures_agree_with_a_case_computed_by_hand():
+    found = m.measures(LABELS, ASSIGNED, SCORES)
+    f3, f4 = 2 * 1 * 0.5 / 1.5, 2 * (3 / 6) * (3 / 4) / (3 / 6 + 3 / 4)
+    assert found["accuracy"] == 4 / 8
+    assert found["majority_accuracy"] == 4 / 8
+    assert found["total_f"] == pytest.approx(f3 + f4)
+    assert found["macro_f1"] == pytest.approx((f3 + f4) / 4)  # four scores are present
+    assert found["balanced_accuracy"] == pytest.approx((1 / 2 + 3 / 4) / 4)
+    assert found["quadratic_loss"] == (1 + 1 + 1 + 25) / 8
+    assert found["macro_mae"] == pytest.approx((1 / 2 + 1 / 4 + 1 + 5) / 4)
+
+
+def test_the_measures_agree_with_scikit_learn_where_every_class_is_present():
+    rng = np.random.default_rng(0)
+    labels, assigned = rng.integers(2, 6, (2, 300))
+    found = m.measures(labels, assigned, [2, 3, 4, 5])
+    assert found["macro_f1"] == pytest.approx(metrics.f1_score(labels, assigned, average="macro"))
+    assert found["balanced_accuracy"] == pytest.approx(
+        metrics.balanced_accuracy_score(labels, assigned)
+    )
+    assert found["kappa"] == pytest.approx(
+        metrics.cohen_kappa_score(labels, assigned, weights="quadratic")
+    )
+
+
+def test_a_class_without_photos_stays_visible():
+    table = m.per_class(LABELS, ASSIGNED, SCORES).set_index("score")
+    assert table.index.tolist() == SCORES
+    assert table.loc[2].tolist() == [0, 0, 0, 0, 0]
+    assert table.loc[9, ["photos", "assigned"]].tolist() == [1, 0]
+
+
+def test_the_confusion_table_has_a_row_for_every_pair_and_counts_every_photo():
+    table = m.confusion(LABELS, ASSIGNED, SCORES)
+    assert len(table) == 25
+    assert table.photos.sum() == 8
+    assert table.set_index(["label", "assigned"]).photos[(9, 4)] == 1
+
+
+def test_answering_the_largest_class_everywhere_reaches_the_majority_line_and_no_kappa():
+    found = m.measures(LABELS, np.full(8, 4), SCORES)
+    assert found["accuracy"] == found["majority_accuracy"]
+    assert found["kappa"] == 0
+    assert np.isnan(found["spearman"])
+
+
+def test_a_paired_interval_of_the_same_assignment_is_exactly_zero():
+    interval = m.paired_interval(metrics.accuracy_score, LABELS, ASSIGNED, ASSIGNED, resamples=50)
+    assert interval == (0, 0, 0)
+
+
+def test_a_paired_interval_agrees_with_the_normal_approximation_for_accuracy():
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 4, 900)
+    better = np.where(rng.random(900) < 0.7, labels, 9)
+    worse = np.where(rng.random(900) < 0.5, labels, 9)
+    difference, low, high = m.paired_interval(metrics.accuracy_score, labels, better, worse)
+    each = (better == labels).astype(float) - (worse == labels)
+    assert difference == pytest.approx(each.mean())
+    half = 1.96 * each.std() / np.sqrt(900)
+    assert (low, high) == pytest.approx((each.mean() - half, each.mean() + half), abs=0.01)

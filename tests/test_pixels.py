@@ -1,0 +1,79 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from rsrl_lib import pixels
+from rsrl_lib.photos import InputError
+
+
+def save_noise(folder, count=4):
+    rng = np.random.default_rng(0)
+    paths = []
+    for number in range(count):
+        picture = rng.integers(0, 256, (60, 90, 3), dtype=np.uint8)
+        paths.append(folder / f"{number}.png")
+        Image.fromarray(picture).save(paths[-1])
+    return pd.DataFrame({"photo": [p.name for p in paths], "path": [str(p) for p in paths]})
+
+
+def test_a_photo_is_resized_by_pillows_bilinear_filter(tmp_path):
+    table = save_noise(tmp_path)
+    decoded, _ = pixels.decode(table, cache=tmp_path / "cache")
+    with Image.open(table.path[2]) as picture:
+        expected = np.asarray(picture.resize((256, 256), Image.Resampling.BILINEAR))
+    assert (decoded.array[2] == expected).all()
+
+
+def test_photos_are_decoded_once_and_anew_when_a_file_changes(tmp_path, monkeypatch):
+    table = save_noise(tmp_path)
+    first, _ = pixels.decode(table, cache=tmp_path / "cache")
+    monkeypatch.setattr(pixels, "square", None)  # a second decoding would fail
+    again, _ = pixels.decode(table, cache=tmp_path / "cache")
+    assert (again.array == first.array).all()
+    monkeypatch.undo()
+    Image.new("RGB", (30, 30), "red").save(table.path[1])
+    changed, _ = pixels.decode(table, cache=tmp_path / "cache")
+    assert changed.fingerprint != first.fingerprint
+    assert changed.array[1, 0, 0].tolist() == [255, 0, 0]
+
+
+def test_a_broken_photo_stops_a_strict_decoding_and_is_left_out_of_a_lenient_one(tmp_path):
+    table = save_noise(tmp_path)
+    (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:200])
+    with pytest.raises(InputError, match=r"1\.png.*1 of 4 photos.*--skip-broken"):
+        pixels.decode(table, cache=tmp_path / "cache")
+    decoded, left_out = pixels.decode(table, strict=False, cache=tmp_path / "cache")
+    assert left_out.photo.tolist() == ["1.png"]
+    assert len(decoded) == 3
+    whole = decoded.crops([1], view="whole")[0].permute(1, 2, 0).numpy()
+    assert (whole == pixels.square(table.path[2])).all()
+
+
+def test_the_centre_crop_is_the_middle_and_a_random_crop_a_mirrored_or_plain_window(tmp_path):
+    decoded, _ = pixels.decode(save_noise(tmp_path), cache=tmp_path / "cache")
+    whole = decoded.crops([3], view="whole")[0]
+    assert (decoded.crops([3], view="centre")[0] == whole[:, 14:241, 14:241]).all()
+    torch.manual_seed(4)
+    crops = decoded.crops([3] * 12, view="random")
+    windows = whole.unfold(1, 227, 1).unfold(2, 227, 1)  # (3, 30, 30, 227, 227)
+    mirrored = 0
+    for crop in crops:
+        plain = (windows[0] == crop[0]).all((-1, -2)).any()
+        flipped = (windows[0] == crop[0].flip(-1)).all((-1, -2)).any()
+        assert plain != flipped
+        mirrored += int(flipped)
+    assert 0 < mirrored < 12
+
+
+def test_normalised_bytes_have_imagenets_mean_and_spread():
+    grey = torch.full((1, 3, 2, 2), 128, dtype=torch.uint8)
+    expected = [(128 / 255 - m) / s for m, s in zip(pixels.MEAN, pixels.STD, strict=True)]
+    found = pixels.normalised(grey)[0, :, 0, 0]
+    assert torch.allclose(found, torch.tensor(expected), atol=1e-6)
+
+
+def test_an_unknown_view_is_refused(coloured):
+    with pytest.raises(ValueError, match="view must be"):
+        coloured[1].crops([0], view="corner")

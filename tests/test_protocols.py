@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from rsrl_lib.photos import InputError
+from rsrl_lib.protocols import merge_rare, split
+
+LABELS = np.repeat([2, 3, 4, 5], [25, 100, 250, 125])
+
+
+def test_the_parts_hold_64_16_and_20_percent_of_every_class():
+    parts = split(LABELS, fold=0, seed=0)
+    for score, size in zip([2, 3, 4, 5], [25, 100, 250, 125], strict=True):
+        counts = parts[LABELS == score].value_counts()
+        assert counts["test"] == size / 5
+        assert counts["validation"] == pytest.approx(0.16 * size, abs=1)
+
+
+def test_the_five_test_parts_hold_every_photo_once():
+    tested = sum((split(LABELS, fold=fold, seed=3) == "test").astype(int) for fold in range(5))
+    assert (tested == 1).all()
+
+
+def test_another_seed_draws_another_split_and_the_same_seed_the_same():
+    first, again, other = (split(LABELS, fold=1, seed=seed) for seed in (5, 5, 6))
+    assert first.equals(again)
+    assert not first.equals(other)
+
+
+def test_rare_scores_are_merged_towards_the_largest_class_from_the_outside_in():
+    scores = np.repeat([1, 2, 4, 6, 8, 9], [3, 30, 90, 20, 3, 3])
+    labels, merged = merge_rare(scores)
+    assert merged == {1: 2, 9: 8}
+    assert np.unique(labels, return_counts=True)[1].tolist() == [33, 90, 20, 6]
+
+
+def test_scores_that_are_common_enough_stay_as_they_are():
+    labels, merged = merge_rare(LABELS)
+    assert merged == {}
+    assert (labels == LABELS).all()
+
+
+def test_a_class_too_small_to_split_is_refused_with_its_size():
+    with pytest.raises(InputError, match="Score 5 has 3 photos, 5 are needed"):
+        split(np.repeat([4, 5], [20, 3]), fold=0, seed=0)
+
+
+def test_a_sixth_fold_is_refused():
+    with pytest.raises(InputError, match=r"fold must lie in 0\.\.4, not 5"):
+        split(LABELS, fold=5, seed=0)

@@ -1,0 +1,227 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from rsrl_lib import measures, rounds
+from rsrl_lib.drop_rules import DropRule, decide
+from rsrl_lib.photos import InputError
+from rsrl_lib.training import Training
+
+RECIPE = rounds.Recipe(
+    backbone="squeezenet1_1",
+    weights="none",
+    rounds=3,
+    drop=DropRule(k=(0.45,), min_per_class=2),
+    training=Training(learning_rate=1e-3, epochs=2, batch=12),
+)
+TABLES = ("split.csv", "rounds.csv", "per_class.csv", "confusion.csv", "samples.parquet")
+
+
+def altered(**changes):
+    return rounds.Recipe(**{**RECIPE.__dict__, **changes})
+
+
+def contents(folder):
+    return {name: (folder / name).read_bytes() for name in TABLES}
+
+
+@pytest.fixture(scope="module")
+def run(coloured, tmp_path_factory):
+    return rounds.repeat(*coloured, tmp_path_factory.mktemp("runs") / "run", RECIPE)
+
+
+def test_every_round_has_its_measures_on_every_part(run):
+    table = run.rounds
+    assert table["round"].tolist() == [1, 2, 3]
+    assert {"kept", "rescued", "chosen", "conv1_change", "loss"} <= set(table)
+    named = {f"{part}_{name}" for part in rounds.PARTS for name in measures.MEASURES}
+    assert named <= set(table)
+    assert (table.conv1_change > 0).all()
+
+
+def test_the_measures_of_a_round_are_those_of_its_samples(run):
+    sample = run.samples.query("round == 2 and part == 'test'")
+    scores = run.network("last").scores
+    expected = measures.measures(sample.label.to_numpy(int), sample.assigned.to_numpy(), scores)
+    row = run.rounds.set_index("round").loc[2]
+    assert row[[f"test_{k}" for k in expected]].tolist() == pytest.approx(
+        list(expected.values()), nan_ok=True
+    )
+    assert run.confusion.query("round == 2 and part == 'test'").photos.sum() == len(sample)
+
+
+def test_a_round_is_trained_on_what_the_rule_keeps_of_all_original_training_photos(run):
+    train = run.samples[run.samples.part == "train"]
+    first, second = train[train["round"] == 1], train[train["round"] == 2]
+    assert first.kept.all()
+    decision = decide(
+        RECIPE.drop,
+        first.label.to_numpy(int),
+        first.own_likelihood.to_numpy(),
+        first.top_likelihood.to_numpy(),
+        after_round=1,
+    )
+    assert second.kept.tolist() == decision.kept.tolist()
+    assert 0 < decision.kept.sum() < len(first)
+    assert run.rounds.kept.tolist()[1] == decision.kept.sum()
+
+
+def test_a_dropped_photo_can_come_back(run):
+    kept = run.samples.query("part == 'train'").pivot(index="photo", columns="round", values="kept")
+    assert (~kept[2] & kept[3]).any()
+
+
+def test_no_photo_of_the_other_parts_is_ever_trained_on(run):
+    assert not run.samples[run.samples.part != "train"].kept.any()
+
+
+def test_the_chosen_round_has_the_best_total_f_on_the_photos_named_for_it(run, coloured, tmp_path):
+    table = run.rounds
+    assert run.chosen == table["round"][table.validation_total_f.argmax()]
+    by_test = rounds.repeat(*coloured, tmp_path / "run", altered(choose="test")).rounds
+    assert by_test["round"][by_test.chosen].item() == by_test["round"][by_test.test_total_f.argmax()]
+    # The split and the training are the same whatever chooses.
+    assert by_test.drop(columns="chosen").equals(table.drop(columns="chosen"))
+
+
+def test_conv1_of_every_round_is_kept_and_the_best_and_last_network_whole(run):
+    conv1 = run.conv1()
+    assert sorted(conv1) == [f"round_0{i}.{p}" for i in (1, 2, 3) for p in ("bias", "weight")]
+    assert torch.equal(conv1["round_03.weight"], run.network("last").conv1.weight)
+    best = conv1[f"round_{run.chosen:02d}.weight"]
+    assert torch.equal(best, run.network("best").conv1.weight)
+    change = (conv1["round_03.weight"] - conv1["round_02.weight"]).norm()
+    relative = change / conv1["round_02.weight"].norm()
+    assert run.rounds.conv1_change[2] == pytest.approx(relative.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("stage", ["fine_tune", "judge", "save_file", "save_network"])
+def test_a_run_that_broke_off_anywhere_ends_with_identical_tables(
+    run, coloured, tmp_path, monkeypatch, stage
+):
+    real, calls = getattr(rounds, stage), []
+
+    def breaks_off_in_the_second_round(*args, **kwargs):
+        calls.append(stage)
+        if len(calls) == (3 if stage == "save_network" else 2):
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(rounds, stage, breaks_off_in_the_second_round)
+    with pytest.raises(KeyboardInterrupt):
+        rounds.repeat(*coloured, tmp_path / "run", RECIPE)
+    monkeypatch.undo()
+    resumed = rounds.repeat(*coloured, tmp_path / "run", RECIPE)
+    assert contents(resumed.folder) == contents(run.folder)
+    assert torch.equal(resumed.network().head.weight, run.network().head.weight)
+
+
+def test_a_finished_run_is_returned_without_training(run, coloured, monkeypatch):
+    monkeypatch.setattr(rounds, "fine_tune", None)
+    before = contents(run.folder)
+    rounds.repeat(*coloured, run.folder, RECIPE)
+    assert contents(run.folder) == before
+
+
+def test_another_recipe_and_other_scores_are_refused_for_the_same_folder(run, coloured):
+    with pytest.raises(InputError, match="another recipe.*seed 0 there and 7 now"):
+        rounds.repeat(*coloured, run.folder, altered(seed=7))
+    photos, pixels = coloured
+    other = photos.select(np.arange(len(photos)))
+    other.table["score"] = other.table.score.replace({2: 3})
+    with pytest.raises(InputError, match="over other photos or scores"):
+        rounds.repeat(other, pixels, run.folder, RECIPE)
+
+
+def test_a_recipe_that_could_not_start_can_be_corrected_in_the_same_folder(coloured, tmp_path):
+    with pytest.raises(InputError, match="There are no weights"):
+        rounds.repeat(*coloured, tmp_path / "run", altered(weights="nothing"))
+    corrected = rounds.repeat(*coloured, tmp_path / "run", altered(rounds=1))
+    assert corrected.info["recipe"]["weights"] == "none"
+
+
+def test_a_folder_with_other_files_is_refused(coloured, tmp_path):
+    (tmp_path / "holiday.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match="holds other files and no run"):
+        rounds.repeat(*coloured, tmp_path, RECIPE)
+
+
+def test_photos_of_another_source_are_assigned_scores_in_every_round(coloured, tmp_path):
+    photos, pixels = coloured
+    other = (photos.table[["photo", "path"]], pixels)
+    made = rounds.repeat(*coloured, tmp_path / "run", altered(rounds=2), other=other)
+    there = made.samples[made.samples.part == "other"]
+    assert there.groupby("round").size().tolist() == [60, 60]
+    assert there.label.isna().all()
+    own = made.samples[made.samples.part != "other"]
+    assert there.assigned.tolist() == own.assigned.tolist()
+
+
+def test_the_run_records_what_its_numbers_depend_on(run):
+    info = run.info
+    assert info["recipe"]["weights"] == "none"
+    assert info["recipe"]["drop"]["k"] == [0.45]
+    assert info["versions"]["torch"] == torch.__version__
+    assert len(info["fingerprint"]) == 16
+
+
+ROUNDS = pd.DataFrame(
+    {
+        "train_quadratic_loss": [2.0, 1.0, 0.4, 0.3, 0.2],
+        "validation_total_f": [1.0, 2.0, 1.5, 1.5, 1.5],
+        "test_total_f": [1.0, 1.1, 1.2, 1.3, 1.4],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "ends_after"),
+    [
+        (altered(rounds=5), 5),
+        (altered(rounds=9, stop="loss", loss_threshold=0.5), 3),
+        (altered(rounds=2, stop="loss", loss_threshold=0.5), 2),
+        (altered(rounds=9, stop="patience", patience=2), 4),
+        (altered(rounds=5, stop="patience", patience=2, choose="test"), 5),
+    ],
+)
+def test_each_stop_rule_ends_where_it_says(recipe, ends_after):
+    over = [rounds.finished(ROUNDS[:n], recipe) for n in range(6)]
+    assert over.index(True) == ends_after
+
+
+KILLED = """
+from pathlib import Path
+from rsrl_lib import photos, pixels, rounds
+from tests.test_rounds import RECIPE
+folder = Path({folder!r})
+scored = photos.read_folder(folder, folder / "scores.csv")
+decoded, _ = pixels.decode(scored.table, cache=folder / "cache")
+print("ready", flush=True)
+rounds.repeat(scored, decoded, folder / "run", RECIPE)
+"""
+
+
+def test_a_run_killed_by_sigkill_goes_on_from_its_last_finished_round(run, tmp_path):
+    from tests.conftest import ROOT, draw_coloured_photos
+
+    draw_coloured_photos(tmp_path)
+    command = [sys.executable, "-c", KILLED.format(folder=str(tmp_path))]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    first = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "run" / "network_last.safetensors").exists():
+        assert first.poll() is None
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert len(pd.read_csv(tmp_path / "run" / "rounds.csv")) < 3
+    subprocess.run(command, env=environment, cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
+    assert contents(tmp_path / "run") == contents(run.folder)
+    assert json.loads((tmp_path / "run" / "run.json").read_text()) == run.info
