@@ -86,7 +86,7 @@ class Run:
     folder: Path
 
     def _table(self, name: str) -> pd.DataFrame:
-        return pd.read_csv(self.folder / name, dtype={"photo": str}, float_precision="round_trip")
+        return pd.read_csv(self.folder / name, dtype={"photo": str})
 
     @property
     def info(self) -> dict:

@@ -44,3 +44,11 @@ def shared():
     if not (folder / "oasis").exists():
         pytest.skip("real photos are not at ../shared; they are for development and CI only")
     return folder
+
+
+@pytest.fixture(scope="module")
+def small_crops():
+    """Crops of 67 px: what a round does stays the same, and it takes a tenth of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pixels, "CROP", 67)
+        yield

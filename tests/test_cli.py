@@ -7,6 +7,7 @@ import pytest
 from rsrl_lib import cli, rounds
 from tests.conftest import draw_coloured_photos
 
+pytestmark = pytest.mark.usefixtures("small_crops")
 QUICK = ["--backbone", "squeezenet1_1", "--weights", "none", "--epochs", "1", "--rounds", "2"]
 
 
@@ -45,7 +46,9 @@ def test_train_makes_a_run_and_assess_reads_it(monkeypatch, train, folder, tmp_p
     assert "The run is finished; round" in capsys.readouterr().out
 
     table = tmp_path / "assessed.csv"
-    rsrl(monkeypatch, "assess", "--run", tmp_path / "run", folder / "00.png", folder, "--csv", table)
+    rsrl(
+        monkeypatch, "assess", "--run", tmp_path / "run", folder / "00.png", folder, "--csv", table
+    )
     assessed = pd.read_csv(table)
     assert list(assessed) == ["photo", "score", *[f"likelihood_{s}" for s in (2, 3, 4, 5)]]
     assert len(assessed) == 61

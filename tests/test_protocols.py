@@ -10,7 +10,7 @@ LABELS = np.repeat([2, 3, 4, 5], [25, 100, 250, 125])
 def test_the_parts_hold_64_16_and_20_percent_of_every_class():
     parts = split(LABELS, fold=0, seed=0)
     for score, size in zip([2, 3, 4, 5], [25, 100, 250, 125], strict=True):
-        counts = parts[LABELS == score].value_counts()
+        counts = parts[score == LABELS].value_counts()
         assert counts["test"] == size / 5
         assert counts["validation"] == pytest.approx(0.16 * size, abs=1)
 

@@ -19,7 +19,7 @@ RECIPE = rounds.Recipe(
     backbone="squeezenet1_1",
     weights="none",
     rounds=3,
-    drop=DropRule(k=(0.45,), min_per_class=2),
+    drop=DropRule(keep_share=0.7, min_per_class=2),
     training=Training(learning_rate=1e-3, epochs=2, batch=12),
 )
 TABLES = ("split.csv", "rounds.csv", "per_class.csv", "confusion.csv", "samples.parquet")
@@ -33,8 +33,11 @@ def contents(folder):
     return {name: (folder / name).read_bytes() for name in TABLES}
 
 
+pytestmark = pytest.mark.usefixtures("small_crops")
+
+
 @pytest.fixture(scope="module")
-def run(coloured, tmp_path_factory):
+def run(coloured, small_crops, tmp_path_factory):
     return rounds.repeat(*coloured, tmp_path_factory.mktemp("runs") / "run", RECIPE)
 
 
@@ -87,7 +90,9 @@ def test_the_chosen_round_has_the_best_total_f_on_the_photos_named_for_it(run, c
     table = run.rounds
     assert run.chosen == table["round"][table.validation_total_f.argmax()]
     by_test = rounds.repeat(*coloured, tmp_path / "run", altered(choose="test")).rounds
-    assert by_test["round"][by_test.chosen].item() == by_test["round"][by_test.test_total_f.argmax()]
+    assert (
+        by_test["round"][by_test.chosen].item() == by_test["round"][by_test.test_total_f.argmax()]
+    )
     # The split and the training are the same whatever chooses.
     assert by_test.drop(columns="chosen").equals(table.drop(columns="chosen"))
 
@@ -132,7 +137,7 @@ def test_a_finished_run_is_returned_without_training(run, coloured, monkeypatch)
 
 
 def test_another_recipe_and_other_scores_are_refused_for_the_same_folder(run, coloured):
-    with pytest.raises(InputError, match="another recipe.*seed 0 there and 7 now"):
+    with pytest.raises(InputError, match=r"another recipe.*seed 0 there and 7 now"):
         rounds.repeat(*coloured, run.folder, altered(seed=7))
     photos, pixels = coloured
     other = photos.select(np.arange(len(photos)))
@@ -168,7 +173,7 @@ def test_photos_of_another_source_are_assigned_scores_in_every_round(coloured, t
 def test_the_run_records_what_its_numbers_depend_on(run):
     info = run.info
     assert info["recipe"]["weights"] == "none"
-    assert info["recipe"]["drop"]["k"] == [0.45]
+    assert info["recipe"]["drop"]["keep_share"] == 0.7
     assert info["versions"]["torch"] == torch.__version__
     assert len(info["fingerprint"]) == 16
 
@@ -201,6 +206,7 @@ KILLED = """
 from pathlib import Path
 from rsrl_lib import photos, pixels, rounds
 from tests.test_rounds import RECIPE
+pixels.CROP = 67
 folder = Path({folder!r})
 scored = photos.read_folder(folder, folder / "scores.csv")
 decoded, _ = pixels.decode(scored.table, cache=folder / "cache")

@@ -52,7 +52,7 @@ def test_the_likelihood_is_the_sigmoid_of_each_node_alone():
 
 
 def test_bfloat16_logits_lie_close_to_float32_ones(coloured):
-    photos, pixels = coloured
+    _, pixels = coloured
     network = aesthetic_net("squeezenet1_1", [3, 4], weights="none")
     exact = t.logits(network, pixels, precision="float32")
     coarse = t.logits(network, pixels, precision="bfloat16")

@@ -1,0 +1,270 @@
+"""Scored photos: one validated table for every source, and each picture as a viewer shows it.
+
+Traded away: colour management (embedded ICC profiles) and tables larger than memory.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps
+from scipy.io import loadmat
+
+File = str | Path
+PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+# OASIS themes of nudity, injury, death, violence or excrement; the single photos show the same.
+DISTURBING = (
+    r"(Animal carcass|BDSM|Bloody|Dead|Dummy|Feces|Injury|KKK|Neonazi|Nude|Severed|Shot|"
+    r"Surgery|Torture|Tumor|War|Dog (24|26|31|attack 3)|Lion 5|Miserable pose 3|Scary face 1)\b"
+)
+NOTHING = pd.DataFrame(columns=["photo", "reason"], dtype="str")
+
+
+class InputError(ValueError):
+    """Bad input, in one sentence: what was needed, what was found where, what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredPhotos:
+    """Photos with their scores, one row each of `table`: `photo` (unique name), `path`, `score`
+    (integer class), `mean_score` (real) and, where known, `mask` (path of the subject mask).
+    `votes` (counts; vote values across) and `attributes` (real; names across) go with its rows.
+    `strict`: a photo that turns out broken at decoding is an error, otherwise it is left out.
+    """
+
+    table: pd.DataFrame
+    source: str = "folder"
+    strict: bool = True
+    votes: pd.DataFrame | None = None
+    attributes: pd.DataFrame | None = None
+    left_out: pd.DataFrame = field(default_factory=NOTHING.copy)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def select(self, rows: Sequence[int] | np.ndarray | pd.Series) -> "ScoredPhotos":
+        """Some photos, by boolean mask or integer positions; votes and attributes follow."""
+        rows = np.asarray(rows) if len(rows) else np.array([], int)
+        parts = {name: getattr(self, name) for name in ("votes", "attributes")}
+        parts = {name: part.iloc[rows] for name, part in parts.items() if part is not None}
+        return replace(self, table=self.table.iloc[rows].reset_index(drop=True), **parts)
+
+    def without(self, left_out: pd.DataFrame) -> "ScoredPhotos":
+        """All but the photos of `left_out` (photo, reason); `InputError` below two scores."""
+        kept = self.select(~self.table["photo"].isin(left_out["photo"]).to_numpy())
+        if (scores := kept.table["score"].unique()).size < 2:
+            found = f"{scores} in {len(kept)} photos such as {list(kept.table['path'][:1])}"
+            raise InputError(f"Two scores or more are needed, found is {found}; add others.")
+        return replace(kept, left_out=pd.concat([self.left_out, left_out], ignore_index=True))
+
+
+def round_half_up(mean: float | Sequence[float] | np.ndarray | pd.Series) -> np.ndarray:
+    """Class of a mean score: the nearest integer, halves (up to 1e-9 of arithmetic) going up."""
+    return np.floor(np.asarray(mean, float) + (0.5 + 1e-9)).astype(np.int64)
+
+
+def _read_table(path: Path, columns: dict[str, str | int], separator: str = "") -> pd.DataFrame:
+    """Columns of a table as strings, index "file line n"; `columns`: name -> header or position."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        separator = separator or max(",;\t", key=re.match(r"[^\r\n]*", text)[0].count)
+        how = {"dtype": str, "keep_default_na": False, "skip_blank_lines": False, "header": None}
+        cells = pd.read_csv(io.StringIO(text, newline=None), sep=separator, **how).fillna("")
+    except (OSError, ValueError) as error:  # pandas counts rows from 0, but lines from 1
+        found = re.sub(r"row (\d+)", lambda n: f"line {int(n[1]) + 1}", str(error).strip())
+        needed = "a UTF-8 table, every row as long as the first, text with separators in quotes"
+        raise InputError(f"{path} cannot be read ({found}); give {needed}.") from error
+    lines = np.arange(1, len(cells) + 1)
+    if '"' in text:  # quoted fields may hold line ends
+        lines[1:] += cells.apply(lambda c: c.str.count("\n")).sum(axis=1).cumsum().to_numpy()[:-1]
+    cells.index = f"{path} line " + pd.Index(lines.astype(str))
+    if any(isinstance(name, str) for name in columns.values()):
+        names, cells = list(cells.iloc[0].str.strip()), cells.iloc[1:]
+        if wrong := [name for name in columns.values() if names.count(name) != 1]:
+            found = f"{path} line 1 needs one column {wrong[0]!r}, has {names.count(wrong[0])}"
+            raise InputError(f"{found}; correct it or choose among {', '.join(names)}.")
+        columns = dict(zip(names, names, strict=True)) | columns
+        columns = {ours: names.index(theirs) for ours, theirs in columns.items()}
+    table = pd.DataFrame({name: cells.get(place, "") for name, place in columns.items()})
+    table = table.apply(lambda column: column.str.strip())
+    return table[(table != "").any(axis=1)]
+
+
+def _numbers(table: pd.DataFrame, column: str, kind: str = "finite") -> np.ndarray:
+    values = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
+    bad = ~np.isfinite(values) | ((kind == "whole") & (np.floor(values) != values))
+    if bad.any():
+        found = f"{table.index[bad][0]}: {column} '{table[column][bad].iloc[0]}'"
+        raise InputError(f"{found} is not a {kind} number; write a number such as 4.")
+    return values.astype(np.int64) if kind == "whole" else values
+
+
+def _scored(table: pd.DataFrame, source: str, strict: bool, **known) -> ScoredPhotos:
+    """Check a table of photo, path and mean_score (or known votes), and complete it."""
+    if (again := table.duplicated("photo", keep=False)).any():
+        first, second = table.index[table["photo"] == table["photo"][again].iloc[0]][:2]
+        raise InputError(f"{first} and {second} score the same photo; keep one of them.")
+    known = {name: part.reindex(table["photo"], fill_value=0) for name, part in known.items()}
+    if "mean_score" not in table:
+        mean = known["votes"] @ known["votes"].columns / known["votes"].sum(axis=1)
+        table = table.assign(mean_score=mean.to_numpy())
+    table = table.assign(mean_score=_numbers(table, "mean_score"))
+    table["score"] = table.get("score", round_half_up(table["mean_score"]))
+    size = np.array([p.stat().st_size if p.is_file() else -1 for p in map(Path, table["path"])])
+    reasons = np.where(size < 0, "no such file: ", "0 bytes in ").astype(object) + table["path"]
+    absent = table[["photo"]].assign(reason=reasons)[size <= 0]
+    if len(absent) and (strict or len(absent) == len(table)):
+        found = f"{absent.index[0]}: {reasons[absent.index[0]]}; {len(absent)} of {len(table)}"
+        remedy = "leave them out (--skip-broken; a public set: no --strict)"
+        raise InputError(f"{found} photos are missing: add them, correct the folder or {remedy}.")
+    columns = ["photo", "path", "score", "mean_score", *table.columns.intersection(["mask"])]
+    return ScoredPhotos(table[columns], source, strict, **known).without(absent)
+
+
+def read_folder(
+    folder: File,
+    scores: File,
+    *,
+    photo_column: str = "photo",
+    score_column: str = "score",
+    mean_column: str | None = None,
+    votes: File | None = None,
+    attribute_columns: Sequence[str] = (),
+    strict: bool = True,
+) -> ScoredPhotos:
+    """Own photos: a folder and a CSV of file names and scores, which are rounded half up.
+
+    `mean_score` is `mean_column`, else the mean of `votes` (CSV: photo, score; a row per vote),
+    else the score. A column `mask` names files beside the CSV. Bad input raises `InputError`.
+    """
+    columns = {"photo": photo_column, "score": score_column, "mean_score": mean_column}
+    columns |= {name: name for name in attribute_columns}
+    cells = _read_table(Path(scores), {k: v for k, v in columns.items() if v})
+    given, known = _numbers(cells, "score"), {}
+    table = cells[["photo"]].assign(score=round_half_up(given))
+    table["path"] = [str(Path(folder, photo)) for photo in cells["photo"]]
+    if "mask" in cells:
+        table["mask"] = [str(Path(scores).parent / m) if m else None for m in cells["mask"]]
+    if mean_column or not votes or (given % 1).any():
+        table["mean_score"] = _numbers(cells, "mean_score") if mean_column else given
+    if votes:
+        cast = _read_table(Path(votes), {"photo": "photo", "score": "score"})
+        known["votes"] = pd.crosstab(cast["photo"], _numbers(cast, "score", "whole"))
+    if attribute_columns:
+        values = {name: _numbers(cells, name) for name in attribute_columns}
+        known["attributes"] = pd.DataFrame(values).set_index(cells["photo"])
+    return _scored(table, "folder", strict, **known)
+
+
+def ava_votes(path: File) -> pd.DataFrame:
+    """Votes of `AVA.txt` without its photos: index `<id>.jpg`, columns 1..10, counts."""
+    columns = {"photo": 1} | {f"votes of {vote}": vote + 1 for vote in range(1, 11)}
+    table = _read_table(Path(path), columns, r"\s+")
+    counts = {vote: _numbers(table, f"votes of {vote}", "whole") for vote in range(1, 11)}
+    return pd.DataFrame(counts).set_index(table["photo"] + ".jpg")
+
+
+def read_ava(folder: File, *, strict: bool = False) -> ScoredPhotos:
+    """AVA: `AVA.txt` (about 200 votes a photo on 1..10) and `images/<id>.jpg`."""
+    votes = ava_votes(Path(folder, "AVA.txt"))
+    table = pd.DataFrame({"photo": votes.index, "path": f"{folder}/images/" + votes.index})
+    table.index = f"{folder}/AVA.txt line " + (table.index + 1).astype(str)
+    return _scored(table, "ava", strict, votes=votes)
+
+
+def _below(folder: File, table: pd.DataFrame) -> pd.DataFrame:
+    there = {Path(path).name: path for path in read_unscored(folder)["path"]}
+    return table.assign(path=[there.get(p, f"{folder}/{p}") for p in table["photo"]])
+
+
+def read_eva(folder: File, *, strict: bool = False) -> ScoredPhotos:
+    """EVA: `data/votes_filtered.csv` (votes 0..10) and, anywhere below, `<image_id>.jpg`."""
+    wanted = {"photo": "image_id", "score": "score"}
+    table = _read_table(Path(folder, "data/votes_filtered.csv"), wanted, "=")
+    table["photo"] += ".jpg"
+    votes = pd.crosstab(table["photo"], _numbers(table, "score", "whole"))
+    grades = table.reindex(columns=["visual", "composition", "quality", "semantic"])
+    grades = grades.apply(pd.to_numeric, errors="coerce").groupby(table["photo"]).mean()
+    table = _below(folder, table[["photo"]].drop_duplicates())
+    return _scored(table, "eva", strict, votes=votes, attributes=grades)
+
+
+def read_aadb(folder: File, *, strict: bool = False) -> ScoredPhotos:
+    """AADB: score lists (mean m of five raters in 0..1, here 1 + 4m) and photos, anywhere below."""
+    lists = sorted(Path(folder).rglob("*Regression_score.txt")) or [Path(folder, "*_score.txt")]
+    table = pd.concat([_read_table(path, {"photo": 0, "score": 1}, r"\s+") for path in lists])
+    table["mean_score"] = 1 + 4 * _numbers(table, "score")
+    return _scored(_below(folder, table.drop(columns="score")), "aadb", strict)
+
+
+def read_para(folder: File, *, strict: bool = False) -> ScoredPhotos:
+    """PARA: `annotation/PARA-Giaa*.csv` (means on 1..5) and `imgs/<session>/<image>`."""
+    files = [Path(folder, "annotation", f"PARA-Giaa{part}.csv") for part in ("Train", "Test")]
+    columns = {"photo": "imageName", "session": "sessionId", "mean_score": "aestheticScore_mean"}
+    table = pd.concat([_read_table(file, columns) for file in files])
+    table["photo"] = table["session"] + "/" + table["photo"]
+    table["path"] = f"{folder}/imgs/" + table["photo"]
+    means = table.filter(regex=r"_mean$").apply(pd.to_numeric, errors="coerce")
+    return _scored(table, "para", strict, attributes=means.set_index(table["photo"]))
+
+
+def read_oasis(folder: File, *, strict: bool = False, disturbing: bool = False) -> ScoredPhotos:
+    """OASIS: `OASIS.csv`, `images/<Theme>.jpg`, `corrData.mat` (beauty votes 1..7 of Brielmann &
+    Pelli 2019); photos whose theme is `DISTURBING` only if asked for."""
+    table = _read_table(Path(folder, "OASIS.csv"), {"item": "", "photo": "Theme"})
+    try:
+        columns = table["item"].str.removeprefix("I").astype(int) - 1
+        beauty = loadmat(Path(folder, "corrData.mat"))["corrData"][:, columns]  # (raters, photos)
+    except Exception as error:  # SciPy raises many kinds for a damaged file
+        found = f"{folder}/corrData.mat, the beauty votes that OASIS.csv lacks, cannot be read"
+        raise InputError(f"{found} ({error}); fetch it from aenneb/OASIS-beauty.") from error
+    hidden = table["photo"].str.match(DISTURBING) & (not disturbing)
+    table["photo"] += ".jpg"
+    table["path"] = f"{folder}/images/" + table["photo"]
+    votes = pd.DataFrame({v: (beauty == v).sum(0) for v in range(1, 8)}, index=table["photo"])
+    left_out = table[["photo"]][hidden].assign(reason="disturbing; left out unless asked for")
+    return _scored(table[~hidden], "oasis", strict, votes=votes).without(left_out)
+
+
+def read_photos(source: str, folder: File, scores: File | None = None, **columns) -> ScoredPhotos:
+    """Scored photos of a source by name; `columns` are options of its reader, None its default."""
+    readers = [read_folder, read_ava, read_eva, read_aadb, read_para, read_oasis]
+    readers = {reader.__name__.removeprefix("read_"): reader for reader in readers}
+    if source not in readers or (source == "folder" and scores is None):
+        found = f"found is {source!r} with the scores {scores}"
+        raise InputError(f"Needed is a CSV with 'folder', or one of {list(readers)[1:]}; {found}.")
+    columns = {name: value for name, value in columns.items() if value is not None}
+    return readers[source](folder, *([scores] if source == "folder" else []), **columns)
+
+
+def read_unscored(folder: File) -> pd.DataFrame:
+    """Pictures anywhere below a folder: photo (path within it), path, sorted; none is an error."""
+    files = [p.relative_to(folder).as_posix() for p in Path(folder).rglob("*.*")]
+    files = [f for f in files if f.lower().endswith(PICTURES) and not re.search(r"(^|/)\.", f)]
+    if not files:
+        raise InputError(f"{folder} holds no photos; name a folder with {' '.join(PICTURES)}.")
+    return pd.DataFrame({"photo": sorted(files)}).assign(path=lambda t: f"{folder}/" + t["photo"])
+
+
+def open_rgb(path: File) -> Image.Image:
+    """Upright RGB picture as a viewer shows it (16 bits scaled, alpha on white) or `InputError`."""
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or np.inf):
+                raise Image.DecompressionBombError(
+                    f"{image.width} x {image.height} pixels are too many"
+                )
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I"):
+                image = Image.fromarray((np.clip(image, 0, 65535) / 257).round().astype(np.uint8))
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            return image.convert("RGB")
+    except Exception as error:  # damaged files make Pillow's plugins raise anything
+        found = f"{Path(path).stat().st_size} bytes, {error}" if Path(path).is_file() else "no file"
+        raise InputError(f"{path} is no whole picture ({found}); copy or shrink it.") from error

@@ -1,0 +1,242 @@
+"""Figures of the papers, drawn from the tidy tables of a run.
+
+A score class has the same colour everywhere: its place on cividis, which is ordered in grey and to
+the colour-blind. What an algorithm may not look at (the test part) is drawn dashed.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from PIL import Image
+
+from rsrl_lib.photos import open_rgb
+
+DASHES = {"train": "", "validation": (1, 1), "test": (4, 2)}
+PART_COLOURS = {"train": "#1b3a6b", "validation": "#7a7a7a", "test": "#b5541c"}
+
+
+def score_colours(scores: Sequence[int]) -> dict[int, tuple]:
+    """Colour of each score, dark for low and light for high, on the range of these scores."""
+    low, high = min(scores), max(scores)
+    return {s: plt.cm.cividis(0.02 + 0.9 * (s - low) / max(high - low, 1)) for s in scores}
+
+
+def save(figure: Figure, folder: str | Path, name: str) -> Figure:
+    """Keep a figure as PNG where a folder is given, and hand it back for display."""
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        figure.savefig(Path(folder) / f"{name}.png", dpi=150, bbox_inches="tight")
+    plt.close(figure)
+    return figure
+
+
+def score_distribution(scores: pd.Series, title: str, *, ax: Axes | None = None) -> Axes:
+    """Bars of the photos per score, with counts and shares (RSRL Fig. 1)."""
+    counts = scores.value_counts().sort_index()
+    counts = counts.reindex(range(counts.index.min(), counts.index.max() + 1), fill_value=0)
+    ax = ax or plt.subplots(figsize=(7, 3.6))[1]
+    colours = score_colours(counts.index)
+    bars = ax.bar(counts.index, counts, color=[colours[s] for s in counts.index], edgecolor="0.3")
+    labels = [f"{n}\n{n / counts.sum():.1%}" for n in counts]
+    ax.bar_label(bars, labels, fontsize=9, padding=2)
+    ax.set(xlabel="score", ylabel="photos", title=title, xticks=counts.index)
+    ax.margins(y=0.2)
+    sns.despine(ax=ax)
+    return ax
+
+
+def contact_sheet(rows: dict[str, pd.DataFrame], title: str, *, columns: int = 8) -> Figure:
+    """Thumbnails in named rows; each table has a `path`, and a `caption` where one is wanted."""
+    figure, axes = plt.subplots(
+        len(rows), columns, figsize=(columns * 1.55, len(rows) * 1.4 + 0.5), squeeze=False
+    )
+    for ax in axes.flat:
+        ax.axis("off")
+    for row, (name, photos) in zip(axes, rows.items(), strict=True):
+        row[0].text(-0.12, 0.5, name, transform=row[0].transAxes, ha="right", va="center")
+        for ax, photo in zip(row, photos.itertuples(), strict=False):
+            picture = open_rgb(photo.path)
+            picture.thumbnail((220, 220), Image.Resampling.LANCZOS)
+            ax.imshow(picture)
+            if "caption" in photos:
+                ax.set_title(photo.caption, fontsize=8, y=-0.02, va="top")
+    figure.suptitle(title)
+    figure.tight_layout(h_pad=0.4, w_pad=0.4)
+    return figure
+
+
+def by_score(photos: pd.DataFrame, *, column: str = "score", columns: int = 8, seed: int = 0):
+    """Some photos of every score as rows of a contact sheet, drawn at random, lowest first."""
+    mixed = photos.sample(frac=1, random_state=seed)
+    return {f"{score}": group.head(columns) for score, group in mixed.groupby(column)}
+
+
+def likelihoods_by_class(sample: pd.DataFrame, thresholds: dict[int, float], title: str) -> Axes:
+    """Likelihood of the own class of every photo, by score, with K where a class has one."""
+    ax = plt.subplots(figsize=(7.5, 4))[1]
+    colours = score_colours(sorted(sample.label.unique()))
+    order = sorted(colours)
+    sns.stripplot(
+        sample,
+        x="label",
+        y="own_likelihood",
+        order=order,
+        hue="label",
+        palette=colours,
+        size=3.2,
+        jitter=0.32,
+        linewidth=0.3,
+        edgecolor="0.4",
+        legend=False,
+        ax=ax,
+    )
+    for score, k in thresholds.items():
+        at = order.index(score)
+        ax.hlines(k, at - 0.45, at + 0.45, color="crimson", lw=2)
+        ax.text(at + 0.47, k, f"K = {k:.2g}", color="crimson", fontsize=8, va="center")
+    ax.set(xlabel="score of the photo", ylabel="likelihood of that score", title=title)
+    ax.set_ylim(-0.03, 1.03)
+    sns.despine(ax=ax)
+    return ax
+
+
+def over_rounds(
+    rounds: pd.DataFrame,
+    measure: str,
+    title: str,
+    *,
+    parts: Sequence[str] = ("train", "validation", "test"),
+    ax: Axes | None = None,
+) -> Axes:
+    """A measure of every round on the named parts; the chosen round is marked.
+
+    Accuracy gets the line of always answering the largest class (of the last part) beside it.
+    """
+    ax = ax or plt.subplots(figsize=(6.5, 3.6))[1]
+    for part in parts:
+        note = " (shown, not used)" if part == "test" else ""
+        ax.plot(
+            rounds["round"],
+            rounds[f"{part}_{measure}"],
+            color=PART_COLOURS[part],
+            dashes=DASHES[part] or (None, None),
+            marker="o",
+            ms=3.5,
+            label=part + note,
+        )
+    if measure == "accuracy":
+        line = rounds[f"{parts[-1]}_majority_accuracy"].iloc[0]
+        ax.axhline(line, color="0.25", lw=1, ls=":")
+        ax.text(
+            rounds["round"].iloc[-1], line, "majority class", fontsize=8, ha="right", va="bottom"
+        )
+    chosen = rounds["round"][rounds.chosen].item()
+    ax.axvline(chosen, color="0.8", lw=6, zorder=0)
+    ax.set(xlabel="round (grey: chosen)", ylabel=measure.replace("_", " "), title=title)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(fontsize=8, frameon=False)
+    sns.despine(ax=ax)
+    return ax
+
+
+def training_set(rounds: pd.DataFrame, samples: pd.DataFrame, majorities: Sequence[int]) -> Figure:
+    """Photos each round is trained on, by score, and the share of the three largest classes."""
+    kept = samples[samples.kept]
+    sizes = kept.groupby(["round", "label"]).size().unstack(fill_value=0)
+    figure, ax = plt.subplots(figsize=(7.5, 3.8))
+    colours = score_colours(sizes.columns)
+    bottom = np.zeros(len(sizes))
+    for score in sizes.columns:
+        ax.bar(sizes.index, sizes[score], 0.8, bottom, color=colours[score], label=score)
+        bottom += sizes[score].to_numpy()
+    share = sizes[[s for s in majorities if s in sizes]].sum(axis=1) / sizes.sum(axis=1)
+    for number, (i, height) in enumerate(zip(sizes.index, bottom, strict=True)):
+        ax.text(i, height, f"{share.iloc[number]:.0%}", ha="center", va="bottom", fontsize=8)
+    low, total = sizes.sum(axis=1).min(), rounds.kept.iloc[0]
+    names = ", ".join(map(str, sorted(majorities)))
+    ax.set(
+        xlabel="round",
+        ylabel="training photos",
+        title=f"Dropping keeps {low} to {total} photos (above: share of scores {names})",
+    )
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.margins(y=0.12)
+    ax.legend(title="score", fontsize=8, frameon=False, bbox_to_anchor=(1, 1))
+    sns.despine(ax=ax)
+    return figure
+
+
+def per_class_over_rounds(per_class: pd.DataFrame, part: str, title: str) -> Figure:
+    """Precision, recall and F of every score over the rounds, side by side."""
+    table = per_class[per_class.part == part]
+    colours = score_colours(sorted(table.score.unique()))
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), sharey=True)
+    for ax, measure in zip(axes, ("precision", "recall", "f"), strict=True):
+        for score, of_score in table.groupby("score"):
+            ax.plot(of_score["round"], of_score[measure], color=colours[score], marker="o", ms=3)
+            ax.annotate(
+                str(score),
+                (of_score["round"].iloc[-1], of_score[measure].iloc[-1]),
+                xytext=(5, 0),
+                textcoords="offset points",
+                fontsize=8,
+                va="center",
+            )
+        ax.set(xlabel="round", title=measure if measure != "f" else "F", ylim=(-0.04, 1.04))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        sns.despine(ax=ax)
+    axes[0].set_ylabel(f"on the {part} photos")
+    figure.suptitle(title)
+    figure.tight_layout()
+    return figure
+
+
+def life_of_photos(samples: pd.DataFrame, title: str) -> Figure:
+    """One row of pixels per photo of a majority class, dark where a round was trained on it."""
+    train = samples[samples.part == "train"]
+    lives = train.pivot(index="photo", columns="round", values="kept")
+    lives = lives[~lives.all(axis=1)]
+    lives = lives.assign(n=lives.sum(axis=1)).sort_values(["n", *lives.columns], ascending=False)
+    lives = lives.drop(columns="n")
+    figure, ax = plt.subplots(figsize=(6.5, 4.2))
+    first, last = lives.columns[[0, -1]]
+    ax.imshow(
+        lives.to_numpy(float),
+        aspect="auto",
+        cmap="Greys",
+        vmin=-0.25,
+        vmax=1.4,
+        interpolation="nearest",
+        extent=(first - 0.5, last + 0.5, len(lives), 0),
+    )
+    ax.set(
+        xlabel="round", ylabel=f"{len(lives)} photos that were dropped at least once", title=title
+    )
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def assigned_rates(rates: pd.DataFrame, title: str) -> Axes:
+    """Share of photos assigned to each score (columns) by each round (rows): SSRL-2019 Table 3."""
+    ax = plt.subplots(figsize=(7.5, 3.8))[1]
+    colours = score_colours(rates.columns)
+    left = np.zeros(len(rates))
+    for score in rates.columns:
+        bars = ax.barh(rates.index.astype(str), rates[score], 0.8, left, color=colours[score])
+        dark = sum(colours[score][:3]) < 1.5
+        texts = [f"{score}" if width > 0.035 else "" for width in rates[score]]
+        ax.bar_label(bars, texts, label_type="center", color="w" if dark else "k", fontsize=8)
+        left += rates[score].to_numpy()
+    ax.invert_yaxis()
+    ax.set(xlabel="share of the photos, by assigned score", ylabel="round", title=title)
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_xlim(0, 1)
+    sns.despine(ax=ax)
+    return ax

@@ -1,0 +1,465 @@
+import codecs
+import re
+import struct
+import time
+import zlib
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image, features
+from scipy.io import savemat
+
+from rsrl_lib import photos
+from rsrl_lib.photos import InputError
+
+
+def touch(folder, *names):
+    """Files with something in them: readers do not decode."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+
+
+def own(folder, text, **options):
+    (folder / "scores.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    return photos.read_folder(folder, folder / "scores.csv", **options)
+
+
+def message(*parts):
+    return ".*".join(re.escape(part) for part in parts)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    touch(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    return tmp_path
+
+
+def test_a_score_column_gives_classes_and_the_same_mean_scores(folder):
+    scored = own(folder, "photo,score\na.jpg,4\nb.jpg,5\nc.jpg,4\n")
+    assert scored.table.columns.tolist() == ["photo", "path", "score", "mean_score"]
+    assert scored.table["score"].tolist() == [4, 5, 4] and scored.table["score"].dtype == np.int64
+    assert scored.table["mean_score"].tolist() == [4, 5, 4]
+    assert scored.table["mean_score"].dtype == np.float64
+    assert scored.table["path"].tolist()[0] == str(folder / "a.jpg")
+    assert (scored.source, scored.strict, len(scored), len(scored.left_out)) == (
+        "folder",
+        True,
+        3,
+        0,
+    )
+    assert scored.votes is None and scored.attributes is None
+    assert scored.left_out.columns.tolist() == ["photo", "reason"]
+
+
+def test_means_become_classes_by_rounding_half_up():
+    assert photos.round_half_up([2.5, 3.49, 3.5, -0.5, 4.5 - 1e-12]).tolist() == [3, 3, 4, 0, 5]
+    assert photos.round_half_up(pd.Series([4.499])).dtype == np.int64
+    assert photos.round_half_up(2.5) == 3
+
+
+def test_scores_that_are_means_are_kept_and_rounded(folder):
+    scored = own(folder, "photo,score\na.jpg,4.37\nb.jpg,4.5\nc.jpg,4\n")
+    assert scored.table["score"].tolist() == [4, 5, 4]
+    assert scored.table["mean_score"].tolist() == [4.37, 4.5, 4]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        codecs.BOM_UTF8 + b"photo,score\na.jpg,4\nb.jpg,5\n",
+        b"photo,score\ra.jpg,4\rb.jpg,5",
+        b"photo,score\r\n\r\na.jpg,4\r\nb.jpg,5\r\n",
+        b'"score";" photo "\n4;"a.jpg"\n5; b.jpg\n;\n',
+        b"photo\tscore\na.jpg\t4\nb.jpg\t5\n",
+    ],
+    ids=["mark", "CR-only", "CRLF and a blank line", "semicolons", "tabs"],
+)
+def test_tables_of_any_editor_are_read_alike(folder, text):
+    table = own(folder, text).table
+    assert table["photo"].tolist() == ["a.jpg", "b.jpg"]
+    assert table["score"].tolist() == [4, 5]
+
+
+def test_columns_have_the_names_they_are_given(folder):
+    text = "file,grade,mean,sharp,mask,mean_score\na.jpg,4,4.2,.5,m/a.png,9\nb.jpg,5,4.6,1,,9\n"
+    columns = {"photo_column": "file", "score_column": "grade", "attribute_columns": ["sharp"]}
+    scored = own(folder, text, mean_column="mean", **columns)
+    assert scored.table["score"].tolist() == [4, 5]
+    assert scored.table["mean_score"].tolist() == [4.2, 4.6]
+    assert scored.table["mask"][0] == str(folder / "m/a.png") and pd.isna(scored.table["mask"][1])
+    assert scored.attributes.loc["b.jpg"].to_dict() == {"sharp": 1.0}
+    unnamed = own(folder, text, **columns)
+    assert unnamed.table["mean_score"].tolist() == [4, 5]
+
+
+def test_votes_are_counted_and_give_the_mean_unless_a_column_does(folder):
+    (folder / "votes.csv").write_text(
+        "rater,photo,score\n1,b.jpg,5\n2,b.jpg,6\n1,a.jpg,4\n2,zzz.jpg,1\n3,b.jpg,6\n"
+    )
+    text = "photo,score,mean\na.jpg,4,4.25\nb.jpg,6,5.75\n"
+    scored = own(folder, text, votes=folder / "votes.csv")
+    assert scored.table["mean_score"].tolist() == [4, 17 / 3]
+    assert scored.votes.index.tolist() == ["a.jpg", "b.jpg"] and scored.votes.index.name == "photo"
+    assert scored.votes.loc["b.jpg"].to_dict() == {1: 0, 4: 0, 5: 1, 6: 2}
+    assert (scored.votes.dtypes == np.int64).all()
+    named = own(folder, text, votes=folder / "votes.csv", mean_column="mean")
+    assert named.table["mean_score"].tolist() == [4.25, 5.75]
+    with pytest.raises(InputError, match=message("scores.csv line 4", "mean_score 'nan'")):
+        own(folder, text + "c.jpg,4,4\n", votes=folder / "votes.csv")
+
+
+def test_selected_photos_keep_their_votes_and_attributes(folder):
+    (folder / "votes.csv").write_text("photo,score\na.jpg,1\nb.jpg,2\nc.jpg,3\n")
+    text = "photo,score,sharp\na.jpg,1,.1\nb.jpg,2,.2\nc.jpg,3,.3\n"
+    scored = own(folder, text, votes=folder / "votes.csv", attribute_columns=["sharp"])
+    for rows in ([2, 0], np.array([True, False, True]), pd.Series([True, False, True])):
+        some = scored.select(rows)
+        assert some.table.index.tolist() == [0, 1]
+        assert some.votes.index.tolist() == some.table["photo"].tolist()
+        assert some.attributes.index.tolist() == some.table["photo"].tolist()
+    assert scored.select([2, 0]).table["score"].tolist() == [3, 1]
+    assert len(scored.select([])) == 0
+
+
+def test_photos_found_broken_later_are_dropped_and_recorded(folder):
+    scored = own(folder, "photo,score\na.jpg,1\nb.jpg,2\nc.jpg,3\n")
+    broken = pd.DataFrame({"photo": ["b.jpg"], "reason": ["truncated"]})
+    kept = scored.without(broken)
+    assert kept.table["photo"].tolist() == ["a.jpg", "c.jpg"] and kept.table.index[-1] == 1
+    assert kept.left_out.to_dict("records") == [{"photo": "b.jpg", "reason": "truncated"}]
+    assert len(scored) == 3
+    with pytest.raises(InputError, match=r"Two scores or more .* \[3\] in 1 photos .*c.jpg.* add"):
+        kept.without(pd.DataFrame({"photo": ["a.jpg"], "reason": ["truncated"]}))
+
+
+HEAD = "photo,score\na.jpg,4\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("foto,score\na.jpg,4\n", ["scores.csv line 1", "'photo'", "choose among foto, score"]),
+        ("photo,photo,score\na,b,4\n", ["scores.csv line 1", "has 2", "correct it"]),
+        (HEAD + "b.jpg,good\n", ["scores.csv line 3: score 'good'", "write a number such as 4"]),
+        (HEAD + "\nb.jpg,inf\n", ["scores.csv line 4: score 'inf' is not a finite", "write"]),
+        (HEAD + "b.jpg,nan\n", ["scores.csv line 3: score 'nan' is not a finite", "write"]),
+        (HEAD + "b.jpg,\n", ["scores.csv line 3: score ''", "write"]),
+        (HEAD + "b.jpg\n", ["scores.csv line 3: score ''", "write"]),
+        (HEAD + "b.jpg,5\na.jpg,5\n", ["scores.csv line 2", "scores.csv line 4", "keep one"]),
+        (HEAD + "b.jpg,4\n", ["Two scores or more are needed", "[4] in 2 photos", "add others"]),
+        ("photo,score\n", ["Two scores or more are needed", "0 photos", "add others"]),
+        ("", ["scores.csv cannot be read", "give a UTF-8 table"]),
+        (HEAD + "b,c.jpg,4\n", ["scores.csv cannot be read", "line 3, saw 3", "quotes"]),
+        (HEAD + '"b.jpg,4\n', ["scores.csv cannot be read", "line 3", "quotes"]),
+        (b"photo,score\n\xe9.jpg,4\n", ["scores.csv cannot be read", "utf-8", "give a UTF-8"]),
+        (
+            '"photo","score"\n"a\n.jpg","4"\nb.jpg,x\n',
+            ["scores.csv line 4: score 'x'", "write a number"],
+        ),
+    ],
+)
+def test_a_bad_table_is_named_with_its_line_and_the_remedy(folder, text, parts):
+    with pytest.raises(InputError, match=message(*parts)) as caught:
+        own(folder, text)
+    assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
+
+
+def test_a_missing_table_is_named(folder):
+    with pytest.raises(InputError, match=message("none.csv cannot be read", "No such file")):
+        photos.read_folder(folder, folder / "none.csv")
+    with pytest.raises(InputError, match=message("votes.csv cannot be read", "give")):
+        own(folder, HEAD + "b.jpg,5\n", votes=folder / "votes.csv")
+
+
+def test_a_vote_or_attribute_that_is_no_number_is_named(folder):
+    (folder / "votes.csv").write_text("photo,score\na.jpg,4\nb.jpg,4.5\n")
+    with pytest.raises(InputError, match=message("votes.csv line 3: score '4.5'", "whole")):
+        own(folder, HEAD + "b.jpg,5\n", votes=folder / "votes.csv")
+    with pytest.raises(InputError, match=message("scores.csv line 2: dof 'x'", "write")):
+        own(folder, "photo,score,dof\na.jpg,4,x\nb.jpg,5,1\n", attribute_columns=["dof"])
+    with pytest.raises(InputError, match=message("scores.csv line 1", "'dof'", "photo, score")):
+        own(folder, HEAD + "b.jpg,5\n", attribute_columns=["dof"])
+
+
+def test_photos_without_a_file_are_errors_or_are_left_out(folder):
+    (folder / "empty.jpg").touch()
+    text = "photo,score\na.jpg,4\nb.jpg,5\nlost.jpg,5\nempty.jpg,4\n"
+    parts = ["scores.csv line 4: no such file", "lost.jpg; 2 of 4 photos", "add", "--skip-broken"]
+    with pytest.raises(InputError, match=message(*parts)):
+        own(folder, text)
+    scored = own(folder, text, strict=False)
+    assert scored.table["photo"].tolist() == ["a.jpg", "b.jpg"] and not scored.strict
+    assert scored.left_out["photo"].tolist() == ["lost.jpg", "empty.jpg"]
+    assert scored.left_out["reason"].tolist() == [
+        f"no such file: {folder / 'lost.jpg'}",
+        f"0 bytes in {folder / 'empty.jpg'}",
+    ]
+    with pytest.raises(InputError, match=message("line 2", "2 of 2 photos", "correct the folder")):
+        own(folder, "photo,score\nx.jpg,4\ny.jpg,5\n", strict=False)
+
+
+def ava_row(number, image, *counts):
+    return " ".join(map(str, [number, image, *counts, 1, 0, 99]))
+
+
+def test_ava_is_read_with_its_votes_and_missing_photos_are_left_out(tmp_path):
+    counts = [0, 0, 0, 2, 2, 0, 0, 0, 0, 0], [0] * 9 + [3], [1] * 10
+    rows = [ava_row(i + 1, 50 + i, *row) for i, row in enumerate(counts)]
+    (tmp_path / "AVA.txt").write_text("\n".join(rows) + "\n")
+    touch(tmp_path, "images/50.jpg", "images/51.jpg")
+    scored = photos.read_ava(tmp_path)
+    assert scored.table["photo"].tolist() == ["50.jpg", "51.jpg"]
+    assert scored.table["mean_score"].tolist() == [4.5, 10]
+    assert scored.table["score"].tolist() == [5, 10]
+    assert scored.votes.loc["50.jpg"].tolist() == counts[0]
+    assert scored.left_out["photo"].tolist() == ["52.jpg"] and scored.source == "ava"
+    alone = photos.ava_votes(tmp_path / "AVA.txt")
+    assert alone.columns.tolist() == list(range(1, 11)) and alone.index.name == "photo"
+    assert alone.loc["52.jpg"].tolist() == counts[2]
+    with pytest.raises(InputError, match=message("AVA.txt line 3: no such file", "no --strict")):
+        photos.read_ava(tmp_path, strict=True)
+    (tmp_path / "AVA.txt").write_text("1 50 7\n")
+    with pytest.raises(InputError, match=message("AVA.txt line 1: votes of 2 ''", "write")):
+        photos.read_ava(tmp_path)
+
+
+def test_most_of_ava_lies_in_the_ambiguous_middle(shared):
+    started = time.monotonic()
+    votes = photos.ava_votes(shared / "ava/AVA.txt")
+    means = votes @ votes.columns / votes.sum(axis=1)
+    assert means.between(4.5, 6.5).mean() == pytest.approx(0.83, abs=0.01)
+    assert len(votes) == 48_604 and time.monotonic() - started < 10
+
+
+def test_eva_is_read_with_votes_and_mean_grades_of_its_raters(tmp_path):
+    head = "image_id=user_id=score=difficulty=visual=composition=quality=semantic=vote_time=1=2=3=4"
+    rows = ["7=1=8=2=3=4=2=1=9.5=1=0=0=0", "8=1=0=2=1=1=1=1=9=0=0=0=1", "7=2=7=2=4=4=2=1=3=0=1=0=0"]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/votes_filtered.csv").write_text("\n".join([head, *rows]))
+    touch(tmp_path, "images/EVA_together/7.jpg", "images/EVA_together/8.jpg")
+    scored = photos.read_eva(tmp_path)
+    assert scored.table["photo"].tolist() == ["7.jpg", "8.jpg"]
+    assert scored.table["path"][0] == f"{tmp_path}/images/EVA_together/7.jpg"
+    assert scored.table["mean_score"].tolist() == [7.5, 0] and scored.table["score"][0] == 8
+    assert scored.votes.loc["7.jpg"].to_dict() == {0: 0, 7: 1, 8: 1}
+    assert scored.attributes.loc["7.jpg"].tolist() == [3.5, 4, 2, 1]
+
+
+def test_aadb_means_are_put_back_on_the_raters_scale(tmp_path):
+    labels = tmp_path / "imgListFiles_label"
+    labels.mkdir()
+    (labels / "imgListTrainRegression_score.txt").write_text("a_1.jpg 0.65\nb.jpg 0.05\n")
+    (labels / "imgListTestNewRegression_score.txt").write_text("c.jpg 1\n")
+    touch(tmp_path, "datasetImages_originalSize/a_1.jpg", "AADB_newtest_originalSize/c.jpg")
+    scored = photos.read_aadb(tmp_path)
+    by_name = scored.table.set_index("photo")
+    assert by_name["mean_score"].to_dict() == pytest.approx({"a_1.jpg": 3.6, "c.jpg": 5})
+    assert by_name["score"].to_dict() == {"a_1.jpg": 4, "c.jpg": 5}
+    assert scored.left_out["photo"].tolist() == ["b.jpg"]
+    with pytest.raises(InputError, match=message("_score.txt cannot be read", "give")):
+        photos.read_aadb(tmp_path / "imgListFiles")
+
+
+def test_para_joins_its_two_lists_and_keeps_attribute_means(tmp_path):
+    head = "sessionId,imageName,aestheticScore_mean,aestheticScore_std,qualityScore_mean\n"
+    (tmp_path / "annotation").mkdir()
+    (tmp_path / "annotation/PARA-GiaaTrain.csv").write_text(head + "s1,a.jpg,2.5,.3,3.1\n")
+    (tmp_path / "annotation/PARA-GiaaTest.csv").write_text(head + "s2,a.jpg,4.2,.3,\n")
+    touch(tmp_path, "imgs/s1/a.jpg", "imgs/s2/a.jpg")
+    scored = photos.read_para(tmp_path)
+    assert scored.table["photo"].tolist() == ["s1/a.jpg", "s2/a.jpg"]
+    assert scored.table["score"].tolist() == [3, 4]
+    assert scored.attributes.loc["s1/a.jpg", "qualityScore_mean"] == 3.1
+    assert np.isnan(scored.attributes.loc["s2/a.jpg", "qualityScore_mean"])
+    (tmp_path / "annotation/PARA-GiaaTest.csv").write_text(head + "s2,a.jpg,none,.3,\n")
+    with pytest.raises(InputError, match=message("PARA-GiaaTest.csv line 2: mean_score 'none'")):
+        photos.read_para(tmp_path)
+
+
+def oasis(folder):
+    rows = [
+        "I1,Acorns 1,Object",
+        "I2,Crosswalk 1 ,Scenery",
+        "I4,Nude man 1,Person",
+        "I3,Dog 24,Animal",
+    ]
+    text = "\r".join([",Theme,Category,Source,Valence_mean", *(f"{row},Pixabay,4" for row in rows)])
+    (folder / "OASIS.csv").write_bytes(text.encode())
+    names = ["Acorns 1", "Crosswalk 1", "Nude man 1", "Dog 24"]
+    touch(folder, *(f"images/{name}.jpg" for name in names))
+    return folder
+
+
+def test_oasis_gets_its_beauty_votes_from_the_matrix_of_raters(tmp_path):
+    votes = [[4, 2, 7, np.nan], [5, np.nan, 7, 1], [np.nan, 3, 6, 1]]
+    savemat(oasis(tmp_path) / "corrData.mat", {"corrData": np.array(votes)})
+    scored = photos.read_oasis(tmp_path)
+    assert scored.table["photo"].tolist() == ["Acorns 1.jpg", "Crosswalk 1.jpg"]
+    assert scored.table["mean_score"].tolist() == [4.5, 2.5]
+    assert scored.table["score"].tolist() == [5, 3]
+    assert scored.votes.loc["Acorns 1.jpg"].tolist() == [0, 0, 0, 1, 1, 0, 0]
+    assert scored.left_out["photo"].tolist() == ["Nude man 1.jpg", "Dog 24.jpg"]
+    assert scored.left_out["reason"].str.startswith("disturbing").all()
+    every = photos.read_oasis(tmp_path, disturbing=True)
+    assert every.table["score"].tolist() == [5, 3, 1, 7] and len(every.left_out) == 0
+
+
+def test_oasis_without_its_votes_says_which_file_is_missing(tmp_path):
+    for content in (None, b"no matrix", b""):
+        if content is not None:
+            (tmp_path / "corrData.mat").write_bytes(content)
+        with pytest.raises(InputError, match=message("corrData.mat, the beauty votes", "fetch")):
+            photos.read_oasis(oasis(tmp_path))
+    savemat(tmp_path / "corrData.mat", {"corrData": np.ones((3, 2))})
+    with pytest.raises(InputError, match=message("corrData.mat", "fetch")):
+        photos.read_oasis(oasis(tmp_path))
+
+
+def test_the_rule_for_disturbing_themes_keeps_the_photos_known_to_be_harmless(shared):
+    paths = pd.read_csv(shared / "oasis/registry.csv")["path"]
+    assert not paths.str.removeprefix("images/").str.match(photos.DISTURBING).any()
+    named = ["Nude couple 11", "Injury 4", "Animal carcass 5", "Dead bodies 1", "War 2", "Dog 31"]
+    assert pd.Series(named).str.match(photos.DISTURBING).all()
+    assert not pd.Series(["Warthog 1", "Dog 2", "Baby 1"]).str.match(photos.DISTURBING).any()
+
+
+def test_real_photos_with_votes_agree_with_their_published_means(shared):
+    folder = shared / "oasis"
+    scored = photos.read_folder(
+        folder / "photos", folder / "photos.csv", votes=folder / "votes.csv"
+    )
+    published = pd.read_csv(folder / "photos.csv")
+    assert np.allclose(scored.table["mean_score"], published["mean_score"], atol=1e-4)
+    assert (photos.round_half_up(scored.table["mean_score"]) == published["score"]).all()
+    assert (scored.votes.sum(axis=1).to_numpy() == published["votes"]).all()
+
+
+def test_a_source_is_picked_by_name_with_its_own_strictness(folder):
+    (folder / "scores.csv").write_text(HEAD + "b.jpg,5\n")
+    scored = photos.read_photos("folder", folder, folder / "scores.csv", strict=None)
+    assert scored.strict
+    lenient = photos.read_photos("folder", folder, folder / "scores.csv", strict=False)
+    assert not lenient.strict
+    savemat(oasis(folder) / "corrData.mat", {"corrData": np.arange(1.0, 5)[None]})
+    assert not photos.read_photos("oasis", folder, strict=None).strict
+    assert len(photos.read_photos("oasis", folder, disturbing=True)) == 4
+    for source in ("folder", "flickr"):
+        with pytest.raises(InputError, match=message("a CSV with 'folder'", "'ava'", source)):
+            photos.read_photos(source, folder)
+
+
+def test_unscored_pictures_are_found_in_folders_within_and_in_order(tmp_path):
+    touch(tmp_path, "b.JPG", "a/c.png", "notes.txt", ".hidden.jpg", ".cache/d.jpg", "a/._c.png")
+    table = photos.read_unscored(tmp_path)
+    assert table["photo"].tolist() == ["a/c.png", "b.JPG"]
+    assert table["path"].tolist() == [f"{tmp_path}/a/c.png", f"{tmp_path}/b.JPG"]
+    with pytest.raises(InputError, match=message("empty holds no photos", "name a folder")):
+        photos.read_unscored(tmp_path / "empty")
+
+
+def test_an_upright_rgb_picture_comes_as_it_is(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    picture = photos.open_rgb(tmp_path / "a.png")
+    assert picture.mode == "RGB" and (np.asarray(picture) == pixels).all()
+
+
+def test_a_turned_photo_is_put_upright(tmp_path):
+    picture = Image.new("RGB", (60, 40), "red")
+    picture.paste("blue", (0, 0, 60, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held so that the viewer turns the picture clockwise
+    picture.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    upright = photos.open_rgb(tmp_path / "a.jpg")
+    assert upright.size == (40, 60)
+    assert upright.getpixel((35, 30))[2] > 200 and upright.getpixel((5, 30))[0] > 200
+
+
+def test_cmyk_jpegs_keep_their_colours_also_inverted_by_adobe(tmp_path):
+    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=95)
+    assert b"Adobe" in (tmp_path / "a.jpg").read_bytes()
+    assert np.allclose(photos.open_rgb(tmp_path / "a.jpg"), (255, 0, 0), atol=6)
+
+
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
+    grey = np.array([[0, 257, 32768, 65535]], dtype=np.uint16)
+    expected = np.repeat(np.array([[0, 1, 128, 255]])[..., None], 3, axis=2)
+    for name in ("a.png", "a.tif"):
+        Image.fromarray(grey).save(tmp_path / name)
+        assert (np.asarray(photos.open_rgb(tmp_path / name)) == expected).all()
+    Image.fromarray(grey.astype(np.int32)).save(tmp_path / "b.tif")
+    assert (np.asarray(photos.open_rgb(tmp_path / "b.tif")) == expected).all()
+
+
+def test_sixteen_bit_colours_are_scaled(tmp_path):
+    def chunk(kind, data):
+        checksum = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
+
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)  # 1 x 1, 16 bits, RGB
+    row = b"\0" + struct.pack(">HHH", 65535, 32896, 257)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    assert photos.open_rgb(tmp_path / "a.png").getpixel((0, 0)) == (255, 128, 1)
+
+
+def test_transparency_lies_over_white(tmp_path):
+    Image.new("RGBA", (2, 2), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    Image.new("RGBA", (2, 2), (0, 0, 0, 51)).save(tmp_path / "thin.png")
+    Image.new("LA", (2, 2), (0, 255)).save(tmp_path / "grey.png")
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([10, 200, 30, 0, 0, 0])
+    palette.putpixel((1, 0), 1)
+    palette.save(tmp_path / "palette.png", transparency=1)
+    Image.new("RGB", (1, 1), (9, 9, 9)).save(tmp_path / "key.png", transparency=(9, 9, 9))
+
+    def colour(name, x=0):
+        return photos.open_rgb(tmp_path / name).getpixel((x, 0))
+
+    assert colour("clear.png") == (255, 255, 255) and colour("thin.png") == (204, 204, 204)
+    assert colour("grey.png") == (0, 0, 0) and colour("key.png") == (255, 255, 255)
+    assert colour("palette.png") == (10, 200, 30) and colour("palette.png", 1) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("kind", ["1", "L", "P"])
+def test_plain_grey_palette_and_line_art_become_rgb(tmp_path, kind):
+    Image.new("RGB", (4, 4), "white").convert(kind).save(tmp_path / "a.png")
+    assert photos.open_rgb(tmp_path / "a.png").getpixel((1, 1)) == (255, 255, 255)
+
+
+def test_a_broken_picture_is_named_with_what_is_wrong_and_the_remedy(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    for name in ("cut.jpg", "cut.png"):
+        Image.fromarray(noise).save(tmp_path / name)
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_text("not a picture")
+    expected = {
+        "cut.jpg": "truncated",
+        "cut.png": "truncated",
+        "empty.jpg": "0 bytes",
+        "text.jpg": "cannot identify",
+        "lost.jpg": "no file",
+    }
+    for name, problem in expected.items():
+        with pytest.raises(InputError, match=message(name, "no whole picture", problem, "copy")):
+            photos.open_rgb(tmp_path / name)
+
+
+@pytest.mark.parametrize("limit", [70, 40], ids=["Pillow warns", "Pillow refuses"])
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatch, limit):
+    Image.new("RGB", (10, 10)).save(tmp_path / "a.png")
+    assert photos.open_rgb(tmp_path / "a.png").size == (10, 10)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with pytest.raises(InputError, match=message("a.png", "pixels", "shrink")):
+        photos.open_rgb(tmp_path / "a.png")
+
+
+@pytest.mark.skipif(not features.check("webp"), reason="this Pillow was built without WebP")
+def test_webp_is_read(tmp_path):
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "a.webp", lossless=True)
+    assert photos.open_rgb(tmp_path / "a.webp").getpixel((0, 0)) == (255, 0, 0)
