@@ -1,0 +1,75 @@
+"""What every commit of the repository keeps true."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.environment_file import environment_file
+
+NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
+
+
+def test_environment_yml_is_what_pyproject_generates():
+    assert (ROOT / "environment.yml").read_text() == environment_file()
+
+
+def test_the_lock_holds_every_dependency_and_no_address():
+    lock = (ROOT / "requirements.lock").read_text()
+    assert "://" not in lock
+    for line in (ROOT / "environment.yml").read_text().splitlines():
+        name = re.match(r"  - ([\w-]+)>=", line)
+        if name and name[1] != "python":
+            locked = name[1].replace("pytorch", "torch")
+            assert re.search(rf"^{locked}==", lock, flags=re.M), locked
+
+
+@pytest.mark.parametrize("words", [["check"], ["format", "--check"]])
+def test_ruff_finds_nothing_in_code_and_notebooks(words):
+    found = subprocess.run(
+        [sys.executable, "-m", "ruff", *words, "."], cwd=ROOT, capture_output=True, text=True
+    )
+    assert found.returncode == 0, found.stdout
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_stored_without_outputs_and_can_be_given_parameters(path):
+    notebook = json.loads(path.read_text())
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
+    assert notebook["metadata"]["kernelspec"]["language"] == "python"
+    assert sum("parameters" in cell["metadata"].get("tags", []) for cell in code) == 1
+    titles = [
+        line
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "markdown"
+        for line in cell["source"]
+        if line.startswith("# ")
+    ]
+    assert len(titles) == 1
+
+
+def test_imports_of_the_library_run_one_way_and_without_jupyter():
+    order = ["photos", "glassbox", "pixels", "network", "training", "drop_rules", "measures"]
+    order += ["protocols", "rounds", "plots", "widgets", "cli"]
+    for number, module in enumerate(order):
+        source = (ROOT / "rsrl_lib" / f"{module}.py").read_text()
+        imported = set(re.findall(r"^from rsrl_lib\.(\w+) import", source, flags=re.M))
+        for names in re.findall(r"^from rsrl_lib import (.+)", source, flags=re.M):
+            imported |= {re.split(r"\s+as\s+", name.strip())[0] for name in names.split(",")}
+        assert imported <= set(order[:number]), (module, imported)
+        if module != "widgets":
+            assert not re.search(
+                r"^(import|from) (ipywidgets|IPython|papermill)", source, flags=re.M
+            )
+
+
+def test_the_library_stays_thin():
+    lines = {p.stem: len(p.read_text().splitlines()) for p in (ROOT / "rsrl_lib").glob("*.py")}
+    assert len(lines) - 1 <= 16
+    assert sum(lines.values()) <= 2800
+    core = ("network", "drop_rules", "rounds", "highlight")
+    assert sum(lines.get(module, 0) for module in core) <= 700
