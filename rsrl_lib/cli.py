@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from rsrl_lib import glassbox, pixels, rounds
 from rsrl_lib.network import Backbone, load_network
-from rsrl_lib.photos import InputError, read_photos, read_unscored
+from rsrl_lib.photos import ROOT, InputError, read_photos, read_unscored
 from rsrl_lib.training import Training, likelihoods, logits, train_starter
 
 Flat = tyro.conf.OmitArgPrefixes
@@ -188,7 +188,7 @@ def run_notebooks(
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    every = sorted((pixels.ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    every = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
     chosen = [path for path in every if not names or any(path.stem.startswith(n) for n in names)]
     for name in names:
         if not any(path.stem.startswith(name) for path in every):

@@ -18,8 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision import models
 
-from rsrl_lib.photos import InputError
-from rsrl_lib.pixels import ROOT
+from rsrl_lib.photos import ROOT, InputError
 
 Backbone = Literal["alexnet", "vgg16", "squeezenet1_0", "squeezenet1_1", "resnet18"]
 STARTER = ROOT / "data" / "starter_squeezenet1_1.safetensors"

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from scipy.io import loadmat
 
 File = str | Path
+ROOT = Path(__file__).resolve().parents[1]
 PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # OASIS themes of nudity, injury, death, violence or excrement; the single photos show the same.
 DISTURBING = (

@@ -19,9 +19,8 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from rsrl_lib.photos import InputError, open_rgb
+from rsrl_lib.photos import ROOT, InputError, open_rgb
 
-ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "data" / "cache"
 SIDE = 256
 CROP = 227
