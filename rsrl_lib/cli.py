@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pandas as pd
-import torch
 import tyro
 from tqdm.auto import tqdm
 
 from rsrl_lib import glassbox, pixels, rounds
-from rsrl_lib.network import Backbone, load_network
+from rsrl_lib.network import load_network
 from rsrl_lib.photos import ROOT, InputError, read_photos, read_unscored
-from rsrl_lib.training import Training, likelihoods, logits, train_starter
+from rsrl_lib.training import likelihoods, logits
 
 Flat = tyro.conf.OmitArgPrefixes
 Listed = tyro.conf.Positional
@@ -60,29 +59,46 @@ def train(
         other: Folder of unscored photos that every round assigns scores to (SSRL-2019 Table 3).
         cache: Folder for decoded photos.
     """
-    columns = {"photo_column": photo_column, "score_column": score_column}
+    own = {"scores": scores, "mean_column": mean_column, "votes": votes}
     if source == "folder":
-        if scores is None:
-            raise InputError("--source folder needs --scores CSV, the table of scores; give it.")
+        if scores is None or strict:
+            found = "no --scores" if scores is None else "--strict, which is for public sets"
+            raise InputError(
+                f"An own folder needs --scores CSV alone, found is {found}; correct it."
+            )
+        columns = {"photo_column": photo_column, "score_column": score_column}
         columns |= {"mean_column": mean_column, "votes": votes, "strict": not skip_broken}
-        scored = read_photos(source, photos, scores, **columns)
     else:
-        scored = read_photos(source, photos, strict=strict)
+        given = [f"--{name.replace('_', '-')}" for name, value in own.items() if value is not None]
+        given += ["--skip-broken"] if skip_broken else []
+        if given:
+            found = f"{', '.join(given)} with --source {source}"
+            raise InputError(f"A public set is read as published, found is {found}; leave it out.")
+        columns = {"strict": strict}
+    scored = read_photos(source, photos, scores, **columns)
     decoded, broken = pixels.decode(scored.table, strict=scored.strict, cache=cache)
-    scored = scored.without(broken)
-    strangers = None
+    scored, strangers = scored.without(broken), None
+    left_out = scored.left_out
     if other is not None:
         table = read_unscored(other)
-        there, unreadable = pixels.decode(table, strict=not skip_broken, cache=cache)
-        strangers = (table[~table.photo.isin(unreadable.photo)], there)
+        there, unreadable = pixels.decode(table, strict=scored.strict, cache=cache)
+        strangers = (table[~table.photo.isin(unreadable.photo)].reset_index(drop=True), there)
+        left_out = pd.concat([left_out, unreadable], ignore_index=True)
+    last = run / "network_last.safetensors"
+    before = last.stat().st_mtime_ns if last.exists() else None
     made = rounds.repeat(scored, decoded, run, recipe, other=strangers)
-    if len(scored.left_out):
-        scored.left_out.to_csv(run / "left_out.csv", index=False)
-        print(f"{len(scored.left_out)} photos were left out; {run / 'left_out.csv'} says why.")
-    columns = ["round", "kept", "chosen", "train_accuracy", "test_accuracy"]
-    columns += ["test_majority_accuracy", "test_macro_f1", "test_balanced_accuracy", "test_kappa"]
+    if len(left_out):
+        left_out.to_csv(run / "left_out.csv", index=False)
+        print(f"{len(left_out)} photos were left out; {run / 'left_out.csv'} says why.")
+    for score, label in made.info["merged_scores"].items():
+        print(f"Score {score} has too few photos to split and counts as {label}.")
+    columns = ["round", "kept", "chosen"]
+    for part in ("train", "test"):
+        columns += [f"{part}_{name}" for name in ("accuracy", "majority_accuracy", "macro_f1")]
+        columns += [f"{part}_{name}" for name in ("balanced_accuracy", "kappa")]
     print(made.rounds[columns].to_string(index=False, float_format="{:.3f}".format))
-    print(f"The run is finished; round {made.chosen} was chosen on the {recipe.choose} photos.")
+    state = "was finished already" if before == last.stat().st_mtime_ns else "is finished"
+    print(f"The run {state}; round {made.chosen} was chosen on the {recipe.choose} photos.")
     print(f"Its tables and networks are in {run}.")
 
 
@@ -99,7 +115,7 @@ def assess(
         csv: Write the table here instead of printing it.
         skip_broken: Leave out unreadable photos, and name them.
     """
-    rounds.open_run(run)
+    precision = rounds.open_run(run).info["recipe"]["training"]["precision"]
     network, _ = load_network(run / "network_best.safetensors")
     found = [read_unscored(p).path if p.is_dir() else [str(p)] for p in photos]
     paths = [path for some in found for path in some]
@@ -108,7 +124,7 @@ def assess(
     table = pd.DataFrame({"photo": paths, "path": paths})
     with tempfile.TemporaryDirectory() as scratch:
         decoded, broken = pixels.decode(table, strict=not skip_broken, cache=Path(scratch))
-        likelihood = likelihoods(logits(network, decoded))  # (photos, scores)
+        likelihood = likelihoods(logits(network, decoded, precision=precision))  # (photos, scores)
     names = [f"likelihood_{score}" for score in network.scores]
     rows = table.photo[~table.photo.isin(broken.photo)].reset_index(drop=True).to_frame()
     rows["score"] = [network.scores[node] for node in likelihood.argmax(1)]
@@ -137,34 +153,6 @@ def draw(out: Path, count: int = 1000, seed: int = 0) -> None:
     print(f"{count} photos are listed in {table} ({time.monotonic() - started:.0f} s).")
 
 
-def starter(
-    out: Path,
-    backbone: Backbone = "squeezenet1_1",
-    count: int = 12000,
-    seed: int = 1000,
-    training: Flat[Training] = Training(learning_rate=1e-3, epochs=12, batch=64),  # noqa: B008
-) -> None:
-    """Train starter weights on glass-box photos of scene families that the demo set does not use.
-
-    Example: rsrl starter --out data/starter_squeezenet1_1.safetensors
-
-    Args:
-        out: The safetensors file to write, in half precision.
-        backbone: Network to train from random weights.
-        count: Photos to draw and train on.
-        seed: Of photos and training.
-        training: How it is trained.
-    """
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "photos"
-        listed = glassbox.write(folder, count, seed=seed, scenes=glassbox.STARTER_SCENES)
-        facts = pd.read_csv(listed)
-        table = pd.DataFrame({"photo": facts.photo, "path": [str(folder / p) for p in facts.photo]})
-        decoded, _ = pixels.decode(table, cache=Path(scratch))
-        wanted = torch.tensor(facts[list(glassbox.ATTRIBUTES)].to_numpy("float32"))
-        print(train_starter(out, backbone, decoded, wanted, training, seed=seed))
-
-
 def run_notebooks(
     names: Listed[tuple[str, ...]] = (),
     out: Path = Path("executed"),
@@ -184,20 +172,28 @@ def run_notebooks(
         parameters: Name and value of a notebook parameter; may be repeated.
         timeout: Seconds a single cell may take.
     """
-    import papermill
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
-    from papermill.exceptions import PapermillExecutionError
+    try:
+        import papermill
+        from nbclient.exceptions import CellTimeoutError, DeadKernelError
+        from papermill.exceptions import PapermillExecutionError
+    except ImportError as error:
+        raise InputError(
+            f"rsrl notebooks needs the extra 'notebooks' ({error}); install rsrl-lib[notebooks]."
+        ) from error
 
     every = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
     chosen = [path for path in every if not names or any(path.stem.startswith(n) for n in names)]
     for name in names:
         if not any(path.stem.startswith(name) for path in every):
             raise InputError(_nearest("notebook", name, [path.stem for path in every]))
-    declared = {path: set(papermill.inspect_notebook(str(path))) for path in chosen}
+    declared = {path: papermill.inspect_notebook(str(path)) for path in chosen}
     for name, _ in parameters:
         if not any(name in known for known in declared.values()):
             raise InputError(_nearest("parameter", name, sorted(set().union(*declared.values()))))
-    values = {name: _value(text) for name, text in parameters}
+    defaults = {
+        name: ast.literal_eval(d["default"]) for p in declared.values() for name, d in p.items()
+    }
+    values = {name: _value(name, text, defaults[name]) for name, text in parameters}
     out.mkdir(parents=True, exist_ok=True)
     failed = []
     for path in tqdm(chosen, "notebooks", unit="notebook"):
@@ -225,7 +221,6 @@ def main() -> None:
         "train": train,
         "assess": assess,
         "glassbox": draw,
-        "starter": starter,
         "notebooks": run_notebooks,
     }
     try:
@@ -243,9 +238,17 @@ def _nearest(kind: str, name: str, known: list[str]) -> str:
     return f"There is no {kind} {name!r}; did you mean {near[0]!r}? (known: {', '.join(known)})"
 
 
-def _value(text: str) -> object:
-    """A number, list, bool or None where the text spells one in Python, else the text."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+def _value(name: str, text: str, default: object) -> object:
+    """A parameter's value, of the kind that its default in the notebook has."""
+    if isinstance(default, str):
         return text
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if isinstance(default, list) and not isinstance(value, list):
+        value = [value]
+    kind = (int, float) if isinstance(default, float) else type(default)
+    if not isinstance(value, kind):
+        raise InputError(f"The parameter {name} is {text!r}; give a value such as {default!r}.")
+    return value

@@ -100,7 +100,14 @@ def _thresholds(
 ) -> tuple[float, ...]:
     if rule.keep_share is not None:
         pool = np.sort(likelihood[np.isin(labels, majorities)])[::-1]
-        stay = round(rule.keep_share * len(labels)) - (len(labels) - len(pool))
+        others = len(labels) - len(pool)
+        stay = round(rule.keep_share * len(labels)) - others
+        if stay < 0:
+            raise InputError(
+                f"keep_share {rule.keep_share} cannot be reached: the scores outside the "
+                f"{len(majorities)} largest classes hold {others / len(labels):.0%} of the photos "
+                "and are never dropped; raise it."
+            )
         fitted = pool[min(max(stay, 1), len(pool)) - 1]
         return (float(fitted),) * len(majorities)
     if rule.k_schedule == "rsrl-b":

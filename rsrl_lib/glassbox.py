@@ -24,6 +24,7 @@ WEIGHTS = dict(zip(ATTRIBUTES, (0.20, 0.14, -0.18, 0.18, 0.17, 0.13), strict=Tru
 TAGS = ("water", "reflection", "sunset", "bokeh", "flower", "warm_light", "night")
 DEMO_SCENES = ("lake", "flower", "sunset", "still_life")
 STARTER_SCENES = ("lighthouse", "balloon", "apple", "lamp")
+OTHER_SCENES = ("pagoda", "mushroom")
 SCORES = range(2, 10)
 DRAWING = 1  # raise it when pictures change: a set drawn before is then not taken for finished
 # Quantiles of quality plus noise over 4 million draws, at the shares known of xiheAA.
@@ -48,6 +49,8 @@ LATHED = {  # solids of revolution: y radius ... downwards
     "balloon": "-1 .02 -.93 .35 -.5 .72 -.2 .76 .2 .58 .58 .16 .6 .02 .84 .02 .85 .13 1.05 .11",
     "lighthouse": "-1.1 .01 -.86 .22 -.85 .14 -.63 .14 -.62 .28 -.56 .28 -.55 .2 .2 .27 1 .36",
     "apple": "-.8 .05 -.74 .32 -.45 .7 0 .82 .38 .72 .66 .44 .76 .1",
+    "pagoda": "-1.1 .01 -.9 .05 -.7 .3 -.66 .14 -.36 .16 -.3 .46 -.25 .2 .1 .22 .2 .6 .26 .28 1 .3",
+    "mushroom": "-.8 .05 -.74 .3 -.5 .62 -.15 .8 -.05 .74 -.03 .24 .5 .22 .9 .32 1 .3",
     "lamp": "-.9 .28 -.2 .62 -.16 .06 .6 .08 .85 .2 .95 .45 1 .46",
 }
 
@@ -355,6 +358,9 @@ class _Easel:
             case "lighthouse":
                 bands = np.where((y < -0.85) | (y * 2.6 % 1 < 0.5), hue, 0.95)
                 self.shore(self.seat(self.lathe(scene, bands)))
+            case "pagoda":
+                roofs = np.where(y * 2 % 1 < 0.3, hue, 0.85 * self.low.max())
+                self.shore(self.seat(self.lathe(scene, roofs)))
             case "balloon":
                 gores = np.where(x / (1.3 - (y + 0.2) ** 2) % 0.3 < 0.15, hue, 1 - hue)
                 self.seat(self.lathe(scene, gores))
@@ -374,6 +380,10 @@ class _Easel:
             case "apple":
                 self.seat(self.lathe(scene, hue * (0.8 + 0.3 * x)))
                 self.closeup(self.x, self.y - 0.6 * self.r, self.w * (self.light > 0), 0)
+            case "mushroom":
+                cap = np.where(np.sin(9 * x) * np.sin(9 * y) > 0.55, 0.95, hue)
+                self.seat(self.lathe(scene, np.where(y < -0.04, cap, 0.85)))
+                self.closeup(self.x, self.y + 0.9 * self.r, self.x, self.h)
             case "lamp":
                 self.table(self.seat(self.lathe(scene, hue * np.where(y < -0.17, 1.4, 0.4))))
             case "still_life":

@@ -1,4 +1,4 @@
-"""`AestheticNet`: a torchvision backbone with the papers' new head (method: only fc8 is replaced).
+"""`AestheticNet`: a torchvision backbone whose last layer alone is replaced, as in the papers.
 
 The backbone keeps every layer but its last; the head is one linear layer with a node a score.
 SqueezeNet's last convolution works on single positions and is followed by averaging, so with its

@@ -25,7 +25,7 @@ DISTURBING = (
 NOTHING = pd.DataFrame(columns=["photo", "reason"], dtype="str")
 
 
-class InputError(ValueError):
+class InputError(Exception):
     """Bad input, in one sentence: what was needed, what was found where, what to do."""
 
 

@@ -81,61 +81,72 @@ def decode(
 
     `table` has the columns `photo` and `path`. Returned are the pixels of the readable photos, in
     the table's order, and a table (photo, reason) of those left out. With `strict` the first
-    unreadable photo raises `InputError` instead.
+    unreadable photo raises `InputError` instead, and nothing is kept.
     """
     paths = list(table["path"])
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         digests = list(pool.map(_digest, paths))
         fingerprint = hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
-        target = cache / f"{fingerprint}.npy"
-        broken = cache / f"{fingerprint}.left_out.csv"
-        if not target.exists():
+        target, broken_list = cache / f"{fingerprint}.npy", cache / f"{fingerprint}.broken.npy"
+        if not (target.exists() and broken_list.exists()):
             cache.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=cache) as scratch:
                 partial = Path(scratch) / "partial.npy"
-                shape = (len(paths), SIDE, SIDE, 3)
-                array = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
+                array = _new_map(partial, len(paths))
 
-                def decode_row(row: int) -> str:
+                def decode_row(row: int) -> bool:
                     try:
                         array[row] = square(paths[row])
-                    except InputError as error:
-                        return str(error)
-                    return ""
+                    except InputError:
+                        return False
+                    return True
 
-                rows = pool.map(decode_row, range(len(paths)))
-                reasons = list(tqdm(rows, "decoding", len(paths), unit="photo", mininterval=2))
+                rows = tqdm(
+                    pool.map(decode_row, range(len(paths))),
+                    "decoding",
+                    len(paths),
+                    unit="photo",
+                    mininterval=2,
+                )
+                readable = np.fromiter(rows, bool, len(paths))
+                broken = np.flatnonzero(~readable)
+                if len(broken) and strict:
+                    raise InputError(_why(paths[broken[0]], len(broken), len(paths)))
+                if len(broken):
+                    whole, partial = array, Path(scratch) / "readable.npy"
+                    array = _new_map(partial, int(readable.sum()))
+                    for row, source in enumerate(np.flatnonzero(readable)):
+                        array[row] = whole[source]
                 array.flush()
-                reasons = pd.DataFrame({"row": range(len(paths)), "reason": reasons})
-                reasons[reasons.reason != ""].to_csv(Path(scratch) / "broken.csv", index=False)
-                (Path(scratch) / "broken.csv").replace(broken)
+                np.save(Path(scratch) / "broken.npy", broken)
+                (Path(scratch) / "broken.npy").replace(broken_list)
                 partial.replace(target)
-    missing = pd.read_csv(broken)
-    if strict and len(missing):
-        raise InputError(
-            f"{missing.reason[0].rstrip('.')} ({len(missing)} of {len(paths)} photos are "
-            "unreadable; --skip-broken leaves them out)."
-        )
-    array = np.load(target, mmap_mode="r")
-    left_out = pd.DataFrame(
-        {"photo": table["photo"].to_numpy()[missing.row], "reason": missing.reason}
+    broken = np.load(broken_list)
+    if len(broken) and strict:
+        raise InputError(_why(paths[broken[0]], len(broken), len(paths)))
+    left_out = table[["photo"]].iloc[broken].reset_index(drop=True)
+    left_out["reason"] = [_reason(paths[row]) for row in broken]
+    return Pixels(np.load(target, mmap_mode="r"), fingerprint), left_out
+
+
+def _new_map(path: Path, count: int) -> np.memmap:
+    return np.lib.format.open_memmap(path, "w+", np.uint8, (count, SIDE, SIDE, 3))
+
+
+def _reason(path: str) -> str:
+    """Why a photo cannot be read: asked anew, since the list names it by its row alone."""
+    try:
+        open_rgb(path)
+    except InputError as error:
+        return str(error)
+    return f"{path} could not be read when the photos were decoded."
+
+
+def _why(path: str, broken: int, total: int) -> str:
+    return (
+        f"{_reason(path).rstrip('.')} ({broken} of {total} photos are unreadable; --skip-broken, "
+        "or a reader's strict=False, leaves them out)."
     )
-    if len(missing):
-        array = _Rows(array, np.setdiff1d(np.arange(len(paths)), missing.row))
-    return Pixels(array, fingerprint), left_out
-
-
-class _Rows:
-    """Some rows of a memory map, without reading the others."""
-
-    def __init__(self, array: np.ndarray, rows: np.ndarray):
-        self.array, self.rows = array, rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index) -> np.ndarray:
-        return self.array[self.rows[index]]
 
 
 def _digest(path: str) -> str:

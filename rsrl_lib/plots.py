@@ -23,9 +23,8 @@ PART_COLOURS = {"train": "#1b3a6b", "validation": "#7a7a7a", "test": "#b5541c"}
 
 
 def score_colours(scores: Sequence[int]) -> dict[int, tuple]:
-    """Colour of each score, dark for low and light for high, on the range of these scores."""
-    low, high = min(scores), max(scores)
-    return {s: plt.cm.cividis(0.02 + 0.9 * (s - low) / max(high - low, 1)) for s in scores}
+    """Colour of each score, dark for low and light for high; the same in every figure."""
+    return {s: plt.cm.cividis(np.clip((s - 1) / 8.5, 0, 1)) for s in scores}
 
 
 def save(figure: Figure, folder: str | Path, name: str) -> Figure:
@@ -112,16 +111,17 @@ def over_rounds(
     measure: str,
     title: str,
     *,
-    parts: Sequence[str] = ("train", "validation", "test"),
+    chosen_by: str = "validation",
     ax: Axes | None = None,
 ) -> Axes:
-    """A measure of every round on the named parts; the chosen round is marked.
+    """A measure of every round on all parts; the round chosen by a part is marked.
 
-    Accuracy gets the line of always answering the largest class (of the last part) beside it.
+    Accuracy gets the line of always answering the test part's largest class beside it.
     """
     ax = ax or plt.subplots(figsize=(6.5, 3.6))[1]
-    for part in parts:
-        note = " (shown, not used)" if part == "test" else ""
+    for part in DASHES:
+        note = " (chose the round)" if part == chosen_by else ""
+        note = " (shown, not used)" if part == "test" != chosen_by else note
         ax.plot(
             rounds["round"],
             rounds[f"{part}_{measure}"],
@@ -132,7 +132,7 @@ def over_rounds(
             label=part + note,
         )
     if measure == "accuracy":
-        line = rounds[f"{parts[-1]}_majority_accuracy"].iloc[0]
+        line = rounds["test_majority_accuracy"].iloc[0]
         ax.axhline(line, color="0.25", lw=1, ls=":")
         ax.text(
             rounds["round"].iloc[-1], line, "majority class", fontsize=8, ha="right", va="bottom"

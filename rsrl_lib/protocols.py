@@ -38,8 +38,8 @@ def merge_rare(scores: np.ndarray, *, least: int = FOLDS) -> tuple[np.ndarray, d
 def split(labels: np.ndarray, *, fold: int, seed: int) -> pd.Series:
     """Part of each photo: `train` (64 %), `validation` (16 %) or `test` (fold `fold` of 5, 20 %).
 
-    Stratified by label; the same photos whatever later chooses the round (`design`: the honest
-    protocol). Raises `InputError` when a class has fewer photos than folds.
+    Stratified by label; the same photos whatever later chooses the round. Raises `InputError` when
+    a class has fewer photos than folds.
     """
     if not 0 <= fold < FOLDS:
         raise InputError(f"fold must lie in 0..{FOLDS - 1}, not {fold}.")
@@ -51,8 +51,10 @@ def split(labels: np.ndarray, *, fold: int, seed: int) -> pd.Series:
         )
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(labels, labels)
     rest, test = list(folds)[fold]
+    # A fifth, but of a tiny set at least a photo of each class.
+    size = max(round(len(rest) / 5), len(np.unique(labels)))
     _, validation = train_test_split(
-        rest, test_size=1 / 5, random_state=seed, stratify=np.asarray(labels)[rest]
+        rest, test_size=size, random_state=seed, stratify=np.asarray(labels)[rest]
     )
     part = np.full(len(labels), "train", dtype=object)
     part[validation], part[test] = "validation", "test"

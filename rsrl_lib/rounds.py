@@ -9,12 +9,13 @@ on. Everything a round knows is a row of a tidy table in the run's folder:
     rounds.csv            one row per round: photos kept, rescued, K, loss, measures, chosen
     per_class.csv         one row per round, part and score; confusion.csv beside it
     samples.parquet       one row per round and photo: assigned score, own and top likelihood, kept
-    conv1.safetensors     round_01.weight, round_01.bias, ...
+    conv1.safetensors     round_01.weight, round_01.bias (where conv1 has one), ...
     network_best.safetensors, network_last.safetensors
 
 `network_last` is written last and names its round: a killed run goes on after that round and cuts
 the tables back to it. Optimisers start anew each round and every random draw of a round comes
-from (seed, round), so no other state is needed and the tables end up identical.
+from (seed, round), so no other state is needed and the tables end up identical (promised on a
+processor; some CUDA kernels add in an order of their own).
 """
 
 import hashlib
@@ -161,7 +162,7 @@ def repeat(
     run = Run(folder)
     labels, merged = merge_rare(photos.table.score.to_numpy())
     parts = split(labels, fold=recipe.fold, seed=recipe.seed)
-    _claim(folder, recipe, _fingerprint(photos, pixels, other), merged)
+    _claim(folder, recipe, _fingerprints(photos, pixels, other), merged)
     with replacing(folder / "split.csv") as partial:
         table = photos.table[["photo", "score"]].assign(label=labels, part=parts)
         table.to_csv(partial, index=False)
@@ -218,22 +219,28 @@ def repeat(
     return run
 
 
-def _fingerprint(photos: ScoredPhotos, pixels: Pixels, other) -> str:
+def _fingerprints(photos: ScoredPhotos, pixels: Pixels, other) -> dict[str, str]:
     scores = photos.table[["photo", "score"]].to_csv(index=False)
-    contents = pixels.fingerprint + (other[1].fingerprint if other is not None else "")
-    return hashlib.sha256((contents + scores).encode()).hexdigest()[:16]
+    return {
+        "photos": pixels.fingerprint,
+        "scores": hashlib.sha256(scores.encode()).hexdigest()[:16],
+        "photos of another source": "none" if other is None else other[1].fingerprint,
+    }
 
 
-def _claim(folder: Path, recipe: Recipe, fingerprint: str, merged: dict[int, int]) -> None:
+def _claim(
+    folder: Path, recipe: Recipe, fingerprint: dict[str, str], merged: dict[int, int]
+) -> None:
     """Make the run's folder its own, or see that it already is."""
     described = json.loads(json.dumps(asdict(recipe)))
     path = folder / "run.json"
     if (folder / "network_last.safetensors").exists():
         there = json.loads(path.read_text())
-        if there["fingerprint"] != fingerprint:
+        others = [name for name in fingerprint if there["fingerprint"][name] != fingerprint[name]]
+        if others:
             raise InputError(
-                f"{folder} holds a run over other photos or scores; give another --run folder, or "
-                "the photos it was made with."
+                f"{folder} holds a run with different {' and '.join(others)}; give another --run "
+                "folder, or those it was made with."
             )
         was, now = ({**r, **r["drop"], **r["training"]} for r in (there["recipe"], described))
         changes = [
@@ -257,7 +264,6 @@ def _claim(folder: Path, recipe: Recipe, fingerprint: str, merged: dict[int, int
     folder.mkdir(parents=True, exist_ok=True)
     info = {
         "recipe": described,
-        "seed": recipe.seed,
         "fingerprint": fingerprint,
         "merged_scores": merged,
         **machine(recipe.training.precision),
@@ -287,8 +293,8 @@ def _save(
     with replacing(run.folder / "samples.parquet") as partial:
         tables["samples"].to_parquet(partial, index=False)
     conv1 = run.conv1() if i > 1 else {}
-    conv1[f"round_{i:02d}.weight"] = network.conv1.weight.detach().cpu().contiguous()
-    conv1[f"round_{i:02d}.bias"] = network.conv1.bias.detach().cpu()
+    for name, values in network.conv1.named_parameters():
+        conv1[f"round_{i:02d}.{name}"] = values.detach().cpu().contiguous()
     with replacing(run.folder / "conv1.safetensors") as partial:
         save_file(conv1, partial)
     if is_best:

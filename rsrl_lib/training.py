@@ -8,20 +8,17 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 import torch
 import torchvision
-from safetensors.torch import save_file
 from scipy.special import expit
-from scipy.stats import spearmanr
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from rsrl_lib.network import AestheticNet, Backbone, aesthetic_net
+from rsrl_lib.network import AestheticNet
 from rsrl_lib.photos import InputError
 from rsrl_lib.pixels import Pixels, normalised
 
@@ -82,7 +79,7 @@ def fine_tune(
 
     `rows` (n,) are positions in `pixels`, `targets` (n, ...) what `loss(logits, targets)` compares
     a batch with: for softmax cross-entropy the nodes of the scores. Random 227 px crops and
-    mirroring; the same seed gives the same network on the same machine. Raises `InputError` when
+    mirroring; the same seed gives the same network on the same processor. Raises `InputError` when
     the loss is no longer finite.
     """
     rows = np.asarray(rows)
@@ -92,7 +89,7 @@ def fine_tune(
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        bar = tqdm(range(training.epochs), title, unit="epoch", mininterval=5, leave=False)
+        bar = tqdm(range(training.epochs), title, unit="epoch", mininterval=5)
         for _epoch in bar:
             total = torch.zeros((), device=device())
             for batch in torch.randperm(len(rows)).split(training.batch):
@@ -158,8 +155,9 @@ def judge(
 ) -> pd.DataFrame:
     """What a network says of photos, in one pass; one row a photo.
 
-    Columns: `label` (NA where `labels` is None), `assigned` (the score of the largest node),
-    `own_likelihood` (of the label) and `top_likelihood` (of `top_score`), both float32.
+    Columns: `label` (NA where `labels` is None), `assigned` (the score of the largest node), and in
+    float32 `assigned_likelihood`, `own_likelihood` (of the label), `top_likelihood` (of
+    `top_score`).
     """
     judged = likelihoods(logits(network, pixels, precision=precision))  # (photos, scores)
     scores = np.array(network.scores)
@@ -170,6 +168,7 @@ def judge(
         table["label"] = pd.array(labels, dtype="Int64")
     return table.assign(
         assigned=scores[judged.argmax(1)],
+        assigned_likelihood=judged.max(1).astype(np.float32),
         own_likelihood=own.astype(np.float32),
         top_likelihood=judged[:, network.scores.index(top_score)].astype(np.float32),
     )
@@ -185,34 +184,6 @@ def machine(precision: str) -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version()} | versions,
     }
-
-
-def train_starter(
-    out: Path,
-    backbone: Backbone,
-    pixels: Pixels,
-    wanted: torch.Tensor,
-    training: Training,
-    *,
-    seed: int,
-) -> str:
-    """Train a network from random weights to predict craft attributes, and store it.
-
-    `wanted` (photos, attributes) lie in 0..1. A tenth of the photos is held out; returned is a
-    sentence with the rank correlation of each attribute there. The transferred layers alone are
-    written, as half-precision safetensors with the names of torchvision's state dict.
-    """
-    order = np.random.default_rng(seed).permutation(len(pixels))
-    held_out, rows = np.split(order, [len(order) // 10])
-    network = aesthetic_net(backbone, range(wanted.shape[1]), weights="none", seed=seed)
-    loss = functional.binary_cross_entropy_with_logits
-    fine_tune(network, pixels, rows, wanted[rows], training, loss=loss, seed=seed, title="starter")
-    guessed = logits(network, pixels, held_out)
-    ranks = [spearmanr(g, w).statistic for g, w in zip(guessed.T, wanted[held_out].T, strict=True)]
-    state = {k: v.half().cpu().contiguous() for k, v in network.body.state_dict().items()}
-    save_file(state, out)
-    found = ", ".join(f"{rank:.2f}" for rank in ranks)
-    return f"Rank correlations on {len(held_out)} held-out photos: {found}; weights in {out}."
 
 
 def _autocast(precision: str) -> torch.autocast:

@@ -4,6 +4,7 @@ They change the bytes of an `Image` and the text of an `HTML` widget from `obser
 widgets can hang a notebook that runs without a browser.
 """
 
+import html
 import io
 from functools import lru_cache
 
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from rsrl_lib.drop_rules import Decision, DropRule, decide, largest_classes
-from rsrl_lib.photos import open_rgb
+from rsrl_lib.photos import InputError, open_rgb
 
 KEPT, DROPPED = "#35618f", "#c9772b"
 NEAREST = 4
@@ -49,16 +50,16 @@ def drop_explorer(sample: pd.DataFrame, paths: pd.Series) -> ipywidgets.VBox:
         if rule.value == "top-class":
             k = k[:2]  # SSRL-2019 has one K for max1 and one for both others
         sliders[-1].disabled = rule.value == "top-class" and len(sliders) == 3
-        k = k + (1.0,) * ((3 if rule.value == "own-class" else 2) - len(k))
+        # With fewer classes than the rule has thresholds, the last ones decide nothing.
+        k += (1.0,) * ((3 if rule.value == "own-class" else 2) - len(k))
         asked = DropRule(rule=rule.value, k=k, min_per_class=0)
         likelihood = sample["own_likelihood" if rule.value == "own-class" else "top_likelihood"]
-        decision = decide(
-            asked,
-            labels,
-            sample.own_likelihood.to_numpy(),
-            sample.top_likelihood.to_numpy(),
-            after_round=1,
-        )
+        own, top = sample.own_likelihood.to_numpy(), sample.top_likelihood.to_numpy()
+        try:
+            decision = decide(asked, labels, own, top, after_round=1)
+        except InputError as error:
+            summary.value = f"<b>{html.escape(str(error))}</b>"
+            return
         summary.value = _summary(labels, majorities, decision)
         picture.value = _near_threshold(
             sample.photo.map(paths).to_numpy(), labels, likelihood.to_numpy(), majorities, decision

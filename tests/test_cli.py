@@ -43,7 +43,7 @@ def test_train_makes_a_run_and_assess_reads_it(monkeypatch, train, folder, tmp_p
     assert info["recipe"]["training"]["epochs"] == 1
 
     rsrl(monkeypatch, *train, "--k", "0.5", "0.4", "0.3", "--other", folder)
-    assert "The run is finished; round" in capsys.readouterr().out
+    assert "The run was finished already; round" in capsys.readouterr().out
 
     table = tmp_path / "assessed.csv"
     rsrl(
@@ -78,6 +78,11 @@ def test_skip_broken_leaves_photos_out_and_lists_them(monkeypatch, train, folder
         (["--backbone", "squeezenet1_0", "--weights", "starter"], "not of squeezenet1_0"),
         (["--score-column", "rating"], "rating"),
         (["--scores", "nothing.csv"], "nothing.csv"),
+        (["--strict"], "--strict, which is for public sets"),
+        (
+            ["--source", "ava", "--skip-broken"],
+            "found is --scores, --skip-broken with --source ava",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence_and_a_failure(monkeypatch, train, words, says):
@@ -85,6 +90,47 @@ def test_bad_input_is_one_sentence_and_a_failure(monkeypatch, train, words, says
     assert said.startswith("rsrl: ")
     assert says in said
     assert "\n" not in said
+
+
+def test_a_run_goes_on_after_its_finished_rounds_and_refuses_another_recipe(
+    monkeypatch, train, tmp_path, capsys
+):
+    real, calls = rounds.fine_tune, []
+
+    def breaks_off(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(rounds, "fine_tune", breaks_off)
+    assert "goes on from them" in refused(monkeypatch, *train)
+    assert len(rounds.open_run(tmp_path / "run").rounds) == 1
+    assert "k_schedule None there and rsrl-b now" in refused(
+        monkeypatch, *train, "--k-schedule", "rsrl-b"
+    )
+    rsrl(monkeypatch, *train)
+    assert "The run is finished" in capsys.readouterr().out
+    assert len(calls) == 3
+
+
+def test_scores_too_rare_to_split_are_announced(monkeypatch, train, folder, tmp_path, capsys):
+    table = pd.read_csv(folder / "scores.csv")
+    table.loc[table.index[-2:], "score"] = 9
+    table.to_csv(tmp_path / "rare.csv", index=False)
+    train[train.index(folder / "scores.csv")] = tmp_path / "rare.csv"
+    rsrl(monkeypatch, *train)
+    assert "Score 9 has too few photos to split and counts as 5." in capsys.readouterr().out
+
+
+def test_glassbox_writes_photos_that_train_reads(monkeypatch, tmp_path, capsys):
+    rsrl(monkeypatch, "glassbox", "--out", tmp_path / "drawn", "--count", "60", "--seed", "2")
+    assert "60 photos are listed in" in capsys.readouterr().out
+    words = ["--photos", tmp_path / "drawn", "--scores", tmp_path / "drawn" / "photos.csv"]
+    words += ["--votes", tmp_path / "drawn" / "votes.csv", "--mean-column", "crowd_mean"]
+    words += ["--run", tmp_path / "run", "--cache", tmp_path / "cache"]
+    rsrl(monkeypatch, "train", *words, *QUICK, "--rule", "top-class", "--k", "0.3", "0.2")
+    assert len(rounds.open_run(tmp_path / "run").rounds) == 2
 
 
 def test_a_run_without_a_finished_round_cannot_assess(monkeypatch, tmp_path):
@@ -95,11 +141,13 @@ def test_a_run_without_a_finished_round_cannot_assess(monkeypatch, tmp_path):
 def test_a_misspelt_notebook_parameter_names_the_nearest(monkeypatch, tmp_path):
     said = refused(monkeypatch, "notebooks", "01", "--out", tmp_path, "-p", "phtos", "x")
     assert "There is no parameter 'phtos'; did you mean 'photos'?" in said
+    said = refused(monkeypatch, "notebooks", "01", "--out", tmp_path, "-p", "count", "many")
+    assert "The parameter count is 'many'; give a value such as 800." in said
     said = refused(monkeypatch, "notebooks", "distribution", "--out", tmp_path)
     assert "did you mean '01_score_distribution'?" in said
 
 
-@pytest.mark.parametrize("command", ["train", "assess", "glassbox", "starter", "notebooks"])
+@pytest.mark.parametrize("command", ["train", "assess", "glassbox", "notebooks"])
 def test_help_of_every_command_has_an_example(monkeypatch, capsys, command):
     with pytest.raises(SystemExit) as stopped:
         rsrl(monkeypatch, command, "--help")

@@ -49,6 +49,12 @@ def test_a_fitted_k_keeps_the_share_asked_for(which):
     assert len(set(decision.thresholds)) == 1
 
 
+def test_a_share_that_the_other_scores_alone_exceed_is_refused():
+    labels = np.array([3, 4, 5, 6, 7, 8])
+    with pytest.raises(InputError, match=r"keep_share 0\.2 cannot be reached.*hold 50%"):
+        decide(DropRule(keep_share=0.2), labels, np.ones(6), np.ones(6), after_round=1)
+
+
 def test_a_class_that_the_rule_empties_keeps_its_most_likely_photos_and_says_so():
     decision = kept(DropRule(k=(0.0, 1.0, 1.0), min_per_class=2))
     assert decision.kept.tolist() == [1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1]

@@ -46,9 +46,14 @@ def test_a_broken_photo_stops_a_strict_decoding_and_is_left_out_of_a_lenient_one
         pixels.decode(table, cache=tmp_path / "cache")
     decoded, left_out = pixels.decode(table, strict=False, cache=tmp_path / "cache")
     assert left_out.photo.tolist() == ["1.png"]
+    assert "1.png" in left_out.reason[0]
     assert len(decoded) == 3
     whole = decoded.crops([1], view="whole")[0].permute(1, 2, 0).numpy()
     assert (whole == pixels.square(table.path[2])).all()
+    again, _ = pixels.decode(table, strict=False, cache=tmp_path / "cache")
+    assert (again.array == decoded.array).all()
+    with pytest.raises(InputError, match=r"1 of 4 photos"):
+        pixels.decode(table, cache=tmp_path / "cache")
 
 
 def test_the_centre_crop_is_the_middle_and_a_random_crop_a_mirrored_or_plain_window(tmp_path):

@@ -44,6 +44,11 @@ def test_a_class_too_small_to_split_is_refused_with_its_size():
         split(np.repeat([4, 5], [20, 3]), fold=0, seed=0)
 
 
+def test_the_smallest_set_that_has_five_photos_of_each_score_can_be_split():
+    parts = split(np.repeat([2, 3, 4, 5, 6], 5), fold=0, seed=0)
+    assert parts.value_counts().to_dict() == {"train": 15, "test": 5, "validation": 5}
+
+
 def test_a_sixth_fold_is_refused():
     with pytest.raises(InputError, match=r"fold must lie in 0\.\.4, not 5"):
         split(LABELS, fold=5, seed=0)

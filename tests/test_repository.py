@@ -52,6 +52,12 @@ def test_a_notebook_is_stored_without_outputs_and_can_be_given_parameters(path):
     assert len(titles) == 1
 
 
+@pytest.mark.parametrize("path", sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("[a-z]*/*.md")))
+def test_every_file_that_a_page_shows_or_links_to_is_there(path):
+    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
 def test_imports_of_the_library_run_one_way_and_without_jupyter():
     order = ["photos", "glassbox", "pixels", "network", "training", "drop_rules", "measures"]
     order += ["protocols", "rounds", "plots", "widgets", "cli"]
@@ -71,5 +77,7 @@ def test_the_library_stays_thin():
     lines = {p.stem: len(p.read_text().splitlines()) for p in (ROOT / "rsrl_lib").glob("*.py")}
     assert len(lines) - 1 <= 16
     assert sum(lines.values()) <= 2800
+    sizes = sorted(lines.values())
+    assert sizes[len(sizes) // 2] <= 180
     core = ("network", "drop_rules", "rounds", "highlight")
     assert sum(lines.get(module, 0) for module in core) <= 700

@@ -142,7 +142,7 @@ def test_another_recipe_and_other_scores_are_refused_for_the_same_folder(run, co
     photos, pixels = coloured
     other = photos.select(np.arange(len(photos)))
     other.table["score"] = other.table.score.replace({2: 3})
-    with pytest.raises(InputError, match="over other photos or scores"):
+    with pytest.raises(InputError, match="a run with different scores; give another"):
         rounds.repeat(other, pixels, run.folder, RECIPE)
 
 
@@ -151,6 +151,18 @@ def test_a_recipe_that_could_not_start_can_be_corrected_in_the_same_folder(colou
         rounds.repeat(*coloured, tmp_path / "run", altered(weights="nothing"))
     corrected = rounds.repeat(*coloured, tmp_path / "run", altered(rounds=1))
     assert corrected.info["recipe"]["weights"] == "none"
+
+
+def test_a_run_over_another_source_is_not_taken_for_one_without(run, coloured):
+    photos, pixels = coloured
+    other = (photos.table[["photo", "path"]], pixels)
+    with pytest.raises(InputError, match="different photos of another source"):
+        rounds.repeat(*coloured, run.folder, RECIPE, other=other)
+
+
+def test_a_first_layer_without_a_bias_is_kept_as_it_is(coloured, tmp_path):
+    made = rounds.repeat(*coloured, tmp_path / "run", altered(rounds=1, backbone="resnet18"))
+    assert list(made.conv1()) == ["round_01.weight"]
 
 
 def test_a_folder_with_other_files_is_refused(coloured, tmp_path):
@@ -175,7 +187,7 @@ def test_the_run_records_what_its_numbers_depend_on(run):
     assert info["recipe"]["weights"] == "none"
     assert info["recipe"]["drop"]["keep_share"] == 0.7
     assert info["versions"]["torch"] == torch.__version__
-    assert len(info["fingerprint"]) == 16
+    assert len(info["fingerprint"]["photos"]) == 16
 
 
 ROUNDS = pd.DataFrame(

@@ -59,6 +59,19 @@ def test_bfloat16_logits_lie_close_to_float32_ones(coloured):
     assert np.abs(exact - coarse).max() < 0.05 * np.abs(exact).max() + 0.01
 
 
+def test_a_photo_is_assigned_its_likeliest_score(coloured):
+    photos, pixels = coloured
+    network = aesthetic_net("squeezenet1_1", [2, 3, 4, 5], weights="none")
+    labels = photos.table.score.to_numpy()
+    table = t.judge(network, pixels, top_score=4, labels=labels)
+    likely = t.likelihoods(t.logits(network, pixels))
+    assert table.assigned.tolist() == [network.scores[node] for node in likely.argmax(1)]
+    assert np.allclose(table.assigned_likelihood, likely.max(1), atol=1e-6)
+    assert np.allclose(table.top_likelihood, likely[:, 2], atol=1e-6)
+    assert np.allclose(table.own_likelihood, likely[range(60), labels - 2], atol=1e-6)
+    assert t.judge(network, pixels, top_score=4).label.isna().all()
+
+
 def test_some_rows_give_the_logits_that_all_rows_give_for_them(coloured):
     network = aesthetic_net("squeezenet1_1", [3, 4], weights="none")
     some = t.logits(network, coloured[1], [5, 2], precision="float32")

@@ -1,0 +1,100 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from rsrl_lib import plots
+
+ROUNDS = pd.DataFrame(
+    {
+        "round": [1, 2, 3],
+        "chosen": [False, True, False],
+        "train_accuracy": [0.5, 0.6, 0.7],
+        "validation_accuracy": [0.5, 0.55, 0.5],
+        "test_accuracy": [0.5, 0.45, 0.4],
+        "test_majority_accuracy": [0.52] * 3,
+        "kept": [6, 4, 5],
+    }
+)
+SAMPLES = pd.DataFrame(
+    {
+        "photo": list("abcdef") * 3,
+        "part": "train",
+        "round": np.repeat([1, 2, 3], 6),
+        "label": [4, 4, 4, 3, 3, 6] * 3,
+        "assigned": [4, 4, 3, 3, 3, 6] * 3,
+        "kept": [True] * 6
+        + [True, False, True, True, False, True]
+        + [True, True, False]
+        + [True] * 3,
+    }
+)
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def test_a_score_has_the_same_colour_whatever_other_scores_are_shown():
+    assert plots.score_colours([2, 3, 4])[3] == plots.score_colours([3, 9])[3]
+    shades = [sum(colour[:3]) for colour in plots.score_colours(range(2, 10)).values()]
+    assert shades == sorted(shades)
+
+
+def test_bars_count_the_photos_of_every_score_also_of_an_absent_one():
+    ax = plots.score_distribution(pd.Series([3, 4, 4, 6]), "title")
+    assert [bar.get_height() for bar in ax.patches] == [1, 2, 0, 1]
+    assert list(ax.get_xticks()) == [3, 4, 5, 6]
+
+
+def test_accuracy_has_the_majority_line_and_the_chosen_round_is_marked():
+    ax = plots.over_rounds(ROUNDS, "accuracy", "title")
+    heights = {line.get_ydata()[0] for line in ax.lines if len(set(line.get_ydata())) == 1}
+    assert 0.52 in heights
+    assert any(list(line.get_xdata()) == [2, 2] for line in ax.lines)
+
+
+@pytest.mark.parametrize(
+    ("chosen_by", "label"),
+    [("validation", "test (shown, not used)"), ("test", "test (chose the round)")],
+)
+def test_the_legend_says_whether_the_test_photos_were_used(chosen_by, label):
+    ax = plots.over_rounds(ROUNDS, "accuracy", "title", chosen_by=chosen_by)
+    assert label in [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_the_bars_of_the_training_set_are_the_photos_kept():
+    figure = plots.training_set(ROUNDS, SAMPLES, [4, 3])
+    heights = {}
+    for bar in figure.axes[0].patches:
+        at = round(bar.get_x() + 0.4)
+        heights[at] = heights.get(at, 0) + bar.get_height()
+    assert heights == {1: 6, 2: 4, 3: 5}
+
+
+def test_the_lives_show_only_photos_that_were_dropped():
+    figure = plots.life_of_photos(SAMPLES, "title")
+    picture = figure.axes[0].images[0].get_array()
+    assert picture.tolist() == [[1, 1, 0], [1, 0, 1], [1, 0, 1]]
+
+
+def test_the_rates_of_a_round_fill_its_bar():
+    rates = pd.DataFrame([[0.25, 0.75, 0], [0.5, 0.25, 0.25]], [1, 2], [3, 4, 5])
+    ax = plots.assigned_rates(rates, "title")
+    widths = np.array([bar.get_width() for bar in ax.patches]).reshape(3, 2)
+    assert widths.sum(axis=0).tolist() == [1, 1]
+
+
+def test_a_saved_figure_is_a_png_of_its_name_and_without_a_folder_nothing_is_written(tmp_path):
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
+    table = pd.DataFrame({"path": [str(tmp_path / "a.png")] * 3, "score": [3, 3, 4]})
+    rows = plots.by_score(table)
+    assert {name: len(row) for name, row in rows.items()} == {"3": 2, "4": 1}
+    figure = plots.contact_sheet(rows, "title")
+    assert plots.save(figure, "", "sheet") is figure
+    plots.save(figure, tmp_path / "figures", "sheet")
+    with Image.open(tmp_path / "figures" / "sheet.png") as picture:
+        assert picture.format == "PNG"
