@@ -248,7 +248,7 @@ def _value(name: str, text: str, default: object) -> object:
         value = text
     if isinstance(default, list) and not isinstance(value, list):
         value = [value]
-    kind = (int, float) if isinstance(default, float) else type(default)
+    kind = (int, float, type(None)) if isinstance(default, float) else type(default)
     if not isinstance(value, kind):
         raise InputError(f"The parameter {name} is {text!r}; give a value such as {default!r}.")
     return value

@@ -1,6 +1,6 @@
 """Figures of the papers, drawn from the tidy tables of a run.
 
-A score class has the same colour everywhere: its place on cividis, which is ordered in grey and to
+A score class has the same colour everywhere: its place on viridis, which is ordered in grey and to
 the colour-blind. What an algorithm may not look at (the test part) is drawn dashed.
 """
 
@@ -24,7 +24,7 @@ PART_COLOURS = {"train": "#1b3a6b", "validation": "#7a7a7a", "test": "#b5541c"}
 
 def score_colours(scores: Sequence[int]) -> dict[int, tuple]:
     """Colour of each score, dark for low and light for high; the same in every figure."""
-    return {s: plt.cm.cividis(np.clip((s - 1) / 8.5, 0, 1)) for s in scores}
+    return {s: plt.cm.viridis(np.clip((s - 1) / 8.5, 0, 1)) for s in scores}
 
 
 def save(figure: Figure, folder: str | Path, name: str) -> Figure:
@@ -65,7 +65,13 @@ def contact_sheet(rows: dict[str, pd.DataFrame], title: str, *, columns: int = 8
             picture.thumbnail((220, 220), Image.Resampling.LANCZOS)
             ax.imshow(picture)
             if "caption" in photos:
-                ax.set_title(photo.caption, fontsize=8, y=-0.02, va="top")
+                ax.text(
+                    *(0.5, -0.03, photo.caption),
+                    transform=ax.transAxes,
+                    fontsize=8,
+                    ha="center",
+                    va="top",
+                )
     figure.suptitle(title)
     figure.tight_layout(h_pad=0.4, w_pad=0.4)
     return figure
@@ -99,7 +105,8 @@ def likelihoods_by_class(sample: pd.DataFrame, thresholds: dict[int, float], tit
     for score, k in thresholds.items():
         at = order.index(score)
         ax.hlines(k, at - 0.45, at + 0.45, color="crimson", lw=2)
-        ax.text(at + 0.47, k, f"K = {k:.2g}", color="crimson", fontsize=8, va="center")
+    for k in set(thresholds.values()):
+        ax.text(len(order) - 0.45, k, f"K = {k:.2g}", color="crimson", fontsize=9, va="center")
     ax.set(xlabel="score of the photo", ylabel="likelihood of that score", title=title)
     ax.set_ylim(-0.03, 1.03)
     sns.despine(ax=ax)
@@ -180,15 +187,8 @@ def per_class_over_rounds(per_class: pd.DataFrame, part: str, title: str) -> Fig
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), sharey=True)
     for ax, measure in zip(axes, ("precision", "recall", "f"), strict=True):
         for score, of_score in table.groupby("score"):
-            ax.plot(of_score["round"], of_score[measure], color=colours[score], marker="o", ms=3)
-            ax.annotate(
-                str(score),
-                (of_score["round"].iloc[-1], of_score[measure].iloc[-1]),
-                xytext=(5, 0),
-                textcoords="offset points",
-                fontsize=8,
-                va="center",
-            )
+            style = {"color": colours[score], "marker": f"${score}$", "ms": 6, "lw": 1.2}
+            ax.plot(of_score["round"], of_score[measure], **style)
         ax.set(xlabel="round", title=measure if measure != "f" else "F", ylim=(-0.04, 1.04))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         sns.despine(ax=ax)

@@ -142,7 +142,10 @@ def test_a_misspelt_notebook_parameter_names_the_nearest(monkeypatch, tmp_path):
     said = refused(monkeypatch, "notebooks", "01", "--out", tmp_path, "-p", "phtos", "x")
     assert "There is no parameter 'phtos'; did you mean 'photos'?" in said
     said = refused(monkeypatch, "notebooks", "01", "--out", tmp_path, "-p", "count", "many")
-    assert "The parameter count is 'many'; give a value such as 800." in said
+    assert "The parameter count is 'many'; give a value such as 700." in said
+    assert cli._value("keep_share", "None", 0.667) is None
+    assert cli._value("k", "0.99", []) == [0.99]
+    assert cli._value("photos", "2024", "") == "2024"
     said = refused(monkeypatch, "notebooks", "distribution", "--out", tmp_path)
     assert "did you mean '01_score_distribution'?" in said
 

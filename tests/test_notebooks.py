@@ -14,7 +14,7 @@ SMOKE = {
     "rounds": 2,
     "epochs": 1,
     "long_epochs": 2,
-    "k": [0.3],
+    "keep_share": 0.7,
     "min_per_class": 2,
 }
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
