@@ -146,7 +146,7 @@ def over_rounds(
         )
     chosen = rounds["round"][rounds.chosen].item()
     ax.axvline(chosen, color="0.8", lw=6, zorder=0)
-    ax.set(xlabel="round (grey: chosen)", ylabel=measure.replace("_", " "), title=title)
+    ax.set(xlabel="round (grey: chosen)", ylabel=measure.replace("_", "-"), title=title)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(fontsize=8, frameon=False)
     sns.despine(ax=ax)
@@ -166,12 +166,13 @@ def training_set(rounds: pd.DataFrame, samples: pd.DataFrame, majorities: Sequen
     share = sizes[[s for s in majorities if s in sizes]].sum(axis=1) / sizes.sum(axis=1)
     for number, (i, height) in enumerate(zip(sizes.index, bottom, strict=True)):
         ax.text(i, height, f"{share.iloc[number]:.0%}", ha="center", va="bottom", fontsize=8)
-    low, total = sizes.sum(axis=1).min(), rounds.kept.iloc[0]
+    total, after = rounds.kept.iloc[0], sizes.sum(axis=1).iloc[1:]
+    found = f"After round 1, {after.min()} to {after.max()} of {total} photos are trained on"
     names = ", ".join(map(str, sorted(majorities)))
     ax.set(
         xlabel="round",
         ylabel="training photos",
-        title=f"Dropping keeps {low} to {total} photos (above: share of scores {names})",
+        title=f"{found if len(after) else f'{total} photos'} (above: share of scores {names})",
     )
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.margins(y=0.12)
@@ -217,7 +218,9 @@ def life_of_photos(samples: pd.DataFrame, title: str) -> Figure:
         extent=(first - 0.5, last + 0.5, len(lives), 0),
     )
     ax.set(
-        xlabel="round", ylabel=f"{len(lives)} photos that were dropped at least once", title=title
+        xlabel="round (dark: trained on)",
+        ylabel=f"{len(lives)} photos that were dropped at least once",
+        title=title,
     )
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
