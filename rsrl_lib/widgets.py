@@ -110,14 +110,14 @@ def _near_threshold(
         for ax, photo in shown:
             ax.imshow(_thumbnail(str(paths[photo])))
             colour = KEPT if likelihood[photo] >= k else DROPPED
-            ax.set_title(f"{likelihood[photo]:.2f}", fontsize=9, color=colour, y=-0.04, va="top")
+            style = {"fontsize": 9, "color": colour, "ha": "center", "va": "top"}
+            ax.text(0.5, -0.04, f"{likelihood[photo]:.2f}", transform=ax.transAxes, **style)
     axes[0, 0].set_title("likelihood", fontsize=10)
-    for at, text, colour in ((1, "dropped, nearest to K", DROPPED), (5, "kept, nearest", KEPT)):
-        axes[0, at].annotate(
-            text, (0, 1.04), xycoords="axes fraction", fontsize=10, color=colour, va="bottom"
-        )
+    for at, text, colour in ((1, "dropped", DROPPED), (5, "kept", KEPT)):
+        place = axes[0, at].transAxes
+        axes[0, at].text(0, 1.04, text, transform=place, color=colour, in_layout=False)
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=80)
+    figure.savefig(stream, format="png", dpi=90)
     return stream.getvalue()
 
 
