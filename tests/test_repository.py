@@ -81,3 +81,11 @@ def test_the_library_stays_thin():
     assert sizes[len(sizes) // 2] <= 180
     core = ("network", "drop_rules", "rounds", "highlight")
     assert sum(lines.get(module, 0) for module in core) <= 700
+
+
+def test_the_ten_lines_of_the_readme_run(tmp_path, monkeypatch, capsys):
+    code = re.search(r"```python\n(.+?)```", (ROOT / "README.md").read_text(), flags=re.S)[1]
+    assert code.count("count=400") == code.count("rounds=4") == 1
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("count=400", "count=60").replace("rounds=4", "rounds=2"), {})
+    assert "test_majority_accuracy" in capsys.readouterr().out
