@@ -146,7 +146,11 @@ def over_rounds(
         )
     chosen = rounds["round"][rounds.chosen].item()
     ax.axvline(chosen, color="0.8", lw=6, zorder=0)
-    ax.set(xlabel="round (grey: chosen)", ylabel=measure.replace("_", "-"), title=title)
+    ax.set(
+        xlabel="round (grey: chosen)",
+        ylabel=measure.replace("_f", "-F").replace("_", " "),
+        title=title,
+    )
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(fontsize=8, frameon=False)
     sns.despine(ax=ax)
