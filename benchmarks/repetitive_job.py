@@ -90,7 +90,7 @@ def plain_likelihoods(network, paths, labels, top_score):
     return pd.DataFrame({"own_likelihood": own, "top_likelihood": top, "assigned": scores})
 
 
-def job(kind, scored, labels, parts, training, *, backbone, weights, rounds, seed):
+def job(kind, scored, labels, parts, training, *, cache, backbone, weights, rounds, seed):
     """The repetitive job one way or the other: seconds by stage, photos passed, test macro-F1."""
     seconds = {"decode": 0.0, "train": 0.0, "likelihoods": 0.0}
     passed = {"train": 0, "likelihoods": 0}
@@ -101,7 +101,7 @@ def job(kind, scored, labels, parts, training, *, backbone, weights, rounds, see
     kept = np.ones(len(train), bool)
     if kind == "ours":
         started = time.perf_counter()
-        pixels, _ = decode(scored.table, cache=Path(tempfile.mkdtemp(dir="/tmp")))
+        pixels, _ = decode(scored.table, cache=cache)
         seconds["decode"] = time.perf_counter() - started
     for i in range(1, rounds + 1):
         rows = train[kept]
@@ -162,7 +162,13 @@ def main():
     options.add_argument("--learning-rate", type=float, default=1e-4)
     options.add_argument("--seeds", type=int, default=1)
     asked = options.parse_args()
-    folder = Path(tempfile.mkdtemp(dir="/tmp")) / "photos"
+    with tempfile.TemporaryDirectory() as scratch:
+        compare(asked, Path(scratch))
+
+
+def compare(asked, scratch):
+    """Draw the photos, run both loops for every seed, print the table."""
+    folder = scratch / "photos"
     glassbox.write(folder, asked.count, seed=5)
     scored = read_folder(folder, folder / "photos.csv")
     for path in scored.table.path:
@@ -183,7 +189,14 @@ def main():
         parts = split(labels, fold=seed % 5, seed=0).to_numpy()
         for kind in ("plain", "ours"):
             seconds, passed, macro_f1 = job(
-                kind, scored, labels, parts, training, **how, seed=seed * 100
+                kind,
+                scored,
+                labels,
+                parts,
+                training,
+                cache=scratch / f"{seed}",
+                **how,
+                seed=seed * 100,
             )
             speed = passed["train"] / seconds["train"]
             row = {"loop": kind, "seed": seed, "whole job s": sum(seconds.values())}
