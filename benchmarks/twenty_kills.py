@@ -68,10 +68,12 @@ def main(wanted=20, seed=0):
                 if process.returncode == 0 or kills == wanted:
                     break
             assert start(folder, name).wait() == 0
-            same = contents(folder / name) == expected
+            found = contents(folder / name)
+            same = found == expected
             print(f"{name}: {kills} kills so far, tables identical: {same}", flush=True)
             if not same:
-                sys.exit("The tables differ.")
+                differ = [table for table in TABLES if found[table] != expected[table]]
+                sys.exit(f"{', '.join(differ)} differ; killed at {rounds_found} finished rounds.")
         print(f"{kills} kills over {runs} runs, at {rounds_found} finished rounds; all identical.")
 
 
