@@ -14,8 +14,8 @@ on. Everything a round knows is a row of a tidy table in the run's folder:
 
 `network_last` is written last and names its round: a killed run goes on after that round and cuts
 the tables back to it. Optimisers start anew each round and every random draw of a round comes
-from (seed, round), so no other state is needed and the tables end up identical (promised on a
-processor; some CUDA kernels add in an order of their own).
+from (seed, round), so no other state is needed and the tables end up identical (on one
+processor; benchmarks/README.md tells of an exception whose cause is not known yet).
 """
 
 import hashlib
