@@ -169,7 +169,7 @@ def repeat(
 
     scores = np.unique(labels).tolist()
     original = np.flatnonzero(parts == "train")
-    tables, network = _resume(run, recipe)
+    tables, network = _resume(run)
     while not finished(tables["rounds"], recipe):
         i = len(tables["rounds"]) + 1
         if i == 1:
@@ -272,7 +272,7 @@ def _claim(
         partial.write_text(json.dumps(info, indent=1))
 
 
-def _resume(run: Run, recipe: Recipe) -> tuple[dict[str, pd.DataFrame], AestheticNet | None]:
+def _resume(run: Run) -> tuple[dict[str, pd.DataFrame], AestheticNet | None]:
     """Tables and network after the last finished round; empty and None before the first."""
     last = run.folder / "network_last.safetensors"
     if not last.exists():
