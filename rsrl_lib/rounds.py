@@ -14,8 +14,8 @@ on. Everything a round knows is a row of a tidy table in the run's folder:
 
 `network_last` is written last and names its round: a killed run goes on after that round and cuts
 the tables back to it. Optimisers start anew each round and every random draw of a round comes
-from (seed, round), so no other state is needed and the tables end up identical (on one
-processor; benchmarks/README.md tells of an exception whose cause is not known yet).
+from (seed, round), so no other state is needed and tables and weights end up identical on one
+processor.
 """
 
 import hashlib
@@ -183,7 +183,7 @@ def repeat(
             own, top = previous.own_likelihood.to_numpy(), previous.top_likelihood.to_numpy()
             decision = decide(recipe.drop, labels[original], own, top, after_round=i - 1)
             kept, rescued, thresholds = decision.kept, decision.rescued, decision.thresholds
-        conv1_before = network.conv1.weight.detach().cpu().clone()
+        conv1_before = _conv1_weight(network)
         loss = fine_tune(
             network,
             pixels,
@@ -193,7 +193,7 @@ def repeat(
             seed=int(np.random.SeedSequence([recipe.seed, i]).generate_state(1)[0]),
             title=f"round {i} of {recipe.rounds}, {kept.sum()} photos",
         )
-        moved = (network.conv1.weight.detach().cpu() - conv1_before).norm() / conv1_before.norm()
+        moved = (_conv1_weight(network) - conv1_before).norm() / conv1_before.norm()
 
         max1 = largest_classes(labels[original])[0]
         precision = recipe.training.precision
@@ -270,6 +270,12 @@ def _claim(
     }
     with replacing(path) as partial:
         partial.write_text(json.dumps(info, indent=1))
+
+
+def _conv1_weight(network: AestheticNet) -> torch.Tensor:
+    """A copy in one memory order: a trained and a read network differ in theirs, and so would
+    the last digit of a sum over the weights."""
+    return network.conv1.weight.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def _resume(run: Run) -> tuple[dict[str, pd.DataFrame], AestheticNet | None]:

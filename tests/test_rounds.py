@@ -243,3 +243,11 @@ def test_a_run_killed_by_sigkill_goes_on_from_its_last_finished_round(run, tmp_p
     subprocess.run(command, env=environment, cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
     assert contents(tmp_path / "run") == contents(run.folder)
     assert json.loads((tmp_path / "run" / "run.json").read_text()) == run.info
+
+
+def test_how_far_conv1_moved_does_not_depend_on_the_memory_order_of_a_read_network(run):
+    network = run.network("last")
+    read = rounds._conv1_weight(network)
+    trained = rounds._conv1_weight(network.to(memory_format=torch.channels_last))
+    assert read.stride() == trained.stride()
+    assert read.norm().item() == trained.norm().item()
