@@ -14,8 +14,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from PIL import Image
+from PIL import Image, ImageChops, ImageFilter
 
+from rsrl_lib.highlight import Highlight
 from rsrl_lib.photos import open_rgb
 
 DASHES = {"train": "", "validation": (1, 1), "test": (4, 2)}
@@ -247,3 +248,30 @@ def assigned_rates(rates: pd.DataFrame, title: str) -> Axes:
     ax.set_xlim(0, 1)
     sns.despine(ax=ax)
     return ax
+
+
+def highlight_pictures(
+    photo: Image.Image, highlight: Highlight, *, opacity: float = 0.7
+) -> dict[str, Image.Image]:
+    """Original, both maps of J, their difference and the region over the photo, all of its size.
+
+    The two maps share one grey scale; the difference is orange above zero and purple below, on a
+    scale that is symmetric about zero. Outside the region the photo is faded by `opacity`.
+    """
+    low, high = np.percentile([highlight.later, highlight.earlier], (0.5, 99.5))
+    reach = max(np.percentile(np.abs(highlight.diff), 99.5), 1e-12)
+    maps = {
+        "later map": plt.cm.gray(plt.Normalize(low, high)(highlight.later)),
+        "earlier map": plt.cm.gray(plt.Normalize(low, high)(highlight.earlier)),
+        "difference": plt.cm.PuOr_r(plt.Normalize(-reach, reach)(highlight.diff)),
+    }
+    maps = {
+        name: Image.fromarray((colours[..., :3] * 255).astype(np.uint8)).resize(photo.size)
+        for name, colours in maps.items()
+    }
+    mask = Image.fromarray(highlight.mask(photo.size))
+    faded = Image.blend(photo, Image.new("RGB", photo.size, (28, 28, 34)), opacity)
+    region = Image.composite(photo, faded, mask)
+    edge = ImageChops.difference(mask.convert("L"), mask.convert("L").filter(ImageFilter.MinFilter))
+    region.paste((255, 170, 0), mask=edge)
+    return {"photo": photo} | maps | {"region": region}

@@ -35,6 +35,8 @@ class Training:
     """Of the new fc layer."""
     epochs: int = 5
     """Passes over the kept photos in one round (RSRL-b: 5)."""
+    steps: int | None = None
+    """Steps of one round, whatever the number of kept photos; instead of whole epochs."""
     batch: int = 32
     """Photos per step."""
     weight_decay: float = 5e-4
@@ -43,9 +45,10 @@ class Training:
     """bfloat16 where the processor or GPU multiplies it in hardware, else float32."""
 
     def __post_init__(self):
-        for name in ("learning_rate", "head_learning_rate", "epochs", "batch"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"{name} must be above 0, not {getattr(self, name)}.")
+        for name in ("learning_rate", "head_learning_rate", "epochs", "steps", "batch"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise InputError(f"{name} must be above 0, not {value}.")
         if self.weight_decay < 0:
             raise InputError(f"weight_decay must be 0 or more, not {self.weight_decay}.")
 
@@ -84,15 +87,15 @@ def fine_tune(
     """
     rows = np.asarray(rows)
     network.to(device(), memory_format=torch.channels_last).train()
-    optimiser, schedule = _optimiser(
-        network, training, steps_per_epoch=-(-len(rows) // training.batch)
-    )
+    per_epoch = -(-len(rows) // training.batch)
+    left = training.steps or training.epochs * per_epoch
+    optimiser, schedule = _optimiser(network, training, left)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        bar = tqdm(range(training.epochs), title, unit="epoch", mininterval=5)
+        bar = tqdm(range(-(-left // per_epoch)), title, unit="epoch", mininterval=5)
         for _epoch in bar:
-            total = torch.zeros((), device=device())
-            for batch in torch.randperm(len(rows)).split(training.batch):
+            total, seen = torch.zeros((), device=device()), 0
+            for batch in torch.randperm(len(rows)).split(training.batch)[:left]:
                 crops = pixels.crops(rows[batch.numpy()], view="random")
                 target = targets[batch].to(device())
                 with _autocast(training.precision):
@@ -103,7 +106,9 @@ def fine_tune(
                 optimiser.step()
                 schedule.step()
                 total += batch_loss.detach() * len(batch)
-            mean_loss = total.item() / len(rows)
+                seen += len(batch)
+            left -= per_epoch
+            mean_loss = total.item() / seen
             if not np.isfinite(mean_loss):
                 raise InputError(
                     f"The training loss became {mean_loss} while {title}; lower the learning rates "
@@ -191,7 +196,7 @@ def _autocast(precision: str) -> torch.autocast:
     return torch.autocast(device().type, torch.bfloat16, enabled=chosen == "bfloat16")
 
 
-def _optimiser(network: AestheticNet, training: Training, *, steps_per_epoch: int):
+def _optimiser(network: AestheticNet, training: Training, steps: int):
     head = list(network.head.parameters())
     groups = [
         {"params": list(network.body.parameters()), "lr": training.learning_rate},
@@ -203,5 +208,4 @@ def _optimiser(network: AestheticNet, training: Training, *, steps_per_epoch: in
         optimiser = torch.optim.SGD(
             groups, momentum=0.9, weight_decay=training.weight_decay, fused=True
         )
-    steps = training.epochs * steps_per_epoch
     return optimiser, torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)

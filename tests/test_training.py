@@ -83,3 +83,28 @@ def test_some_rows_give_the_logits_that_all_rows_give_for_them(coloured):
 def test_a_setting_that_cannot_train_is_refused(wrong):
     with pytest.raises(InputError, match="must be above 0"):
         t.Training(**wrong)
+
+
+def test_a_number_of_steps_takes_the_place_of_whole_epochs(coloured):
+    sizes = []
+
+    def counting(logits, targets):
+        sizes.append(len(targets))
+        return torch.nn.functional.cross_entropy(logits, targets)
+
+    photos, pixels = coloured
+    scores = photos.table.score.to_numpy()
+    network = aesthetic_net("squeezenet1_1", np.unique(scores), weights="none")
+    for steps in (2, 5):
+        sizes.clear()
+        training = t.Training(steps=steps, batch=25)
+        t.fine_tune(
+            network,
+            pixels,
+            np.arange(60),
+            network.nodes(scores[:60]),
+            training,
+            loss=counting,
+            seed=0,
+        )
+        assert sizes == [25, 25, 10, 25, 25][:steps]

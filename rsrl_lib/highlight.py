@@ -1,0 +1,159 @@
+"""Highlight regions: where two networks of a run see one photo differently (SSRL-2019 section 4).
+
+The conv1 maps of round I and of an earlier one are compared channel by channel; the maps of the
+least correlated channel J are subtracted, and 2-means parts the values of the difference in two.
+The papers leave open whether maps are taken before ReLU (default, as MATLAB's 'conv1'), whether
+the difference is signed (default), and which cluster is the highlight: here the one whose centre
+lies farther from zero, where retraining moved the response most; the sign of a filter means
+nothing, so "the higher one" would not do. A region is exact to a step of conv1 (2 or 4 of 256 px).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.cluster import KMeans
+from torch import nn
+
+from rsrl_lib.network import AestheticNet
+from rsrl_lib.photos import InputError
+from rsrl_lib.pixels import normalised
+from rsrl_lib.rounds import Run
+
+# Float32 maps of one photo agree to about 1e-6; a hundred times that is movement, not rounding.
+FLOOR = 1e-4
+
+
+@dataclass(frozen=True)
+class Highlight:
+    """What two rounds see differently in one photo; maps and region are (h, w) of conv1's grid."""
+
+    channel: int
+    """J, counted from 0."""
+    correlations: np.ndarray
+    """Pearson correlation of the two maps of every channel (channels,); NaN where one is flat."""
+    later: np.ndarray
+    earlier: np.ndarray
+    diff: np.ndarray
+    region: np.ndarray
+    """True in the highlight."""
+
+    @property
+    def rising(self) -> np.ndarray:
+        """The difference (h, w), its sign turned so that it is larger inside the region."""
+        return self.diff if self.diff[self.region].mean() > self.diff.mean() else -self.diff
+
+    def mask(self, size: tuple[int, int]) -> np.ndarray:
+        """The region at the size (width, height) of a photo, boolean (height, width)."""
+        return np.asarray(Image.fromarray(self.region).resize(size, Image.Resampling.NEAREST))
+
+    def facts(self, size: tuple[int, int]) -> dict[str, float]:
+        """J, its correlation, share of the area, and the box in pixels of a photo of that size."""
+        mask = self.mask(size)
+        left, top, right, foot = Image.fromarray(mask).getbbox() or (0, 0, 0, 0)
+        row = {"J": self.channel, "correlation": float(self.correlations[self.channel])}
+        row |= {"area_share": float(mask.mean()), "left": left, "top": top}
+        return row | {"width": right - left, "height": foot - top}
+
+
+def conv1_of(run: Run, i: int) -> nn.Conv2d:
+    """The first layer of round `i` of a run; nothing else of a network is read."""
+    with torch.device("meta"):
+        layer = AestheticNet(run.info["recipe"]["backbone"], [0]).conv1
+    kept = run.conv1()
+    if f"round_{i:02d}.weight" not in kept:
+        last = sum(name.endswith(".weight") for name in kept)
+        raise InputError(f"{run.folder} holds conv1 of rounds 1 to {last}, not of round {i}.")
+    parts = {name: kept[f"round_{i:02d}.{name}"] for name, _ in layer.named_parameters()}
+    layer.load_state_dict(parts, assign=True)
+    return layer.requires_grad_(False)
+
+
+def stacked(later: nn.Conv2d, earlier: nn.Conv2d) -> nn.Conv2d:
+    """Two first layers as one of twice the channels, so that one pass gives the maps of both.
+
+    Raises `InputError` where they differ by less than `FLOOR` of their norm: the maps would show
+    rounding, not what was learned.
+    """
+    moved = float((later.weight - earlier.weight).norm() / earlier.weight.norm())
+    if not moved >= FLOOR:
+        raise InputError(
+            f"conv1 of the two rounds differs by {moved:.1e} of its norm, a highlight map needs "
+            f"{FLOOR:g}; take rounds farther apart, or train with a higher learning rate."
+        )
+    both = nn.Conv2d(
+        later.in_channels,
+        2 * later.out_channels,
+        later.kernel_size,
+        later.stride,
+        later.padding,
+        bias=later.bias is not None,
+    )
+    old = earlier.state_dict()
+    both.load_state_dict({n: torch.cat([v, old[n]]) for n, v in later.state_dict().items()})
+    return both.requires_grad_(False)
+
+
+def highlights(
+    pair: nn.Conv2d,
+    photos: torch.Tensor,
+    *,
+    channel: int | None = None,
+    after_relu: bool = False,
+    absolute: bool = False,
+    flip: bool = False,
+) -> list[Highlight]:
+    """Difference map and region of each photo (SSRL-2019 eq. 4 and 5), in float32.
+
+    `pair` is a `stacked` first layer, `photos` are bytes (batch, 3, 256, 256). J is the channel of
+    lowest correlation, or `channel`; `flip` takes the other cluster. A flat map has no correlation
+    and is never chosen. Raises `InputError` where no channel is least correlated (all flat, or a
+    tie), where a map is not finite, and where the difference is flat.
+    """
+    with torch.autocast(photos.device.type, enabled=False):
+        maps = pair(normalised(photos)).unflatten(1, (2, -1))  # (batch, 2, channels, h, w)
+    if not maps.isfinite().all():
+        raise InputError("A conv1 map is not finite; one of the two networks is broken.")
+    later, earlier = (maps.relu() if after_relu else maps).unbind(1)
+    found = []
+    for own, a, b in zip(correlations(later, earlier), later, earlier, strict=True):
+        j = _least(own) if channel is None else channel
+        if not 0 <= j < len(own):
+            raise InputError(f"J must lie in 0..{len(own) - 1}, not {j}.")
+        diff = ((a[j] - b[j]).abs() if absolute else a[j] - b[j]).numpy()
+        maps_of_j = (m[j].numpy() for m in (a, b))
+        found.append(Highlight(j, own.numpy(), *maps_of_j, diff, two_means(diff, flip=flip)))
+    return found
+
+
+def correlations(later: torch.Tensor, earlier: torch.Tensor) -> torch.Tensor:
+    """Pearson correlation of two maps (..., h, w) over the positions; NaN where one is flat.
+
+    Summed in float64: maps of neighbouring rounds correlate to the sixth digit.
+    """
+    a, b = (m.flatten(-2).double() for m in (later, earlier))  # (..., positions)
+    flat = (a.std(-1) <= 1e-6 * a.abs().amax(-1)) | (b.std(-1) <= 1e-6 * b.abs().amax(-1))
+    a, b = (x - x.mean(-1, keepdim=True) for x in (a, b))
+    found = (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))
+    return torch.where(flat, torch.nan, found)
+
+
+def two_means(diff: np.ndarray, *, flip: bool = False) -> np.ndarray:
+    """Region (h, w) of a difference map: the cluster of its values that is farther from zero."""
+    if not np.ptp(diff) > 0:
+        raise InputError("The difference map has one value everywhere; 2-means needs two.")
+    values = diff.reshape(-1, 1)
+    # On a line, starting from both ends ends where many random starts do, and always the same.
+    means = KMeans(2, init=np.array([[diff.min()], [diff.max()]]), n_init=1).fit(values)
+    highlight = np.abs(means.cluster_centers_[:, 0]).argmax()
+    return (means.labels_ == highlight).reshape(diff.shape) ^ flip
+
+
+def _least(correlation: torch.Tensor) -> int:
+    known = correlation[correlation.isfinite()]
+    lowest = (correlation == known.min()).nonzero()[:, 0].tolist() if len(known) else []
+    if len(lowest) != 1:
+        found = f"channels {lowest} tie" if lowest else "all maps are flat"
+        raise InputError(f"No channel is least correlated: {found}; choose another photo, or J.")
+    return lowest[0]
