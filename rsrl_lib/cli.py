@@ -4,6 +4,7 @@ Help, defaults and checks come from the same dataclasses that the notebooks fill
 """
 
 import ast
+import csv
 import difflib
 import sys
 import tempfile
@@ -11,13 +12,19 @@ import time
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import pandas as pd
+import torch
 import tyro
+from PIL import Image
 from tqdm.auto import tqdm
 
-from rsrl_lib import glassbox, pixels, rounds
+from rsrl_lib import glassbox, pixels
+from rsrl_lib import highlight as h
 from rsrl_lib.network import load_network
-from rsrl_lib.photos import ROOT, InputError, read_photos, read_unscored
+from rsrl_lib.photos import ROOT, InputError, open_rgb, read_photos, read_unscored
+from rsrl_lib.plots import highlight_pictures
+from rsrl_lib.rounds import Recipe, open_run, repeat
 from rsrl_lib.training import likelihoods, logits
 
 Flat = tyro.conf.OmitArgPrefixes
@@ -28,7 +35,7 @@ Source = Literal["folder", "ava", "eva", "aadb", "para", "oasis"]
 def train(
     photos: Path,
     run: Path,
-    recipe: Flat[rounds.Recipe],
+    recipe: Flat[Recipe],
     scores: Path | None = None,
     source: Source = "folder",
     photo_column: str = "photo",
@@ -86,7 +93,7 @@ def train(
         left_out = pd.concat([left_out, unreadable], ignore_index=True)
     last = run / "network_last.safetensors"
     before = last.stat().st_mtime_ns if last.exists() else None
-    made = rounds.repeat(scored, decoded, run, recipe, other=strangers)
+    made = repeat(scored, decoded, run, recipe, other=strangers)
     if len(left_out):
         left_out.to_csv(run / "left_out.csv", index=False)
         print(f"{len(left_out)} photos were left out; {run / 'left_out.csv'} says why.")
@@ -115,12 +122,9 @@ def assess(
         csv: Write the table here instead of printing it.
         skip_broken: Leave out unreadable photos, and name them.
     """
-    precision = rounds.open_run(run).info["recipe"]["training"]["precision"]
+    precision = open_run(run).info["recipe"]["training"]["precision"]
     network, _ = load_network(run / "network_best.safetensors")
-    found = [read_unscored(p).path if p.is_dir() else [str(p)] for p in photos]
-    paths = [path for some in found for path in some]
-    if not paths:
-        raise InputError("rsrl assess needs at least one photo; give files or folders.")
+    paths = _paths(photos)
     table = pd.DataFrame({"photo": paths, "path": paths})
     with tempfile.TemporaryDirectory() as scratch:
         decoded, broken = pixels.decode(table, strict=not skip_broken, cache=Path(scratch))
@@ -136,6 +140,65 @@ def assess(
     else:
         rows.to_csv(csv, index=False)
         print(f"{len(rows)} photos are assessed in {csv}.")
+
+
+def highlight(
+    run: Path,
+    rounds: tuple[int, int],
+    photos: Listed[tuple[Path, ...]],
+    out: Path,
+    channel: int | None = None,
+    after_relu: bool = False,
+    absolute: bool = False,
+    flip: bool = False,
+    skip_broken: bool = False,
+) -> None:
+    """Show in photos what two rounds of a run see differently: one picture a photo, and a table.
+
+    Example: rsrl highlight --run runs/mine --rounds 10 9 holiday/*.jpg --out highlights
+
+    Args:
+        run: Folder of a run.
+        rounds: The later and the earlier round.
+        photos: Photos, or folders of photos.
+        out: Folder for the pictures and for highlights.csv (boxes in pixels of each photo).
+        channel: J, counted from 0; the least correlated one of each photo when not given.
+        after_relu: Take the maps after ReLU.
+        absolute: Take the absolute difference.
+        flip: Take the other one of the two clusters.
+        skip_broken: Leave out photos that are unreadable or have no highlight, and name them.
+    """
+    pair = h.stacked(*(h.conv1_of(open_run(run), i) for i in rounds))
+    options = {"channel": channel, "after_relu": after_relu, "absolute": absolute, "flip": flip}
+    paths = _paths(photos)
+    names = [Path(path).stem for path in paths]
+    if len(set(names)) < len(names):
+        names = [f"{number:05d}_{name}" for number, name in enumerate(names, 1)]
+    out.mkdir(parents=True, exist_ok=True)
+    columns = ["photo", "J", "correlation", "area_share", "left", "top", "width", "height"]
+    written = 0
+    with (out / "highlights.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, columns)
+        table.writeheader()
+        for path, name in zip(tqdm(paths, "highlights", unit="photo"), names, strict=True):
+            try:
+                photo = open_rgb(path)
+                crops = torch.from_numpy(pixels.square(photo)).permute(2, 0, 1)[None]
+                found = h.highlights(pair, crops, **options)[0]
+            except InputError as error:
+                if not skip_broken:
+                    raise InputError(
+                        f"{path}: {error} ({written} photos before it are done; --skip-broken "
+                        "leaves such photos out)"
+                    ) from error
+                tqdm.write(f"left out: {path}: {error}", file=sys.stderr)
+                continue
+            table.writerow({"photo": path} | found.facts(photo.size))
+            photo.thumbnail((480, 480))
+            pictures = highlight_pictures(photo, found).values()
+            Image.fromarray(np.hstack(list(pictures))).save(out / f"{name}.png")
+            written += 1
+    print(f"{written} photos: original, later map, earlier map, difference and region in {out}.")
 
 
 def draw(out: Path, count: int = 1000, seed: int = 0) -> None:
@@ -220,6 +283,7 @@ def main() -> None:
     commands = {
         "train": train,
         "assess": assess,
+        "highlight": highlight,
         "glassbox": draw,
         "notebooks": run_notebooks,
     }
@@ -231,6 +295,14 @@ def main() -> None:
         sys.exit(f"rsrl: {error}")
     except KeyboardInterrupt:
         sys.exit("rsrl: stopped; finished rounds are kept, and the same command goes on from them.")
+
+
+def _paths(photos: tuple[Path, ...]) -> list[str]:
+    """Files, and the pictures of folders."""
+    found = [read_unscored(p).path if p.is_dir() else [str(p)] for p in photos]
+    if not (paths := [path for some in found for path in some]):
+        raise InputError("At least one photo is needed; give files or folders.")
+    return paths
 
 
 def _nearest(kind: str, name: str, known: list[str]) -> str:

@@ -76,7 +76,8 @@ def stacked(later: nn.Conv2d, earlier: nn.Conv2d) -> nn.Conv2d:
     Raises `InputError` where they differ by less than `FLOOR` of their norm: the maps would show
     rounding, not what was learned.
     """
-    moved = float((later.weight - earlier.weight).norm() / earlier.weight.norm())
+    new, old = later.state_dict(), earlier.state_dict()
+    moved = ((new["weight"] - old["weight"]).norm() / old["weight"].norm()).item()
     if not moved >= FLOOR:
         raise InputError(
             f"conv1 of the two rounds differs by {moved:.1e} of its norm, a highlight map needs "
@@ -90,8 +91,7 @@ def stacked(later: nn.Conv2d, earlier: nn.Conv2d) -> nn.Conv2d:
         later.padding,
         bias=later.bias is not None,
     )
-    old = earlier.state_dict()
-    both.load_state_dict({n: torch.cat([v, old[n]]) for n, v in later.state_dict().items()})
+    both.load_state_dict({name: torch.cat([new[name], old[name]]) for name in new})
     return both.requires_grad_(False)
 
 

@@ -69,9 +69,9 @@ def normalised(crops: torch.Tensor) -> torch.Tensor:
     return crops.float().mul_(scale).sub_(shift.view(3, 1, 1))
 
 
-def square(path: str | Path) -> np.ndarray:
-    """One photo as every network here sees it: upright RGB, bilinear to (256, 256, 3) uint8."""
-    return np.asarray(open_rgb(path).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+def square(photo: Image.Image) -> np.ndarray:
+    """An upright RGB photo as every network here sees it: bilinear to (256, 256, 3) uint8."""
+    return np.array(photo.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 
 def decode(
@@ -96,7 +96,7 @@ def decode(
 
                 def decode_row(row: int) -> bool:
                     try:
-                        array[row] = square(paths[row])
+                        array[row] = square(open_rgb(paths[row]))
                     except InputError:
                         return False
                     return True

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from rsrl_lib import pixels
-from rsrl_lib.photos import InputError
+from rsrl_lib.photos import InputError, open_rgb
 
 
 def save_noise(folder, count=4):
@@ -49,7 +49,7 @@ def test_a_broken_photo_stops_a_strict_decoding_and_is_left_out_of_a_lenient_one
     assert "1.png" in left_out.reason[0]
     assert len(decoded) == 3
     whole = decoded.crops([1], view="whole")[0].permute(1, 2, 0).numpy()
-    assert (whole == pixels.square(table.path[2])).all()
+    assert (whole == pixels.square(open_rgb(table.path[2]))).all()
     again, _ = pixels.decode(table, strict=False, cache=tmp_path / "cache")
     assert (again.array == decoded.array).all()
     with pytest.raises(InputError, match=r"1 of 4 photos"):
