@@ -111,19 +111,20 @@ def highlights(
     and is never chosen. Raises `InputError` where no channel is least correlated (all flat, or a
     tie), where a map is not finite, and where the difference is flat.
     """
-    with torch.autocast(photos.device.type, enabled=False):
-        maps = pair(normalised(photos)).unflatten(1, (2, -1))  # (batch, 2, channels, h, w)
-    if not maps.isfinite().all():
-        raise InputError("A conv1 map is not finite; one of the two networks is broken.")
-    later, earlier = (maps.relu() if after_relu else maps).unbind(1)
     found = []
-    for own, a, b in zip(correlations(later, earlier), later, earlier, strict=True):
-        j = _least(own) if channel is None else channel
-        if not 0 <= j < len(own):
-            raise InputError(f"J must lie in 0..{len(own) - 1}, not {j}.")
-        diff = ((a[j] - b[j]).abs() if absolute else a[j] - b[j]).numpy()
-        maps_of_j = (m[j].numpy() for m in (a, b))
-        found.append(Highlight(j, own.numpy(), *maps_of_j, diff, two_means(diff, flip=flip)))
+    for some in photos.split(8):  # float64 sums over the maps of more would fill the memory
+        with torch.autocast(photos.device.type, enabled=False):
+            maps = pair(normalised(some)).unflatten(1, (2, -1))  # (8, 2, channels, h, w)
+        if not maps.isfinite().all():
+            raise InputError("A conv1 map is not finite; one of the two networks is broken.")
+        later, earlier = (maps.relu() if after_relu else maps).unbind(1)
+        for own, a, b in zip(correlations(later, earlier), later, earlier, strict=True):
+            j = _least(own) if channel is None else channel
+            if not 0 <= j < len(own):
+                raise InputError(f"J must lie in 0..{len(own) - 1}, not {j}.")
+            a, b = a[j].numpy().copy(), b[j].numpy().copy()  # a view would keep every channel
+            diff = np.abs(a - b) if absolute else a - b
+            found.append(Highlight(j, own.numpy(), a, b, diff, two_means(diff, flip=flip)))
     return found
 
 

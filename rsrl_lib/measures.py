@@ -1,4 +1,4 @@
-"""Measures of scores: per class, imbalance-aware, ordinal, and with intervals over photos.
+"""Measures of scores (per class, imbalance-aware, ordinal, intervals over photos) and of regions.
 
 Every measure is told the classes, so one that is absent or never assigned stays visible.
 scikit-learn and scipy compute them; here they are only named and put together.
@@ -9,10 +9,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 from scipy import stats
 from sklearn import metrics
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils.class_weight import compute_sample_weight
+
+from rsrl_lib.photos import InputError
 
 MEASURES = (
     "accuracy",
@@ -102,6 +105,29 @@ def of_parts(
         "rounds": pd.DataFrame([row]),
         "per_class": pd.concat(classes),
         "confusion": pd.concat(pairs),
+    }
+
+
+def against_mask(map: np.ndarray, region: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+    """How well a real-valued map and its region find a subject mask: `iou`, `auc`, `pointing`.
+
+    `map` (h, w) is resized bilinearly and `region` (h, w) to the nearest pixel of the boolean
+    `mask` (rows, columns). `iou` is of region and mask, `auc` the area under the ROC of the map's
+    values for the pixels of the mask, `pointing` the share of the map's maximal pixels that lie in
+    the mask: 1 or 0 where the maximum is one pixel (pointing game, without tolerance). Raises
+    `InputError` where the mask marks no pixel or all, since neither has an ROC.
+    """
+    mask, size = mask.astype(bool), mask.shape[::-1]
+    if mask.all() or not mask.any():
+        marked = "all pixels" if mask.any() else "no pixel"
+        raise InputError(f"The mask marks {marked}; give one that tells a subject from the rest.")
+    values = Image.fromarray(map.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
+    inside = Image.fromarray(region.astype(bool)).resize(size, Image.Resampling.NEAREST)
+    values, inside = np.asarray(values), np.asarray(inside)
+    return {
+        "iou": float((inside & mask).sum() / (inside | mask).sum()),
+        "auc": float(metrics.roc_auc_score(mask.ravel(), values.ravel())),
+        "pointing": float(mask[values == values.max()].mean()),
     }
 
 

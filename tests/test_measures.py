@@ -3,6 +3,7 @@ import pytest
 from sklearn import metrics
 
 from rsrl_lib import measures as m
+from rsrl_lib.photos import InputError
 
 LABELS = np.array([3, 3, 4, 4, 4, 4, 5, 9])
 ASSIGNED = np.array([3, 4, 4, 4, 4, 5, 4, 4])
@@ -70,3 +71,36 @@ def test_a_paired_interval_agrees_with_the_normal_approximation_for_accuracy():
     assert difference == pytest.approx(each.mean())
     half = 1.96 * each.std() / np.sqrt(900)
     assert (low, high) == pytest.approx((each.mean() - half, each.mean() + half), abs=0.01)
+
+
+# Subject: the right column. Region: the lower row. One of three pixels of the union is in both.
+MASK = np.array([[False, True], [False, True]])
+REGION = np.array([[False, False], [True, True]])
+
+
+def test_a_map_and_its_region_agree_with_a_mask_as_computed_by_hand():
+    found = m.against_mask(np.array([[0.1, 0.2], [0.3, 0.4]]), REGION, MASK)
+    # Of the four pairs (inside, outside) only .2 against .3 is in the wrong order.
+    assert found == {"iou": pytest.approx(1 / 3), "auc": 3 / 4, "pointing": 1}
+    turned = m.against_mask(-np.array([[0.1, 0.2], [0.3, 0.4]]), ~REGION, MASK)
+    assert turned == {"iou": pytest.approx(1 / 3), "auc": 1 / 4, "pointing": 0}
+
+
+def test_a_flat_map_without_a_region_finds_nothing():
+    found = m.against_mask(np.zeros((2, 2)), np.zeros((2, 2), bool), MASK)
+    assert found == {"iou": 0, "auc": 0.5, "pointing": 0.5}
+
+
+def test_a_coarse_map_is_judged_at_the_resolution_of_the_mask():
+    fine = np.zeros((6, 8), bool)
+    fine[:, 4:] = True  # the right half
+    found = m.against_mask(np.array([[0.0, 1.0]]), np.array([[False, True]]), fine)
+    assert found == {"iou": 1, "auc": 1, "pointing": 1}
+    off = m.against_mask(np.array([[0.0, 1.0]]), np.array([[True, False]]), fine[:, ::-1])
+    assert off == {"iou": 1, "auc": 0, "pointing": 0}
+
+
+@pytest.mark.parametrize("mask", [np.zeros((2, 2), bool), np.ones((2, 2), bool)])
+def test_a_mask_without_a_subject_or_without_a_rest_is_an_error(mask):
+    with pytest.raises(InputError, match="The mask marks"):
+        m.against_mask(np.eye(2), REGION, mask)
