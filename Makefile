@@ -1,8 +1,11 @@
 PYTHON ?= python3
 
-.PHONY: help .venv demo test lab lock clean
+.PHONY: help .venv demo app test lab lock clean
 help:
 	@echo "make demo   the main job on the embedded photos: notebooks, figures and a run, in demo/"
+	@echo "make app    the highlight explorer in a browser, on the demo's run; on one of your own:"
+	@echo "            make app RUN=runs/mine PHOTOS=my_photos SCORES=my_photos/scores.csv"
+	@echo "            (and SOURCE=ava, OPTIONS='{score_column: rating}' as in the notebooks)"
 	@echo "make test   all tests, and every notebook at smoke size"
 	@echo "make lab    JupyterLab on notebooks/"
 
@@ -24,11 +27,33 @@ demo: .venv/ready
 	.venv/bin/rsrl notebooks --out demo/notebooks -p run demo/run -p figures demo/figures
 	@echo "Executed notebooks: demo/notebooks, figures: demo/figures, run: demo/run"
 
+demo/run/network_last.safetensors: | .venv/ready
+	$(MAKE) demo
+
+RUN = demo/run
+PHOTOS =
+SCORES =
+SOURCE =
+OPTIONS =
+
+# An uploaded photo is one message; the servers' own limit of 10 MB would drop the connection.
+UPLOADS = tornado_settings='{"websocket_max_message_size": 134217728}'
+
+# Paths are made absolute: the kernel's folder is that of the page, not the caller's.
+app: .venv/ready $(if $(filter demo/run,$(RUN)),demo/run/network_last.safetensors)
+	@mkdir -p demo
+	.venv/bin/python -m papermill --prepare-only notebooks/app.ipynb demo/app.ipynb \
+		-r run "$$(realpath -m "$(RUN)")" $(if $(SOURCE),-r source "$(SOURCE)") \
+		$(if $(PHOTOS),-r photos "$$(realpath -m "$(PHOTOS)")") \
+		$(if $(SCORES),-r scores "$$(realpath -m "$(SCORES)")") \
+		$(if $(OPTIONS),-y 'options: $(OPTIONS)')
+	.venv/bin/voila demo/app.ipynb --Voila.ip=127.0.0.1 --Voila.$(UPLOADS)
+
 test: .venv/ready
 	.venv/bin/python -m pytest
 
 lab: .venv/ready
-	.venv/bin/jupyter lab notebooks
+	.venv/bin/jupyter lab notebooks --ServerApp.$(UPLOADS)
 
 lock: pyproject.toml
 	uv pip compile --universal --python-version 3.11 --all-extras --no-header --no-annotate \

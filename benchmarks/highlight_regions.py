@@ -23,8 +23,9 @@ Deletion. How much the expected score (sum of score times softmax) of the last n
 the region is filled with the photo's mean colour, and when the same shape elsewhere is (the mask
 rolled round the photo, mean over some shifts). Deletion and Grad-CAM take the whole 256 px in
 float32, as the maps do. Real photos are those of each seed's test part. A region that stands out
-from the mean colour moves the score more for that reason alone: the subject's mask, the centre and
-Grad-CAM say what to expect.
+from the mean colour moves the score more for that reason alone; a ragged one that follows the
+edges of the photo draws new edges where it is moved to, so that elsewhere the score moves more. The
+subject's mask, the centre and Grad-CAM say what to expect.
 
 Intervals are 95 % bootstrap intervals: seeds are drawn, then photos, the same ones for every method
 and seed, so differences are paired. With three seeds they say little about other seeds.
@@ -34,6 +35,7 @@ import copy
 import json
 import sys
 import zlib
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -197,8 +199,8 @@ def of_glass_box_photos(
     found |= of_other_channels(later, earlier, correlations, draws, pair)
     found["centre", None, None] = shown([centre()] * len(photos))
     found["spectral residual", None, None] = shown([spectral_residual(photo) for photo in array])
-    found["Grad-CAM, chosen network", None, None] = shown(grad_cam(run.network("best"), photos))
-    found["Grad-CAM, last network", None, None] = shown(grad_cam(last, photos))
+    found["Grad-CAM, chosen network", None, None] = grad_cam(run.network("best"), photos)
+    found["Grad-CAM, last network", None, None] = grad_cam(last, photos)
 
     rows, changes = [], []
     for n, (name, mask) in enumerate(zip(names, masks, strict=True)):
@@ -232,7 +234,7 @@ def of_real_photos(
         if key[0] == "highlight"
     }
     found["centre", None, None] = shown([centre()] * len(photos))
-    found["Grad-CAM, last network", None, None] = shown(grad_cam(network, photos))
+    found["Grad-CAM, last network", None, None] = grad_cam(network, photos)
     changes = []
     for n, name in enumerate(names):
         regions = {key: of_photos[n][1] for key, of_photos in found.items()}
@@ -282,15 +284,20 @@ def of_other_channels(
 
 
 def highlighted(later: nn.Conv2d, earlier: nn.Conv2d, photos: torch.Tensor) -> Shown:
-    found = h.highlights(h.stacked(later, earlier), photos)
+    """The library's highlights; photo by photo, as the maps of one still fit in the cache."""
+    pair = h.stacked(later, earlier)
+    found = [h.highlights(pair, photo)[0] for photo in photos.split(1)]
     return [(highlight.rising, highlight.region) for highlight in found]
 
 
-def shown(maps) -> Shown:
-    """Maps of a rival and their regions, by the highlight's 2-means and its rule for the sign."""
+def shown(maps: Iterable[np.ndarray], *, may_be_flat: bool = False) -> Shown:
+    """Maps of a rival and their regions, by the highlight's 2-means and its rule for the sign.
+
+    A flat map raises `InputError`, or, where it may be flat, has an empty region.
+    """
     found = []
     for map_ in maps:
-        if np.ptp(map_) == 0:  # of Grad-CAM alone: no position speaks for the score
+        if may_be_flat and np.ptp(map_) == 0:
             found.append((map_, np.zeros(map_.shape, bool)))
             continue
         region = h.two_means(map_)
@@ -334,10 +341,14 @@ def spectral_residual(photo: np.ndarray) -> np.ndarray:
     return gaussian_filter(saliency, 2.5, mode="constant")
 
 
-def grad_cam(network: AestheticNet, photos: torch.Tensor) -> np.ndarray:
-    """Grad-CAM maps (photos, 256, 256) of the last convolutions for the assigned scores."""
+def grad_cam(network: AestheticNet, photos: torch.Tensor) -> Shown:
+    """Grad-CAM maps (256, 256) of the last convolutions for the assigned scores.
+
+    A map is zero everywhere where no position speaks for the score.
+    """
     with GradCAM(network, [network.body.features[-1]]) as cam:
-        return cam(normalised(photos), targets=None)  # None: of the largest node
+        maps = cam(normalised(photos), targets=None)  # None: of the largest node
+    return shown(maps, may_be_flat=True)
 
 
 def auc_of_channels(diffs: np.ndarray, mask: np.ndarray) -> np.ndarray:

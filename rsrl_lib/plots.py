@@ -278,20 +278,20 @@ def highlight_pictures(
 
 
 def picture_rows(rows: dict[str, dict[str, Image.Image]], title: str) -> Figure:
-    """Named rows of captioned pictures; a caption that stands in the first row is not repeated."""
+    """Named rows of captioned pictures; a row with the captions of the first one has none."""
     columns = max(map(len, rows.values()))
     figure, axes = plt.subplots(
         len(rows), columns, figsize=(2.5 * columns, 2.1 * len(rows) + 0.4), squeeze=False
     )
     for ax in axes.flat:
         ax.axis("off")
-    above = [""] * columns
-    for line, (name, pictures) in zip(axes, rows.items(), strict=True):
+    first = list(next(iter(rows.values())))
+    for number, (line, (name, pictures)) in enumerate(zip(axes, rows.items(), strict=True)):
         line[0].text(-0.06, 0.5, name, transform=line[0].transAxes, ha="right", va="center")
-        for n, (caption, picture) in enumerate(pictures.items()):
-            line[n].imshow(picture)
-            line[n].set_title(caption if caption != above[n] else "", fontsize=9, pad=3)
-        above = above if any(above) else list(pictures) + [""] * (columns - len(pictures))
+        repeated = number > 0 and list(pictures) == first
+        for ax, (caption, picture) in zip(line, pictures.items(), strict=False):
+            ax.imshow(picture)
+            ax.set_title("" if repeated else caption, fontsize=9, pad=3)
     figure.suptitle(title)
     figure.tight_layout(h_pad=0.5, w_pad=0.4)
     return figure

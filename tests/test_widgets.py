@@ -1,10 +1,22 @@
+import base64
+import io
 import re
+import shutil
+import tempfile
+from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
+from safetensors.torch import save_file
 
+from rsrl_lib import highlight, plots, rounds
 from rsrl_lib.drop_rules import DropRule, decide
+from rsrl_lib.photos import InputError, open_rgb
+from rsrl_lib.training import likelihoods, logits
+from tests.test_rounds import RECIPE
 
 ipywidgets = pytest.importorskip("ipywidgets")
 
@@ -57,3 +69,280 @@ def test_the_third_threshold_is_not_asked_for_where_the_rule_has_two(explored):
     assert sliders[2].disabled
     choice.value = "own-class"
     assert not sliders[2].disabled
+
+
+FIGURES = ("photo", "region", "later map", "earlier map", "difference")
+MAPS = {"later map", "earlier map", "difference"}
+
+
+class Page:
+    """What a reader of the explorer sees and does, by the texts on it."""
+
+    def __init__(self, view):
+        self.parts = list(self.below(view))
+        self.thumbs, self.strip = self.kind(ipywidgets.ToggleButtons)
+        (self.upload,) = self.kind(ipywidgets.FileUpload)
+
+    def below(self, box):
+        yield box
+        for child in getattr(box, "children", ()):
+            yield from self.below(child)
+
+    def kind(self, kind):
+        return [part for part in self.parts if type(part) is kind]
+
+    def named(self, text):
+        names = ("description", "tooltip")
+        (found,) = [p for p in self.parts if text in [getattr(p, name, None) for name in names]]
+        return found
+
+    @property
+    def text(self):
+        shown = [part.value for part in self.kind(ipywidgets.HTML) if "<style>" not in part.value]
+        return "\n".join(shown)
+
+    @property
+    def figures(self):
+        values = [bytes(image.value) for image in self.kind(ipywidgets.Image)]
+        return dict(zip(FIGURES, values, strict=True))
+
+    def give(self, name, content):
+        file = {"name": name, "type": "", "size": len(content), "content": memoryview(content)}
+        self.upload.value = [file | {"last_modified": datetime(2020, 1, 1)}]
+
+
+@pytest.fixture(scope="module")
+def run(coloured, small_crops, tmp_path_factory):
+    return rounds.repeat(*coloured, tmp_path_factory.mktemp("runs") / "run", RECIPE)
+
+
+@pytest.fixture
+def page(run, coloured):
+    return Page(widgets.highlight_explorer(run, coloured[0].table))
+
+
+def changed(before, after):
+    return {name for name in FIGURES if before[name] != after[name]}
+
+
+def png(picture):
+    stream = io.BytesIO()
+    picture.save(stream, "png")
+    return stream.getvalue()
+
+
+def test_it_shows_the_highlight_of_the_first_photo_between_the_last_two_rounds(page, run, coloured):
+    pair = highlight.stacked(highlight.conv1_of(run, 3), highlight.conv1_of(run, 2))
+    found = highlight.highlights(pair, coloured[1].crops([0], view="whole"))[0]
+    photo = coloured[0].table.iloc[0]
+    facts = found.facts((64, 48))
+    assert f"{photo.photo}: score {photo.score}" in page.text
+    assert (
+        f"channel {found.channel} (the least correlated: {facts['correlation']:.5f})" in page.text
+    )
+    assert f"region {facts['area_share']:.0%} of 64 x 48 px" in page.text
+    assert f"box {facts['width']} x {facts['height']} at" in page.text
+    expected = plots.highlight_pictures(open_rgb(photo.path), found)
+    assert page.figures == {name: widgets._jpeg(expected[name]) for name in FIGURES}
+
+
+@pytest.mark.parametrize(
+    ("control", "value", "changes", "stays"),
+    [
+        ("round I", 2, MAPS, {"photo"}),
+        ("k rounds before", 2, MAPS, {"photo"}),
+        ("conv1 maps", True, MAPS, {"photo"}),
+        ("difference", True, {"difference"}, {"photo", "later map", "earlier map"}),
+        ("region", True, {"region"}, {"photo", "later map", "earlier map", "difference"}),
+        ("fade the rest by", 0.3, {"region"}, {"photo", "later map", "earlier map", "difference"}),
+    ],
+)
+def test_a_control_changes_the_pictures_that_it_is_for(page, control, value, changes, stays):
+    before = page.figures
+    page.named(control).value = value
+    found = changed(before, page.figures)
+    assert changes <= found
+    assert not stays & found
+
+
+def test_a_channel_chosen_by_hand_stays_until_the_least_correlated_is_asked_for(page):
+    first = page.figures
+    automatic = int(re.search(r"channel (\d+) \(the least", page.text)[1])
+    page.strip.value = (automatic + 1) % 64
+    assert f"channel {page.strip.value} (by hand: " in page.text
+    assert changed(first, page.figures) >= MAPS
+    page.thumbs.value = 3
+    assert f"channel {page.strip.value} (by hand: " in page.text
+    page.thumbs.value, page.strip.value = 0, -1
+    assert page.figures == first
+
+
+def test_k_follows_round_i_and_both_are_computed_once(page, monkeypatch):
+    page.named("k rounds before").value = 2
+    calls, real = [], widgets.highlights
+    monkeypatch.setattr(widgets, "highlights", lambda *a, **b: calls.append(1) or real(*a, **b))
+    page.named("round I").value = 2
+    k = page.named("k rounds before")
+    assert (k.value, k.max, len(calls)) == (1, 1, 1)
+    assert "rounds 2 and 1" in page.text
+    page.named("round I").value = 3
+    assert (k.value, k.max, len(calls)) == (1, 2, 2)
+
+
+def test_the_filters_leave_photos_of_a_score_and_of_a_predicted_score(page, run, coloured):
+    table = coloured[0].table
+    chosen = run.samples[run.samples["round"] == run.chosen].set_index("photo").assigned
+    predicted = table.photo.map(chosen)
+    before = page.figures
+    for score in sorted(table.score.unique()):
+        for guess in sorted(predicted.unique()):
+            page.named("score").value, page.named("predicted score").value = score, guess
+            asked = table.photo[(table.score == score) & (predicted == guess)].tolist()
+            assert [name for name, _ in page.thumbs.options] == asked[:18]
+            assert ("no such photo" in page.text) == (not asked)
+    assert page.figures == before
+
+
+def test_the_pages_of_thumbnails_hold_every_photo_once(page, coloured):
+    back, forth = page.named("previous photos"), page.named("next photos")
+    seen = [name for name, _ in page.thumbs.options]
+    assert back.disabled
+    while not forth.disabled:
+        forth.click()
+        assert not back.disabled
+        assert page.thumbs.value is None
+        seen += [name for name, _ in page.thumbs.options]
+    assert seen == coloured[0].table.photo.tolist()
+    while not back.disabled:
+        back.click()
+    assert page.thumbs.value == 0
+
+
+def test_an_uploaded_photo_gets_its_pictures_and_its_predicted_score(page, run, coloured):
+    before, content = page.figures, Path(coloured[0].table.path[20]).read_bytes()
+    page.give("mine.png", content)
+    assert changed(before, page.figures) == set(FIGURES)
+    judged = likelihoods(logits(run.network("best"), coloured[1], [20]))[0]
+    scores = run.network("best").scores
+    assert f"predicted score {scores[judged.argmax()]} " in page.text
+    for score, likelihood in zip(scores, judged, strict=True):
+        assert f"{score}: {likelihood:.2f}" in page.text
+    mine = page.figures
+    page.thumbs.value = 0
+    assert page.figures == before
+    page.give("mine.png", content)
+    assert page.figures == mine
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"no picture", "is no whole picture (10 bytes, cannot identify image file"),
+        (png(Image.new("RGB", (300, 300), "red"))[:-40], "is no whole picture"),
+        (bytes(31 * 2**20), "has 31 MB, a photo may have 30 MB"),
+    ],
+)
+def test_what_is_wrong_with_an_upload_is_said_and_the_page_goes_on(page, content, sentence):
+    before = page.figures
+    page.give("../<img src=x onerror=alert(1)>.png", content)
+    assert sentence in page.text
+    assert "../&lt;img src=x onerror=alert(1)&gt;.png" in page.text
+    assert "<img" not in page.text
+    assert tempfile.gettempdir() not in page.text
+    assert page.figures == before
+    page.thumbs.value = 1
+    assert sentence not in page.text
+    assert changed(before, page.figures) == set(FIGURES)
+
+
+def test_the_name_of_an_upload_is_text(page):
+    page.give('a"$^$"<c>.png', png(Image.effect_noise((40, 30), 60).convert("RGB")))
+    assert "a&quot;$^$&quot;&lt;c&gt;.png: your own photo" in page.text
+    page.named("Save the figure").click()
+    assert 'download="highlight_a&quot;$^$&quot;&lt;c&gt;_J' in page.text
+    assert "<c>" not in page.text
+
+
+def test_a_photo_without_a_highlight_is_told_and_its_old_pictures_go(page):
+    before = page.figures
+    page.give("grey.png", png(Image.new("RGB", (40, 30), "grey")))
+    assert "grey.png: your own photo" in page.text
+    assert "No channel is least correlated" in page.text
+    assert len(set(page.figures.values())) == 1
+    assert page.named("Save the figure").disabled
+    page.named("fade the rest by").value = 0.5
+    page.thumbs.value = 0
+    page.named("fade the rest by").value = 0.7
+    assert page.figures == before
+    assert not page.named("Save the figure").disabled
+
+
+def test_rounds_that_hardly_moved_are_told(run, coloured, tmp_path):
+    still = rounds.Run(shutil.copytree(run.folder, tmp_path / "run"))
+    conv1 = still.conv1()
+    for name in ("weight", "bias"):
+        conv1[f"round_02.{name}"] = conv1[f"round_01.{name}"].clone()
+    save_file(conv1, still.folder / "conv1.safetensors")
+    page = Page(widgets.highlight_explorer(still, coloured[0].table))
+    assert "role" not in page.text
+    page.named("round I").value = 2
+    assert "conv1 of the two rounds differs by 0.0e+00 of its norm" in page.text
+    assert len(set(page.figures.values())) == 1
+
+
+def test_what_nobody_expected_is_said_and_raised(page, monkeypatch):
+    monkeypatch.setattr(widgets, "highlights", lambda *a, **b: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        page.thumbs.value = 2
+    assert "ZeroDivisionError: division by zero" in page.text
+
+
+def test_a_photo_that_is_gone_shows_its_name_and_why(run, coloured, tmp_path):
+    table = coloured[0].table.copy()
+    table.loc[1, "path"] = str(tmp_path / "gone.png")
+    page = Page(widgets.highlight_explorer(run, table))
+    looks = [
+        part.value for part in page.kind(ipywidgets.HTML) if "rsrl-thumbs button:n" in part.value
+    ]
+    assert "(1) {background-image" in looks[0]
+    assert "(2) {}" in looks[0]
+    page.thumbs.value = 1
+    assert "gone.png is no whole picture (no file)" in page.text
+
+
+def test_a_flat_channel_is_marked_and_the_chosen_one_outlined():
+    maps = np.zeros((2, 2))
+    found = highlight.Highlight(2, np.array([0.5, np.nan, -0.25]), maps, maps, maps, maps > 0)
+    automatic, known, flat, chosen = widgets._channel_looks(found)
+    assert automatic == ""
+    assert "channel 0: 0.50000" in known
+    assert "channel 1: flat" in flat
+    assert "gradient" in flat
+    assert ["box-shadow" in look for look in (known, flat, chosen)] == [False, False, True]
+
+
+def test_the_saved_figure_is_a_png_in_the_page_and_goes_with_the_next_change(page):
+    page.named("Save the figure").click()
+    name, data = re.search(
+        r'download="(.+?)" href="data:image/png;base64,(.+?)"', page.text
+    ).groups()
+    assert re.fullmatch(r"highlight_00_J\d+\.png", name)
+    figure = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert figure.format == "PNG"
+    assert figure.width > 3 * figure.height
+    page.named("region").value = True
+    assert "download" not in page.text
+
+
+def test_a_run_of_one_round_and_foreign_photos_are_errors(run, coloured, tmp_path):
+    table = coloured[0].table
+    with pytest.raises(
+        InputError, match=r"needs the photos and scores .* 1 of 60 \(00.png\) differ"
+    ):
+        widgets.highlight_explorer(run, table.assign(score=table.score.where(table.index > 0, 9)))
+    with pytest.raises(InputError, match=r"0 of 0"):
+        widgets.highlight_explorer(run, table[:0])
+    single = rounds.Run(shutil.copytree(run.folder, tmp_path / "run"))
+    single.rounds[:1].assign(chosen=True).to_csv(single.folder / "rounds.csv", index=False)
+    with pytest.raises(InputError, match="has one round"):
+        widgets.highlight_explorer(single, table)

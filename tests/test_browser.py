@@ -1,0 +1,236 @@
+"""The highlight explorer in a browser, as JupyterLab and Voila show it."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rsrl_lib import rounds
+from tests.conftest import ROOT
+from tests.test_rounds import RECIPE
+
+papermill = pytest.importorskip("papermill", reason="papermill is not installed")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium is installed (on Debian: apt-get install chromium)"
+)
+
+FIGURES = ("photo", "region", "later map", "earlier map", "difference")
+MAPS = set(FIGURES) - {"photo"}
+SECONDS = 60
+PIXELS = """images => Promise.all(images.map(async image => {
+    await image.decode();
+    const canvas = document.createElement('canvas');
+    [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+    const context = canvas.getContext('2d');
+    context.drawImage(image, 0, 0);
+    return Array.from(context.getImageData(0, 0, canvas.width, canvas.height).data);
+}))"""
+
+
+@pytest.fixture(scope="module")
+def folder(coloured, small_crops, tmp_path_factory):
+    """A folder with the page as notebook, and a finished run that it shows."""
+    folder = tmp_path_factory.mktemp("app")
+    photos = Path(coloured[0].table.path[0]).parent
+    rounds.repeat(*coloured, folder / "run", RECIPE)
+    given = {"photos": photos, "scores": photos / "scores.csv", "run": folder / "run"}
+    papermill.execute_notebook(
+        str(ROOT / "notebooks" / "app.ipynb"),
+        str(folder / "app.ipynb"),
+        {name: str(path) for name, path in given.items()},
+        prepare_only=True,
+        progress_bar=False,
+    )
+    return folder
+
+
+@contextmanager
+def served(folder, words, path):
+    """A server of its own, without the settings of whoever runs the tests; yields an address."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    homes = {f"JUPYTER_{name}_DIR": folder / name for name in ("CONFIG", "DATA", "RUNTIME")}
+    homes |= {f"JUPYTERLAB_{name}_DIR": folder / name for name in ("SETTINGS", "WORKSPACES")}
+    news = folder / "SETTINGS" / "@jupyterlab" / "apputils-extension"
+    news.mkdir(parents=True, exist_ok=True)
+    (news / "notification.jupyterlab-settings").write_text(json.dumps({"fetchNews": "false"}))
+    with (folder / "log.txt").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", *words, f"--port={port}", "--no-browser"],
+            cwd=folder,
+            env=os.environ | {name: str(path) for name, path in homes.items()},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            wait_for(lambda: listens(port) or server.poll() is not None)
+            assert server.poll() is None, (folder / "log.txt").read_text()
+            yield f"http://127.0.0.1:{port}/{path}"
+        finally:
+            server.terminate()
+            server.wait(SECONDS)
+
+
+def listens(port):
+    with socket.socket() as found:
+        return found.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_for(condition):
+    end = time.monotonic() + SECONDS
+    while not (answer := condition()):
+        assert time.monotonic() < end, f"{condition} is not so after {SECONDS} s"
+        time.sleep(0.05)
+    return answer
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with playwright.sync_playwright() as driver:
+        quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        yield driver.chromium.launch(executable_path=CHROMIUM, args=quiet)
+
+
+@pytest.fixture(scope="module", params=["jupyterlab", "voila"])
+def page(request, folder, chromium):
+    """The explorer, run and shown."""
+    lab = ["jupyterlab", "--IdentityProvider.token=secret", "--allow-root", "--ip=127.0.0.1"]
+    voila = ["voila", "app.ipynb", "--Voila.ip=127.0.0.1"]
+    words = {"jupyterlab": lab, "voila": voila}[request.param]
+    path = {"jupyterlab": "lab/tree/app.ipynb?token=secret", "voila": ""}[request.param]
+    with served(folder, words, path) as address:
+        page = chromium.new_page(viewport={"width": 1500, "height": 1000})
+        page.set_default_timeout(SECONDS * 1000)
+        page.errors = []
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.goto(address)
+        if request.param == "jupyterlab":
+            # What is run before the kernel is ready gets lost.
+            page.get_by_text("| Idle").wait_for()
+            page.get_by_role("menuitem", name="Run", exact=True).click()
+            page.get_by_text("Run All Cells", exact=True).click()
+        page.get_by_role("button", name="00.png").wait_for()
+        wait_for(lambda: len(pictures(page)) == len(FIGURES))
+        yield page
+        page.close()
+
+
+def pictures(page):
+    """Pixels of every picture that is shown."""
+    shown = page.locator(".rsrl img").evaluate_all(PIXELS)
+    return dict(zip(FIGURES, map(np.array, shown), strict=False))
+
+
+def until_changed(page, before, expected):
+    """Wait until exactly these pictures differ in pixels; the region is the last to be sent."""
+    found = None
+
+    def as_expected():
+        nonlocal found
+        now = pictures(page)
+        found = {name for name in FIGURES if not np.array_equal(now[name], before[name])}
+        return found == expected
+
+    try:
+        wait_for(as_expected)
+    except AssertionError:
+        pytest.fail(f"{sorted(found)} changed, not {sorted(expected)}")
+    return pictures(page)
+
+
+def slider(page, text):
+    return page.locator(".widget-hslider", has_text=text).locator(".noUi-handle")
+
+
+def upload(page, path):
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Your own photo").click()
+    chooser.value.set_files(path)
+
+
+def test_the_sliders_change_every_picture_but_the_photo(page):
+    first = pictures(page)
+    playwright.expect(page.locator(".rsrl")).to_contain_text("rounds 3 and 2")
+    slider(page, "round I").press("ArrowLeft")
+    second = until_changed(page, first, MAPS)
+    playwright.expect(page.locator(".rsrl")).to_contain_text("rounds 2 and 1")
+    slider(page, "round I").press("ArrowRight")
+    until_changed(page, second, MAPS)
+    until_changed(page, first, set())
+    slider(page, "k rounds before").press("ArrowRight")
+    until_changed(page, first, MAPS)
+    playwright.expect(page.locator(".rsrl")).to_contain_text("rounds 3 and 1")
+
+
+def test_a_thumbnail_changes_every_picture(page):
+    before = pictures(page)
+    page.get_by_role("button", name="09.png").click()
+    until_changed(page, before, set(FIGURES))
+    playwright.expect(page.locator(".rsrl")).to_contain_text("09.png: score")
+
+
+def test_a_thumbnail_is_chosen_by_the_keyboard(page):
+    before = pictures(page)
+    page.get_by_role("button", name="10.png").press("Enter")
+    until_changed(page, before, set(FIGURES))
+
+
+def test_a_channel_changes_the_maps_and_the_least_correlated_brings_them_back(page):
+    before = pictures(page)
+    text = page.locator(".rsrl").inner_text()
+    channel = 7 if "channel 7 (" not in text else 8
+    page.locator(".rsrl-channels button").nth(1 + channel).click()
+    until_changed(page, before, MAPS)
+    playwright.expect(page.locator(".rsrl")).to_contain_text(f"channel {channel} (by hand")
+    page.get_by_role("button", name="least correlated").click()
+    until_changed(page, before, set())
+
+
+def test_an_own_photo_is_shown_with_its_predicted_score(page, tmp_path):
+    before, path = pictures(page), tmp_path / "<i>mine.png"
+    Image.radial_gradient("L").resize((80, 60)).convert("RGB").save(path)
+    upload(page, path)
+    until_changed(page, before, set(FIGURES))
+    playwright.expect(page.locator(".rsrl")).to_contain_text("<i>mine.png: your own photo, predic")
+
+
+def test_a_broken_photo_is_told_in_a_sentence_and_the_page_goes_on(page, tmp_path):
+    before = pictures(page)
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    upload(page, tmp_path / "broken.jpg")
+    playwright.expect(page.get_by_role("alert")).to_contain_text("broken.jpg is no whole picture")
+    assert "Traceback" not in page.content()
+    until_changed(page, before, set())
+    page.get_by_role("button", name="11.png").click()
+    until_changed(page, before, set(FIGURES))
+    playwright.expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_the_figure_is_saved_as_a_png(page):
+    page.get_by_role("button", name="Save the figure").click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download highlight_").click()
+    with Image.open(download.value.path()) as figure:
+        figure.load()
+        assert figure.format == "PNG"
+        assert figure.width > 1000
+    assert download.value.suggested_filename.endswith(".png")
+
+
+def test_nothing_went_wrong_in_the_page_and_voila_shows_no_code(page, request):
+    assert page.errors == []
+    assert "Traceback" not in page.content()
+    code_is_shown = page.locator(".jp-InputArea-editor").count() > 0
+    assert code_is_shown == ("jupyterlab" in request.node.name)
