@@ -35,6 +35,21 @@ def merge_rare(scores: np.ndarray, *, least: int = FOLDS) -> tuple[np.ndarray, d
     )
 
 
+def low_high(mean_scores: np.ndarray, cut: float) -> np.ndarray:
+    """Level of each photo (n,): 1, high, where its mean score is above `cut`, else 0 (AWCU-2018).
+
+    Raises `InputError` where only one level is present.
+    """
+    high = np.asarray(mean_scores) > cut
+    if high.all() or not high.any():
+        raise InputError(
+            f"Two levels are needed, found are mean scores from {np.min(mean_scores):g} to "
+            f"{np.max(mean_scores):g}, all {'above' if high.all() else 'not above'} the cut "
+            f"{cut:g}; give a cut between them."
+        )
+    return high.astype(int)
+
+
 def split(labels: np.ndarray, *, fold: int, seed: int) -> pd.Series:
     """Part of each photo: `train` (64 %), `validation` (16 %) or `test` (fold `fold` of 5, 20 %).
 

@@ -34,6 +34,7 @@ from rsrl_lib.drop_rules import DropRule, decide, largest_classes
 from rsrl_lib.network import (
     AestheticNet,
     Backbone,
+    Head,
     aesthetic_net,
     load_network,
     replacing,
@@ -41,8 +42,17 @@ from rsrl_lib.network import (
 )
 from rsrl_lib.photos import InputError, ScoredPhotos
 from rsrl_lib.pixels import Pixels
-from rsrl_lib.protocols import merge_rare, split
-from rsrl_lib.training import Training, fine_tune, judge, machine
+from rsrl_lib.protocols import low_high, merge_rare, split
+from rsrl_lib.training import (
+    Training,
+    fine_tune,
+    joint_loss,
+    joint_targets,
+    judge,
+    machine,
+    sample_weights,
+    soft_attributes,
+)
 
 PARTS = ("train", "validation", "test")
 TABLES = ("rounds", "per_class", "confusion", "samples")
@@ -56,6 +66,23 @@ class Recipe:
     """Transferred network; AlexNet is the papers'."""
     weights: str = "imagenet"
     """'imagenet' (download), 'starter' (shipped, squeezenet1_1), a safetensors file, or 'none'."""
+    head: Head = "fc"
+    """Head of AlexNet and VGG-16: their fully connected layers, or global average pooling alone
+    (AWCU-2018), as SqueezeNet and ResNet have it anyway."""
+    attributes: tuple[str, ...] = ()
+    """Attributes learned beside the level (AWCU-2018: AesAttCNN): columns of the CSV, or what a
+    public set knows; a column of words, such as AVA's tag, stands for all of its values."""
+    levels: Literal["scores", "low-high"] = "scores"
+    """Classes: the scores, or two levels (AWCU-2018), in the tables 0 (low) and 1 (high)."""
+    cut: float | None = None
+    """Photos are high when their mean score is above it (AVA: 5); for levels='low-high'."""
+    ambiguous: tuple[float, float] | None = None
+    """Mean scores between which, bounds left out, a photo is ambiguous (AVA: 4 6)."""
+    weights_ab: tuple[float, float] | None = None
+    """Weights a of ambiguous and b of other photos in the loss (AWCU-2018: AesCNN-W), scaled to
+    mean 1 over the photos of a round; a = 0 drops the ambiguous ones."""
+    literal_weights: bool = False
+    """Do not scale the weights: a larger b then also raises the learning rate."""
     rounds: int = 10
     """Networks trained one from the other, at most."""
     stop: Literal["rounds", "loss", "patience"] = "rounds"
@@ -78,6 +105,19 @@ class Recipe:
         for name in ("rounds", "patience"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be 1 or more, not {getattr(self, name)}.")
+        if (self.levels == "low-high") != (self.cut is not None):
+            raise InputError(
+                f"levels 'low-high' and a cut go together, found are levels {self.levels!r} and "
+                f"cut {self.cut}; give both (AVA: a cut of 5) or neither."
+            )
+        (low, high), (a, b) = self.ambiguous or (0, 1), self.weights_ab or (1, 1)
+        alone = (self.ambiguous is None) != (self.weights_ab is None)
+        if alone or not low < high or min(a, b) < 0 or max(a, b) == 0:
+            raise InputError(
+                "Weighting needs ambiguous, two rising mean scores, and weights_ab, two weights "
+                "of 0 or more and not both 0 (AVA: 4 6 and 1 7), found are "
+                f"{self.ambiguous} and {self.weights_ab}; correct them, or leave out both."
+            )
 
 
 @dataclass(frozen=True)
@@ -160,21 +200,35 @@ def repeat(
     """
     folder = Path(folder)
     run = Run(folder)
+    mean_scores = photos.table.mean_score.to_numpy()
     labels, merged = merge_rare(photos.table.score.to_numpy())
+    if recipe.levels == "low-high":
+        labels, merged = low_high(mean_scores, recipe.cut), {}
     parts = split(labels, fold=recipe.fold, seed=recipe.seed)
-    _claim(folder, recipe, _fingerprints(photos, pixels, other), merged)
+    original = np.flatnonzero(parts == "train")
+    attributes = soft_attributes(photos, recipe.attributes, original)
+    weights = np.ones(len(labels))
+    if recipe.weights_ab:
+        weights = sample_weights(mean_scores, recipe.ambiguous, recipe.weights_ab)
+    learned = np.column_stack([labels, weights, attributes])
+    _claim(folder, recipe, _fingerprints(photos, pixels, other, learned), merged)
     with replacing(folder / "split.csv") as partial:
         table = photos.table[["photo", "score"]].assign(label=labels, part=parts)
         table.to_csv(partial, index=False)
 
     scores = np.unique(labels).tolist()
-    original = np.flatnonzero(parts == "train")
     tables, network = _resume(run)
     while not finished(tables["rounds"], recipe):
         i = len(tables["rounds"]) + 1
         if i == 1:
             network = aesthetic_net(
-                recipe.backbone, scores, weights=recipe.weights, seed=recipe.seed
+                recipe.backbone,
+                scores,
+                weights=recipe.weights,
+                seed=recipe.seed,
+                head=recipe.head,
+                attributes=list(attributes),
+                levels=("low", "high") if recipe.levels == "low-high" else (),
             )
             kept, rescued, thresholds = np.ones(len(original), bool), 0, ()
         else:
@@ -184,24 +238,27 @@ def repeat(
             decision = decide(recipe.drop, labels[original], own, top, after_round=i - 1)
             kept, rescued, thresholds = decision.kept, decision.rescued, decision.thresholds
         conv1_before = _conv1_weight(network)
+        rows = original[kept]
+        nodes, literal = network.nodes(labels[rows]), recipe.literal_weights
         loss = fine_tune(
             network,
             pixels,
-            original[kept],
-            network.nodes(labels[original[kept]]),
+            rows,
+            joint_targets(nodes, weights[rows], attributes.to_numpy()[rows], literal=literal),
             recipe.training,
+            loss=joint_loss,
             seed=int(np.random.SeedSequence([recipe.seed, i]).generate_state(1)[0]),
             title=f"round {i} of {recipe.rounds}, {kept.sum()} photos",
         )
         moved = (_conv1_weight(network) - conv1_before).norm() / conv1_before.norm()
 
         max1 = largest_classes(labels[original])[0]
-        precision = recipe.training.precision
-        sample = judge(network, pixels, labels=labels, top_score=max1, precision=precision)
+        view = {"precision": recipe.training.precision, "crops": recipe.training.crops}
+        sample = judge(network, pixels, labels=labels, top_score=max1, **view)
         sample = sample.assign(photo=photos.table.photo, part=parts, kept=False)
-        sample.loc[original[kept], "kept"] = True
+        sample.loc[rows, "kept"] = True
         if other is not None:
-            strangers = judge(network, other[1], top_score=max1, precision=precision)
+            strangers = judge(network, other[1], top_score=max1, **view)
             strangers = strangers.assign(photo=other[0].photo.to_numpy(), part="other", kept=False)
             sample = pd.concat([sample, strangers], ignore_index=True)
         row = {"round": i, "kept": int(kept.sum()), "rescued": rescued, "chosen": False}
@@ -219,11 +276,13 @@ def repeat(
     return run
 
 
-def _fingerprints(photos: ScoredPhotos, pixels: Pixels, other) -> dict[str, str]:
-    scores = photos.table[["photo", "score"]].to_csv(index=False)
+def _fingerprints(
+    photos: ScoredPhotos, pixels: Pixels, other, learned: np.ndarray
+) -> dict[str, str]:
+    scores = photos.table[["photo", "score"]].to_csv(index=False).encode() + learned.tobytes()
     return {
         "photos": pixels.fingerprint,
-        "scores": hashlib.sha256(scores.encode()).hexdigest()[:16],
+        "scores": hashlib.sha256(scores).hexdigest()[:16],
         "photos of another source": "none" if other is None else other[1].fingerprint,
     }
 
