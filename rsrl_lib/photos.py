@@ -156,25 +156,54 @@ def read_folder(
         cast = _read_table(Path(votes), {"photo": "photo", "score": "score"})
         known["votes"] = pd.crosstab(cast["photo"], _numbers(cast, "score", "whole"))
     if attribute_columns:
-        values = {name: _numbers(cells, name) for name in attribute_columns}
-        known["attributes"] = pd.DataFrame(values).set_index(cells["photo"])
+        known["attributes"] = _attributes(cells, attribute_columns)
     return _scored(table, "folder", strict, **known)
+
+
+def _attributes(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Numbers; of a column of words a 0/1 attribute `column=word` each, unknown where blank."""
+    parts = []
+    for name in columns:
+        words, blank = table[name], table[name] == ""
+        if pd.to_numeric(words, errors="coerce").notna().any():
+            parts.append(pd.Series(_numbers(table, name), table.index, name=name))
+        else:
+            hot = pd.get_dummies(words[~blank], prefix=name, prefix_sep="=", dtype=float)
+            parts.append(hot.reindex(table.index))
+    return pd.concat(parts, axis=1).set_index(table["photo"])
+
+
+def _read_ava(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    columns = {"photo": 1} | {f"votes of {vote}": vote + 1 for vote in range(1, 11)}
+    table = _read_table(path, columns | {"tag 1": 12, "tag 2": 13}, r"\s+")
+    counts = {vote: _numbers(table, f"votes of {vote}", "whole") for vote in range(1, 11)}
+    return pd.DataFrame(counts).set_index(table["photo"] + ".jpg"), table
 
 
 def ava_votes(path: File) -> pd.DataFrame:
     """Votes of `AVA.txt` without its photos: index `<id>.jpg`, columns 1..10, counts."""
-    columns = {"photo": 1} | {f"votes of {vote}": vote + 1 for vote in range(1, 11)}
-    table = _read_table(Path(path), columns, r"\s+")
-    counts = {vote: _numbers(table, f"votes of {vote}", "whole") for vote in range(1, 11)}
-    return pd.DataFrame(counts).set_index(table["photo"] + ".jpg")
+    return _read_ava(Path(path))[0]
 
 
 def read_ava(folder: File, *, strict: bool = False) -> ScoredPhotos:
-    """AVA: `AVA.txt` (about 200 votes a photo on 1..10) and `images/<id>.jpg`."""
-    votes = ava_votes(Path(folder, "AVA.txt"))
+    """AVA: `AVA.txt` (about 200 votes a photo on 1..10), `images/<id>.jpg`, and for the names of
+    its tags `tags.txt`; the attributes are `tag=<name or number>`, unknown where a photo has none.
+    """
+    votes, lines = _read_ava(Path(folder, "AVA.txt"))
+    tags = np.stack([_numbers(lines, name, "whole") for name in ("tag 1", "tag 2")], 1)
+    if len(wrong := np.flatnonzero(((tags < 0) | (tags > 66)).any(axis=1))):
+        found = f"{lines.index[wrong[0]]}: tags {tags[wrong[0]].tolist()}"
+        raise InputError(f"{found} are needed in 0..66; correct them or fetch AVA.txt anew.")
+    hot = np.zeros((len(tags), 67), np.float32)
+    hot[np.arange(len(tags))[:, None], tags] = 1
+    hot[~tags.any(axis=1)] = np.nan
+    listed = Path(folder, "tags.txt")
+    names = dict(re.findall(r"(?m)^(\d+) +(.*\S)", listed.read_text() if listed.exists() else ""))
+    names = ["tag=" + names.get(str(tag), str(tag)) for tag in range(67)]
+    tags = pd.DataFrame(hot, votes.index, names).iloc[:, 1:]
     table = pd.DataFrame({"photo": votes.index, "path": f"{folder}/images/" + votes.index})
     table.index = f"{folder}/AVA.txt line " + (table.index + 1).astype(str)
-    return _scored(table, "ava", strict, votes=votes)
+    return _scored(table, "ava", strict, votes=votes, attributes=tags)
 
 
 def _below(folder: File, table: pd.DataFrame) -> pd.DataFrame:
@@ -195,11 +224,21 @@ def read_eva(folder: File, *, strict: bool = False) -> ScoredPhotos:
 
 
 def read_aadb(folder: File, *, strict: bool = False) -> ScoredPhotos:
-    """AADB: score lists (mean m of five raters in 0..1, here 1 + 4m) and photos, anywhere below."""
+    """AADB: score lists (mean m of five raters in 0..1, here 1 + 4m) and photos, anywhere below;
+    attributes in -1..1 from lists beside them (`…Regression_<attribute>.txt`), where there are any.
+    """
     lists = sorted(Path(folder).rglob("*Regression_score.txt")) or [Path(folder, "*_score.txt")]
     table = pd.concat([_read_table(path, {"photo": 0, "score": 1}, r"\s+") for path in lists])
     table["mean_score"] = 1 + 4 * _numbers(table, "score")
-    return _scored(_below(folder, table.drop(columns="score")), "aadb", strict)
+    graded, known = [], {}
+    for path in (p for s in lists for p in s.parent.glob(s.name.replace("_score", "_[A-Z]*"))):
+        name = path.stem.split("_")[-1].replace("Balacing", "Balancing")  # misspelt as published
+        graded.append(_read_table(path, {"photo": 0, "mean": 1}, r"\s+").assign(name=name))
+    if graded:
+        means = pd.concat(graded).assign(mean=lambda grades: _numbers(grades, "mean"))
+        means = means.pivot_table("mean", "photo", "name")
+        known["attributes"] = means.reindex(table["photo"].unique())
+    return _scored(_below(folder, table.drop(columns="score")), "aadb", strict, **known)
 
 
 def read_para(folder: File, *, strict: bool = False) -> ScoredPhotos:
@@ -216,7 +255,8 @@ def read_para(folder: File, *, strict: bool = False) -> ScoredPhotos:
 def read_oasis(folder: File, *, strict: bool = False, disturbing: bool = False) -> ScoredPhotos:
     """OASIS: `OASIS.csv`, `images/<Theme>.jpg`, `corrData.mat` (beauty votes 1..7 of Brielmann &
     Pelli 2019); photos whose theme is `DISTURBING` only if asked for."""
-    table = _read_table(Path(folder, "OASIS.csv"), {"item": "", "photo": "Theme"})
+    columns = {"item": "", "photo": "Theme", "category": "Category"}
+    table = _read_table(Path(folder, "OASIS.csv"), columns)
     try:
         columns = table["item"].str.removeprefix("I").astype(int) - 1
         beauty = loadmat(Path(folder, "corrData.mat"))["corrData"][:, columns]  # (raters, photos)
@@ -227,8 +267,9 @@ def read_oasis(folder: File, *, strict: bool = False, disturbing: bool = False) 
     table["photo"] += ".jpg"
     table["path"] = f"{folder}/images/" + table["photo"]
     votes = pd.DataFrame({v: (beauty == v).sum(0) for v in range(1, 8)}, index=table["photo"])
+    known = {"votes": votes, "attributes": _attributes(table, ["category"])}
     left_out = table[["photo"]][hidden].assign(reason="disturbing; left out unless asked for")
-    return _scored(table[~hidden], "oasis", strict, votes=votes).without(left_out)
+    return _scored(table[~hidden], "oasis", strict, **known).without(left_out)
 
 
 def read_photos(source: str, folder: File, scores: File | None = None, **columns) -> ScoredPhotos:
