@@ -1,9 +1,8 @@
 """Activation maps: where in a photo a network sees a level or an attribute (AWCU-2018 eq. 5-8).
 
-A head that follows global average pooling can be moved before it: A_c(x, y) = sum_m w_m^c X(m, x,
-y). The mean of the map over the positions is the logit of c without its bias (eq. 12), so it shows
-the whole decision and nothing else. Maps are float32, of the whole 256 px view; the decision from
-crops can differ from them.
+A head after global average pooling can go before it: A_c(x, y) = sum_m w_m^c X(m, x, y). The mean
+of this map is the logit of c without its bias (eq. 12): it shows all of the decision and no more.
+Maps are float32 and of the whole 256 px view; the decision from crops can differ from theirs.
 """
 
 from dataclasses import dataclass
@@ -21,19 +20,18 @@ from rsrl_lib.training import device
 
 @dataclass(frozen=True)
 class ActivationMaps:
-    """Maps of one photo, each (S, S) on the encoder's grid, by the name of level or attribute."""
+    """AesAM of every level and AttAM of the likeliest attributes, likeliest first, of one photo:
+    maps (S, S) on the encoder's grid, by name."""
 
     levels: dict[str, np.ndarray]
-    """AesAM of every level or score."""
     attributes: dict[str, np.ndarray]
-    """AttAM of the likeliest attributes, the likeliest first."""
 
     @property
     def high(self) -> np.ndarray:
-        """AesAM of the high level (S, S); of scores s the sum of (s - mean of the scores) x map.
+        """AesAM of the high level (S, S); of scores the sum of (score - mean of all scores) x map.
 
-        That is the direction in which the expected score rises. One score's map alone would not
-        do: softmax leaves what all maps share undetermined, and the highest scores are the rarest.
+        So the expected score rises. The highest score's map would not do: it is the rarest, and
+        softmax leaves open what all maps share.
         """
         if "high" in self.levels:
             return self.levels["high"]
@@ -51,9 +49,9 @@ def pooling(network: AestheticNet) -> nn.Module:
     layer = next(m for m in network.body.modules() if isinstance(m, nn.AdaptiveAvgPool2d))
     if layer.output_size not in (1, (1, 1)):
         raise InputError(
-            f"Activation maps need a head of global average pooling; that of this "
-            f"{network.backbone} has several fully connected layers, for which they do not exist: "
-            "train it with head 'gap', or take grad_cam."
+            "Activation maps need a head of global average pooling, do not exist for the several "
+            f"fully connected layers of this {network.backbone}; train with head 'gap', or take "
+            "grad_cam."
         )
     return layer
 
@@ -76,20 +74,20 @@ def activation_maps(
         maps = torch.einsum("cm,nmxy->ncxy", weights, seen[0]).cpu().numpy()
     if not np.isfinite(maps).all():
         raise InputError("An activation map is not finite; the network is broken, train it anew.")
-    count, found = len(network.levels), []
-    for own, of_attributes in zip(maps, logits[:, count:], strict=True):
-        order = of_attributes.argsort(descending=True)[:top].tolist()
-        levels = dict(zip(network.levels, own, strict=False))
-        found.append(ActivationMaps(levels, {network.attributes[i]: own[count + i] for i in order}))
+    names, count = [*network.levels, *network.attributes], len(network.levels)
+    found = []
+    for own, values in zip(maps, logits[:, count:], strict=True):
+        likeliest = (count + values.argsort(descending=True)[:top]).tolist()
+        parts = ({names[i]: own[i] for i in nodes} for nodes in (range(count), likeliest))
+        found.append(ActivationMaps(*parts))
     return found
 
 
 def grad_cam(network: AestheticNet, photos: torch.Tensor, level: str) -> np.ndarray:
     """Grad-CAM of a level, (batch, 256, 256) scaled to 0..1: a map for heads of several layers.
 
-    It weighs the last maps before pooling by the mean gradient of the level's logit; where a GAP
-    head follows, that is AesAM without its negative part. `photos` are bytes (batch, 3, 256, 256),
-    `level` a name in `network.levels`. Raises `InputError` without the package `grad-cam`.
+    Before a GAP head it is the positive part of AesAM. `photos` are bytes (batch, 3, 256, 256),
+    `level` is one of `network.levels`. Raises `InputError` without the package `grad-cam`.
     """
     try:
         from pytorch_grad_cam import GradCAM

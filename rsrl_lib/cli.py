@@ -220,8 +220,8 @@ def crop(
         photos: Photos, or folders of photos.
         out: Folder for the crops, and for crops.csv (boxes in pixels of the upright photos).
         aspect: Width:height of all crops; as the region is when not given.
-        least: Shortest side that a crop may have, in pixels.
-        agree: Average the box with that of the likeliest attribute where they overlap enough.
+        least: Shortest side of a crop, in pixels.
+        agree: Average the box with that of the likeliest attribute where their IoU is 0.3 or more.
         skip_broken: Leave out unreadable photos, and name them.
     """
     open_run(run)

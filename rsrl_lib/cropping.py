@@ -1,10 +1,10 @@
-"""Crops around what a network finds good: the region of its high level's map (AWCU-2018).
+"""Crops around what a network finds good (AWCU-2018): the bounding box of the largest connected
+part where its high level's map, at the 256 px view, reaches 30 % of the maximum.
 
-The region is where the map, at the 256 px view, reaches 30 % of its maximum; the crop is the
-bounding box of its largest connected part. Boxes are left, top, right, foot; a returned one is in
-whole pixels of the upright original and exact to 1/256 of its sides.
+Boxes are left, top, right, foot; a crop's is exact to 1/256 of the photo's sides.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +15,14 @@ from rsrl_lib.activation import at_size
 from rsrl_lib.photos import InputError
 from rsrl_lib.pixels import SIDE
 
-Box = tuple[float, float, float, float]
+Box = tuple[int, int, int, int]
 THRESHOLD, AGREEMENT = 0.3, 0.3
 # Orientation, and where and how a TIFF keeps its pixels: tags that are not true of a crop.
 STORAGE = (*range(254, 267), 273, 274, *range(277, 280), 284, 317, *range(322, 326), 338, 339)
 
 
 def region_box(values: np.ndarray) -> Box | None:
-    """Bounding box of the largest connected part of a map (S, S), in pixels of the 256 px view.
-
-    None where its maximum is not positive: then no place speaks for the level.
-    """
+    """Box of a map (S, S) in pixels of the 256 px view; None where no value is positive."""
     large = at_size(values.astype(np.float32), (SIDE, SIDE))
     if not large.max() > 0:
         return None
@@ -36,11 +33,7 @@ def region_box(values: np.ndarray) -> Box | None:
 
 
 def overlap(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes.
-
-    >>> overlap((0, 0, 2, 2), (1, 0, 3, 2))
-    0.3333333333333333
-    """
+    """Intersection over union of two boxes."""
     width, height = (max(0, min(a[i + 2], b[i + 2]) - max(a[i], b[i])) for i in (0, 1))
     areas = [(right - left) * (foot - top) for left, top, right, foot in (a, b)]
     return width * height / (sum(areas) - width * height)
@@ -53,13 +46,12 @@ def crop_box(
     att: np.ndarray | None = None,
     aspect: float | None = None,
     least: int = 1,
-) -> tuple[tuple[int, int, int, int], str]:
-    """Crop of a photo of `size` (width, height), and why it is the whole photo where it is.
+) -> tuple[Box, str]:
+    """Crop of a photo of `size` (width, height) in its pixels, and why it is all of it where it is.
 
-    `aes` (S, S) is the high level's AesAM. With the `att` of an attribute the coordinates of both
-    boxes are averaged where their IoU is 0.3 or more (AWCU-2018). `aspect` is width / height, to a
-    pixel: the box grows to it about its centre, and shrinks only where the photo ends. `least` is
-    the shortest side allowed, in pixels; the box grows to it.
+    `aes` (S, S) is the high level's AesAM, `att` an AttAM: where the IoU of their boxes is 0.3 or
+    more, coordinates are averaged (AWCU-2018). To `aspect` (width / height) and to a shortest side
+    of `least` pixels the box grows about its centre, as far as the photo reaches.
     """
     if (box := region_box(aes)) is None:
         return (0, 0, *size), "the map's maximum is not positive"
@@ -81,25 +73,17 @@ def crop_box(
 
 
 def aspect_ratio(text: str) -> float:
-    """Width / height of "3:2" or the like; `InputError` for anything else.
-
-    >>> aspect_ratio("3:2")
-    1.5
-    """
-    try:
-        width, height = (float(side) for side in text.split(":"))
-        if 0 < width < np.inf and 0 < height < np.inf:
-            return width / height
-    except ValueError:
-        pass
-    raise InputError(f"The aspect ratio is {text!r}; give width:height, such as 3:2.")
+    """Width / height of "3:2" or the like; `InputError` for anything else."""
+    sides = re.fullmatch(r"(\d*\.?\d+):(\d*\.?\d+)", text)
+    if not sides or float(sides[1]) * float(sides[2]) == 0:
+        raise InputError(f"The aspect ratio is {text!r}; give width:height, such as 3:2.")
+    return float(sides[1]) / float(sides[2])
 
 
-def save_crop(path: str | Path, box: tuple[int, int, int, int], target: Path) -> None:
-    """Write the part of a photo that lies in `box`, in the photo's own format and colours.
+def save_crop(path: str | Path, box: Box, target: Path) -> None:
+    """Write the part in `box` of the upright photo in its own format, with EXIF and ICC profile.
 
-    The box is in pixels of the upright photo. EXIF data without the orientation and the ICC
-    profile go with it. Raises `InputError` where the format can be read but not written.
+    Raises `InputError` where the format can be read but not written.
     """
     with Image.open(path) as image:
         exif = image.getexif()
@@ -112,6 +96,5 @@ def save_crop(path: str | Path, box: tuple[int, int, int, int], target: Path) ->
         try:
             upright.crop(box).save(target, kind, **kept)
         except (OSError, KeyError, ValueError) as error:
-            raise InputError(
-                f"{target} cannot be written as {kind} ({error}); convert the photo to JPEG or PNG."
-            ) from error
+            found = f"{target} cannot be written as {kind} ({error})"
+            raise InputError(f"{found}; convert the photo to JPEG or PNG.") from error

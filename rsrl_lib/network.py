@@ -4,10 +4,8 @@ The backbone keeps every layer but its last; the head is one linear layer with a
 SqueezeNet's last convolution works on single positions and is followed by averaging, so with its
 ReLU removed (a likelihood must be able to fall below 0.5) averaging first and a linear layer after
 it compute the same function; that is how it is built here.
-
-With the head `gap` (AWCU-2018) AlexNet and VGG-16 lose their fully connected layers and their last
-pooling, and end as the two others do anyway: in global average pooling and a linear layer. The
-paper says so of VGG-16 (S = 14); the same is done to AlexNet, whose maps it leaves finer.
+With the head `gap` (AWCU-2018) AlexNet and VGG-16 end so too: without fully connected layers, and
+without their last pooling (the paper: VGG-16's S = 14; AlexNet's maps are finer for it as well).
 """
 
 import json
@@ -33,8 +31,8 @@ STARTER = ROOT / "data" / "starter_squeezenet1_1.safetensors"
 class AestheticNet(nn.Module):
     """A backbone that ends in one linear node per score; `scores` names the nodes in order.
 
-    `levels` are their names, where those are not the scores themselves; a second linear layer has
-    a node for each of `attributes` (AWCU-2018: AesAttCNN).
+    `levels` are other names of theirs. A second linear layer has a node for each of `attributes`
+    (AWCU-2018: AesAttCNN).
     """
 
     def __init__(
@@ -59,11 +57,9 @@ class AestheticNet(nn.Module):
             width = body.classifier[6].in_features
             body.classifier[6] = nn.Identity()
             if head == "gap":
+                width = body.features[-3].out_channels
                 body.features, body.avgpool = body.features[:-1], nn.AdaptiveAvgPool2d(1)
                 body.classifier = nn.Identity()
-                width = next(
-                    m for m in body.features[::-1] if isinstance(m, nn.Conv2d)
-                ).out_channels
         elif backbone == "resnet18":
             width = body.fc.in_features
             body.fc = nn.Identity()
@@ -71,8 +67,10 @@ class AestheticNet(nn.Module):
             width = body.classifier[1].in_channels
             body.classifier = nn.Sequential(body.classifier[0], nn.AdaptiveAvgPool2d(1))
         self.body = body
-        self.head = _linear(width, len(self.scores))
-        self.attribute_head = _linear(width, len(attributes)) if attributes else None
+        self.head = nn.Linear(width, len(self.scores))
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+        self.attribute_head = nn.Linear(width, len(attributes)) if attributes else None
 
     @property
     def conv1(self) -> nn.Conv2d:
@@ -95,28 +93,16 @@ class AestheticNet(nn.Module):
             return torch.cat([head(features.float()) for head in heads], 1)
 
 
-def _linear(width: int, nodes: int) -> nn.Linear:
-    layer = nn.Linear(width, nodes)
-    nn.init.normal_(layer.weight, std=0.01)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
 def aesthetic_net(
-    backbone: Backbone,
-    scores: Sequence[int],
-    *,
-    weights: str = "imagenet",
-    seed: int = 0,
-    **form: Head | Sequence[str],
+    backbone: Backbone, scores: Sequence[int], *, weights: str = "imagenet", seed: int = 0, **form
 ) -> AestheticNet:
     """The network before its first fine-tuning: transferred layers and a new head.
 
     `weights` is `"imagenet"` (torchvision's download), `"starter"` (shipped, SqueezeNet 1.1),
     `"none"` (random) or a safetensors file: a torchvision state dict of the backbone, or a
-    network of a run. `seed` draws what is not transferred; `form` (head, attributes, levels) is
-    that of `AestheticNet`. Raises `InputError` where the weights
-    cannot be had or do not fit; nothing else is taken instead.
+    network of a run. `seed` draws what is not transferred; `form` is head, attributes and levels
+    of `AestheticNet`. Raises `InputError` where the weights cannot be had or do not fit; nothing
+    else is taken instead.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -174,13 +160,9 @@ def load_network(path: Path) -> tuple[AestheticNet, dict[str, str]]:
     state, facts = _read(path)
     if not {"backbone", "scores"} <= facts.keys():
         raise InputError(f"{path} holds weights but no scores; give a network of a run.")
-    network = AestheticNet(
-        facts["backbone"],
-        [int(s) for s in facts["scores"].split()],
-        head=facts.get("head", "fc"),
-        attributes=json.loads(facts.get("attributes", "[]")),
-        levels=facts.get("levels", "").split(),
-    )
+    form = {"head": facts.get("head", "fc"), "levels": facts.get("levels", "").split()}
+    form["attributes"] = json.loads(facts.get("attributes", "[]"))
+    network = AestheticNet(facts["backbone"], [int(s) for s in facts["scores"].split()], **form)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

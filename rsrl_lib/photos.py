@@ -162,45 +162,38 @@ def read_folder(
 
 def _attributes(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Numbers; of a column of words a 0/1 attribute `column=word` each, unknown where blank."""
-    parts = []
+    known = {}
     for name in columns:
-        words, blank = table[name], table[name] == ""
+        words = table[name]
         if pd.to_numeric(words, errors="coerce").notna().any():
-            parts.append(pd.Series(_numbers(table, name), table.index, name=name))
-        else:
-            hot = pd.get_dummies(words[~blank], prefix=name, prefix_sep="=", dtype=float)
-            parts.append(hot.reindex(table.index))
-    return pd.concat(parts, axis=1).set_index(table["photo"])
-
-
-def _read_ava(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    columns = {"photo": 1} | {f"votes of {vote}": vote + 1 for vote in range(1, 11)}
-    table = _read_table(path, columns | {"tag 1": 12, "tag 2": 13}, r"\s+")
-    counts = {vote: _numbers(table, f"votes of {vote}", "whole") for vote in range(1, 11)}
-    return pd.DataFrame(counts).set_index(table["photo"] + ".jpg"), table
+            known[name] = _numbers(table, name)
+            continue
+        for word in sorted({*words} - {""}):
+            known[f"{name}={word}"] = np.where(words == "", np.nan, words == word)
+    return pd.DataFrame(known, table["photo"])
 
 
 def ava_votes(path: File) -> pd.DataFrame:
     """Votes of `AVA.txt` without its photos: index `<id>.jpg`, columns 1..10, counts."""
-    return _read_ava(Path(path))[0]
+    columns = {"photo": 1} | {f"votes of {vote}": vote + 1 for vote in range(1, 11)}
+    table = _read_table(Path(path), columns, r"\s+")
+    counts = {vote: _numbers(table, f"votes of {vote}", "whole") for vote in range(1, 11)}
+    return pd.DataFrame(counts).set_index(table["photo"] + ".jpg")
 
 
 def read_ava(folder: File, *, strict: bool = False) -> ScoredPhotos:
-    """AVA: `AVA.txt` (about 200 votes a photo on 1..10), `images/<id>.jpg`, and for the names of
-    its tags `tags.txt`; the attributes are `tag=<name or number>`, unknown where a photo has none.
-    """
-    votes, lines = _read_ava(Path(folder, "AVA.txt"))
-    tags = np.stack([_numbers(lines, name, "whole") for name in ("tag 1", "tag 2")], 1)
-    if len(wrong := np.flatnonzero(((tags < 0) | (tags > 66)).any(axis=1))):
-        found = f"{lines.index[wrong[0]]}: tags {tags[wrong[0]].tolist()}"
-        raise InputError(f"{found} are needed in 0..66; correct them or fetch AVA.txt anew.")
-    hot = np.zeros((len(tags), 67), np.float32)
-    hot[np.arange(len(tags))[:, None], tags] = 1
-    hot[~tags.any(axis=1)] = np.nan
+    """AVA: `AVA.txt` (about 200 votes a photo on 1..10), `images/<id>.jpg`, and `tags.txt` for the
+    names of the attributes `tag=<name, else number>`, unknown of a photo without tags."""
+    votes = ava_votes(Path(folder, "AVA.txt"))
+    given = _read_table(Path(folder, "AVA.txt"), {"tag 1": 12, "tag 2": 13}, r"\s+")
+    given = np.stack([_numbers(given, name, "whole") for name in given], 1)
+    tags = np.zeros((len(given), max(66, given.max()) + 1), np.float32)
+    tags[np.arange(len(given))[:, None], given] = 1
+    tags[~given.any(axis=1)] = np.nan
     listed = Path(folder, "tags.txt")
     names = dict(re.findall(r"(?m)^(\d+) +(.*\S)", listed.read_text() if listed.exists() else ""))
-    names = ["tag=" + names.get(str(tag), str(tag)) for tag in range(67)]
-    tags = pd.DataFrame(hot, votes.index, names).iloc[:, 1:]
+    names = ["tag=" + names.get(str(tag), str(tag)) for tag in range(tags.shape[1])]
+    tags = pd.DataFrame(tags, votes.index, names).iloc[:, 1:]
     table = pd.DataFrame({"photo": votes.index, "path": f"{folder}/images/" + votes.index})
     table.index = f"{folder}/AVA.txt line " + (table.index + 1).astype(str)
     return _scored(table, "ava", strict, votes=votes, attributes=tags)
@@ -224,9 +217,8 @@ def read_eva(folder: File, *, strict: bool = False) -> ScoredPhotos:
 
 
 def read_aadb(folder: File, *, strict: bool = False) -> ScoredPhotos:
-    """AADB: score lists (mean m of five raters in 0..1, here 1 + 4m) and photos, anywhere below;
-    attributes in -1..1 from lists beside them (`…Regression_<attribute>.txt`), where there are any.
-    """
+    """AADB: score lists (mean m of five raters in 0..1, here 1 + 4m), attribute lists (-1..1)
+    beside them where there are any, and photos, anywhere below."""
     lists = sorted(Path(folder).rglob("*Regression_score.txt")) or [Path(folder, "*_score.txt")]
     table = pd.concat([_read_table(path, {"photo": 0, "score": 1}, r"\s+") for path in lists])
     table["mean_score"] = 1 + 4 * _numbers(table, "score")

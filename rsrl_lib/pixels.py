@@ -38,9 +38,7 @@ class Pixels:
     def __len__(self) -> int:
         return len(self.array)
 
-    def crops(
-        self, rows: Sequence[int] | np.ndarray, *, view: str | tuple[int, int]
-    ) -> torch.Tensor:
+    def crops(self, rows: Sequence[int] | np.ndarray, *, view: str | tuple) -> torch.Tensor:
         """Bytes of some photos in one of five views, (batch, 3, side, side), channels last.
 
         `view` is `"random"` (227 px crop at a random place, mirrored for half of the photos, from
@@ -62,9 +60,7 @@ class Pixels:
             corners = [five_corners()[i] for i in torch.randint(5, (len(photos),))]
             mirrored = [False] * len(photos)
         else:
-            raise ValueError(
-                f"view must be 'random', 'five', a corner, 'centre' or 'whole', not {view!r}"
-            )
+            raise ValueError(f"view must be one of the five above, not {view!r}")
         for crop, photo, (top, left), mirror in zip(crops, photos, corners, mirrored, strict=True):
             window = photo[top : top + CROP, left : left + CROP]
             crop.copy_(window.flip(1) if mirror else window)

@@ -40,14 +40,11 @@ def low_high(mean_scores: np.ndarray, cut: float) -> np.ndarray:
 
     Raises `InputError` where only one level is present.
     """
-    high = np.asarray(mean_scores) > cut
-    if high.all() or not high.any():
-        raise InputError(
-            f"Two levels are needed, found are mean scores from {np.min(mean_scores):g} to "
-            f"{np.max(mean_scores):g}, all {'above' if high.all() else 'not above'} the cut "
-            f"{cut:g}; give a cut between them."
-        )
-    return high.astype(int)
+    high = (mean_scores > cut).astype(int)
+    if high.min() == high.max():
+        found = f"all mean scores, {mean_scores.min():g} to {mean_scores.max():g}, on one side"
+        raise InputError(f"Two levels are needed, found are {found} of the cut {cut:g}; move it.")
+    return high
 
 
 def split(labels: np.ndarray, *, fold: int, seed: int) -> pd.Series:

@@ -67,18 +67,18 @@ class Recipe:
     weights: str = "imagenet"
     """'imagenet' (download), 'starter' (shipped, squeezenet1_1), a safetensors file, or 'none'."""
     head: Head = "fc"
-    """Head of AlexNet and VGG-16: their fully connected layers, or global average pooling alone
-    (AWCU-2018), as SqueezeNet and ResNet have it anyway."""
+    """Fully connected layers of AlexNet and VGG-16, or global average pooling alone (AWCU-2018),
+    as the others have it anyway."""
     attributes: tuple[str, ...] = ()
-    """Attributes learned beside the level (AWCU-2018: AesAttCNN): columns of the CSV, or what a
-    public set knows; a column of words, such as AVA's tag, stands for all of its values."""
+    """Attributes learned beside the level (AWCU-2018: AesAttCNN), by column; one of words, such as
+    AVA's tag, stands for all of its values."""
     levels: Literal["scores", "low-high"] = "scores"
     """Classes: the scores, or two levels (AWCU-2018), in the tables 0 (low) and 1 (high)."""
-    cut: float | None = None
-    """Photos are high when their mean score is above it (AVA: 5); for levels='low-high'."""
-    ambiguous: tuple[float, float] | None = None
-    """Mean scores between which, bounds left out, a photo is ambiguous (AVA: 4 6)."""
-    weights_ab: tuple[float, float] | None = None
+    cut: float = 5.0
+    """High are photos whose mean score is above it, for levels='low-high'; 5 is AVA's."""
+    ambiguous: tuple[float, float] = (4.0, 6.0)
+    """Mean scores between which photos are ambiguous, for `weights_ab`; 4 6 are AVA's."""
+    weights_ab: tuple[float, float] = (1.0, 1.0)
     """Weights a of ambiguous and b of other photos in the loss (AWCU-2018: AesCNN-W), scaled to
     mean 1 over the photos of a round; a = 0 drops the ambiguous ones."""
     literal_weights: bool = False
@@ -105,19 +105,10 @@ class Recipe:
         for name in ("rounds", "patience"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be 1 or more, not {getattr(self, name)}.")
-        if (self.levels == "low-high") != (self.cut is not None):
-            raise InputError(
-                f"levels 'low-high' and a cut go together, found are levels {self.levels!r} and "
-                f"cut {self.cut}; give both (AVA: a cut of 5) or neither."
-            )
-        (low, high), (a, b) = self.ambiguous or (0, 1), self.weights_ab or (1, 1)
-        alone = (self.ambiguous is None) != (self.weights_ab is None)
-        if alone or not low < high or min(a, b) < 0 or max(a, b) == 0:
-            raise InputError(
-                "Weighting needs ambiguous, two rising mean scores, and weights_ab, two weights "
-                "of 0 or more and not both 0 (AVA: 4 6 and 1 7), found are "
-                f"{self.ambiguous} and {self.weights_ab}; correct them, or leave out both."
-            )
+        if self.ambiguous[0] >= self.ambiguous[1]:
+            raise InputError(f"ambiguous must be a lower and a higher score, not {self.ambiguous}.")
+        if min(self.weights_ab) < 0 or max(self.weights_ab) == 0:
+            raise InputError(f"weights_ab must be 0 or more, not both 0, not {self.weights_ab}.")
 
 
 @dataclass(frozen=True)
@@ -207,9 +198,7 @@ def repeat(
     parts = split(labels, fold=recipe.fold, seed=recipe.seed)
     original = np.flatnonzero(parts == "train")
     attributes = soft_attributes(photos, recipe.attributes, original)
-    weights = np.ones(len(labels))
-    if recipe.weights_ab:
-        weights = sample_weights(mean_scores, recipe.ambiguous, recipe.weights_ab)
+    weights = sample_weights(mean_scores, recipe.ambiguous, recipe.weights_ab)
     learned = np.column_stack([labels, weights, attributes])
     _claim(folder, recipe, _fingerprints(photos, pixels, other, learned), merged)
     with replacing(folder / "split.csv") as partial:
@@ -221,15 +210,9 @@ def repeat(
     while not finished(tables["rounds"], recipe):
         i = len(tables["rounds"]) + 1
         if i == 1:
-            network = aesthetic_net(
-                recipe.backbone,
-                scores,
-                weights=recipe.weights,
-                seed=recipe.seed,
-                head=recipe.head,
-                attributes=list(attributes),
-                levels=("low", "high") if recipe.levels == "low-high" else (),
-            )
+            form = {"weights": recipe.weights, "seed": recipe.seed, "head": recipe.head}
+            form["levels"] = ("low", "high") if recipe.levels == "low-high" else ()
+            network = aesthetic_net(recipe.backbone, scores, attributes=list(attributes), **form)
             kept, rescued, thresholds = np.ones(len(original), bool), 0, ()
         else:
             previous = tables["samples"][tables["samples"]["round"] == i - 1]
@@ -239,12 +222,12 @@ def repeat(
             kept, rescued, thresholds = decision.kept, decision.rescued, decision.thresholds
         conv1_before = _conv1_weight(network)
         rows = original[kept]
-        nodes, literal = network.nodes(labels[rows]), recipe.literal_weights
+        targets = network.nodes(labels[rows]), weights[rows], attributes.to_numpy()[rows]
         loss = fine_tune(
             network,
             pixels,
             rows,
-            joint_targets(nodes, weights[rows], attributes.to_numpy()[rows], literal=literal),
+            joint_targets(*targets, literal=recipe.literal_weights),
             recipe.training,
             loss=joint_loss,
             seed=int(np.random.SeedSequence([recipe.seed, i]).generate_state(1)[0]),
@@ -276,9 +259,7 @@ def repeat(
     return run
 
 
-def _fingerprints(
-    photos: ScoredPhotos, pixels: Pixels, other, learned: np.ndarray
-) -> dict[str, str]:
+def _fingerprints(photos: ScoredPhotos, pixels: Pixels, other, learned) -> dict[str, str]:
     scores = photos.table[["photo", "score"]].to_csv(index=False).encode() + learned.tobytes()
     return {
         "photos": pixels.fingerprint,

@@ -127,9 +127,7 @@ def fine_tune(
 def sample_weights(
     mean_scores: np.ndarray, ambiguous: tuple[float, float], ab: tuple[float, float]
 ) -> np.ndarray:
-    """Weight a of each photo (n,) whose mean score lies inside the interval, b of the others.
-
-    The bounds themselves are outside (AWCU-2018 eq. 9).
+    """Weight a of photos (n,) of a mean score inside the open interval, else b (AWCU-2018 eq. 9).
 
     >>> sample_weights(np.array([3.0, 4.0, 5.2]), (4, 6), (1, 7)).tolist()
     [7.0, 7.0, 1.0]
@@ -141,28 +139,24 @@ def sample_weights(
 def soft_attributes(photos: ScoredPhotos, names: Sequence[str], train: np.ndarray) -> pd.DataFrame:
     """Some attributes as targets of a sigmoid: a row a photo, values in 0..1, NaN if not known.
 
-    A name without a column of its own stands for all columns `name=value`. An attribute within 0..1
-    on the training photos (positions `train`) is taken as it is; on another scale it becomes 1
-    above its median over them, else 0: a rule that needs no knowledge of the scale. Raises
-    `InputError` where an attribute is unknown, or known of no training photo.
+    A name stands for its column, or for all columns `name=value`. What lies within 0..1 on the
+    training photos (positions `train`) is taken as it is; on another scale it becomes 1 above its
+    median over them, else 0. Raises `InputError` where none of them has the attribute.
     """
-    known = pd.DataFrame() if photos.attributes is None else photos.attributes
-    chosen = pd.DataFrame(index=range(len(photos)))
-    for name in names:
-        columns = [c for c in known if c == name or c.startswith(f"{name}=")]
-        if not columns or (seen := known[columns].iloc[train]).isna().all().any():
-            there = ", ".join(dict.fromkeys(c.split("=")[0] for c in known)) or "none"
-            raise InputError(
-                f"The attribute {name!r} is needed and not known of the training photos; known "
-                f"are {there}: choose among them, or add it to the table of scores."
-            )
-        for column in columns:
-            values = known[column].to_numpy(np.float32, copy=True)
-            if not seen[column].dropna().between(0, 1).all():
-                above = values > seen[column].median()
-                values = np.where(np.isnan(values), values, above)
-            chosen[column] = values
-    return chosen
+    known = photos.table[[]] if photos.attributes is None else photos.attributes
+    seen = known.iloc[train].dropna(axis=1, how="all")
+    columns = {name: [c for c in seen if name in (c, c.split("=")[0])] for name in names}
+    if lacking := [name for name, own in columns.items() if not own]:
+        there = ", ".join(dict.fromkeys(c.split("=")[0] for c in seen)) or "none"
+        raise InputError(
+            f"The attribute {lacking[0]!r} is needed, known of the training photos are {there}; "
+            "choose among them, or add it to the table of scores."
+        )
+    chosen = [column for own in columns.values() for column in own]
+    values, seen = known[chosen].astype(np.float32), seen[chosen]
+    above = (values > seen.median()).astype(np.float32).where(values.notna())
+    scaled = (seen.min() >= 0) & (seen.max() <= 1)
+    return pd.DataFrame(np.where(scaled, values, above), columns=chosen)
 
 
 def joint_targets(
@@ -170,33 +164,26 @@ def joint_targets(
 ) -> torch.Tensor:
     """Targets (n, 2 + attributes) of `joint_loss`: level's node, weight, attributes (n, any).
 
-    Weights (n,) are scaled to mean 1, so that they do not change the learning rate, unless
-    `literal` (AWCU-2018 eq. 9 as written). Raises `InputError` where all are 0.
+    Unless `literal`, weights (n,) are scaled to mean 1 and so do not change the learning rate.
+    Raises `InputError` where all are 0.
     """
     if not weights.any():
-        raise InputError(
-            f"All {len(weights)} training photos are ambiguous and have weight 0; narrow the "
-            "ambiguous interval, or give a weight a above 0."
-        )
+        found = f"all {len(weights)} training photos are ambiguous and have weight 0"
+        raise InputError(f"Photos to learn from are needed, {found}; narrow the interval.")
     weights = weights if literal else weights / weights.mean()
     return torch.from_numpy(np.column_stack([nodes, weights, attributes]).astype(np.float32))
 
 
 def joint_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Weighted softmax cross-entropy of the level plus sigmoid cross-entropy summed over the
-    attributes, mean over a batch (AWCU-2018 eq. 3 and 9).
-
-    `logits` (batch, levels + attributes), `targets` (batch, 2 + attributes) from `joint_targets`.
-    An attribute that is not known (NaN) adds nothing.
+    """Weighted softmax cross-entropy of the level plus sigmoid cross-entropies of the attributes,
+    of `logits` (batch, levels + attributes); unknown (NaN) ones add 0 (AWCU-2018 eq. 3 and 9).
     """
     node, weight, attributes = targets[:, 0].long(), targets[:, 1], targets[:, 2:]
     level, attribute = logits.tensor_split([logits.shape[1] - attributes.shape[1]], 1)
     of_level = weight * functional.cross_entropy(level, node, reduction="none")  # (batch,)
-    known = attributes.isfinite().float()
-    of_attributes = functional.binary_cross_entropy_with_logits(
-        attribute, attributes.nan_to_num(), known, reduction="sum"
-    )
-    return of_level.mean() + of_attributes / len(targets)
+    known, truth = attributes.isfinite().float(), attributes.nan_to_num()
+    bce = functional.binary_cross_entropy_with_logits(attribute, truth, known, reduction="sum")
+    return of_level.mean() + bce / len(targets)
 
 
 def logits(
@@ -208,9 +195,8 @@ def logits(
     crops: str = "random",
     batch: int = 64,
 ) -> np.ndarray:
-    """Logits (n, scores) of photos, float32; all photos when `rows` is None.
-
-    At the centre crop, or where `crops` is `"five"` the mean over the five crops.
+    """Logits (n, scores), float32, of all photos or some `rows`; at the centre crop, or where
+    `crops` is "five" the mean over the five crops.
     """
     rows = np.arange(len(pixels)) if rows is None else np.asarray(rows)
     network.to(device(), memory_format=torch.channels_last).eval()

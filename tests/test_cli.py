@@ -83,7 +83,10 @@ def test_skip_broken_leaves_photos_out_and_lists_them(monkeypatch, train, folder
         (["--score-column", "rating"], "rating"),
         (["--scores", "nothing.csv"], "nothing.csv"),
         (["--attributes", "sharp"], "needs one column 'sharp'"),
-        (["--levels", "low-high", "--cut", "9"], "Two levels are needed, found are mean scores"),
+        (
+            ["--levels", "low-high", "--cut", "9"],
+            "Two levels are needed, found are all mean scores",
+        ),
         (["--strict"], "--strict, which is for public sets"),
         (
             ["--source", "ava", "--skip-broken"],
@@ -235,7 +238,7 @@ def test_crop_refuses_to_overwrite_photos_and_networks_without_maps_or_attribute
     assert "needs a network with attributes" in refused(monkeypatch, *plain, "--agree")
     network = aesthetic_net("alexnet", [3, 4], weights="none")
     save_network(network, tmp_path / "run" / "network_best.safetensors", round=1)
-    assert "train it with head 'gap'" in refused(monkeypatch, *plain)
+    assert "train with head 'gap'" in refused(monkeypatch, *plain)
 
 
 @pytest.mark.parametrize("command", ["train", "assess", "crop", "glassbox", "notebooks"])

@@ -234,9 +234,6 @@ def test_ava_tags_become_attributes_by_name_and_are_unknown_where_a_photo_has_no
     assert np.flatnonzero(named.loc["51.jpg"]).tolist() == [65]
     assert named.loc["52.jpg"].isna().all()
     assert named.loc["53.jpg"].sum() == 1
-    (tmp_path / "AVA.txt").write_text("\n".join(rows).replace("24 24", "24 67"))
-    with pytest.raises(InputError, match=message("AVA.txt line 4: tags [24, 67]", "correct them")):
-        photos.read_ava(tmp_path)
 
 
 def test_ava_is_read_with_its_votes_and_missing_photos_are_left_out(tmp_path):
