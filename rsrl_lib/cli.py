@@ -19,13 +19,13 @@ import tyro
 from PIL import Image
 from tqdm.auto import tqdm
 
-from rsrl_lib import glassbox, pixels
+from rsrl_lib import activation, cropping, glassbox, pixels
 from rsrl_lib import highlight as h
 from rsrl_lib.network import load_network
 from rsrl_lib.photos import ROOT, InputError, open_rgb, read_photos, read_unscored
 from rsrl_lib.plots import highlight_pictures
 from rsrl_lib.rounds import Recipe, open_run, repeat
-from rsrl_lib.training import likelihoods, logits
+from rsrl_lib.training import Training, likelihoods, logits
 
 Flat = tyro.conf.OmitArgPrefixes
 Listed = tyro.conf.Positional
@@ -74,6 +74,7 @@ def train(
                 f"An own folder needs --scores CSV alone, found is {found}; correct it."
             )
         columns = {"photo_column": photo_column, "score_column": score_column}
+        columns |= {"attribute_columns": recipe.attributes}
         columns |= {"mean_column": mean_column, "votes": votes, "strict": not skip_broken}
     else:
         given = [f"--{name.replace('_', '-')}" for name, value in own.items() if value is not None]
@@ -122,16 +123,18 @@ def assess(
         csv: Write the table here instead of printing it.
         skip_broken: Leave out unreadable photos, and name them.
     """
-    precision = open_run(run).info["recipe"]["training"]["precision"]
+    training = Training(**open_run(run).info["recipe"]["training"])
+    view = {"precision": training.precision, "crops": training.crops}
     network, _ = load_network(run / "network_best.safetensors")
     paths = _paths(photos)
     table = pd.DataFrame({"photo": paths, "path": paths})
     with tempfile.TemporaryDirectory() as scratch:
         decoded, broken = pixels.decode(table, strict=not skip_broken, cache=Path(scratch))
-        likelihood = likelihoods(logits(network, decoded, precision=precision))  # (photos, scores)
-    names = [f"likelihood_{score}" for score in network.scores]
+        likelihood = likelihoods(logits(network, decoded, **view))  # (photos, scores)
+    names = [f"likelihood_{level}" for level in network.levels]
     rows = table.photo[~table.photo.isin(broken.photo)].reset_index(drop=True).to_frame()
-    rows["score"] = [network.scores[node] for node in likelihood.argmax(1)]
+    column = "level" if "high" in network.levels else "score"
+    rows[column] = [network.levels[node] for node in likelihood.argmax(1)]
     rows = pd.concat([rows, pd.DataFrame(likelihood, columns=names)], axis=1)
     for reason in broken.reason:
         print(f"left out: {reason}", file=sys.stderr)
@@ -171,9 +174,7 @@ def highlight(
     pair = h.stacked(*(h.conv1_of(open_run(run), i) for i in rounds))
     options = {"channel": channel, "after_relu": after_relu, "absolute": absolute, "flip": flip}
     paths = _paths(photos)
-    names = [Path(path).stem for path in paths]
-    if len(set(names)) < len(names):
-        names = [f"{number:05d}_{name}" for number, name in enumerate(names, 1)]
+    names = _names(paths)
     out.mkdir(parents=True, exist_ok=True)
     columns = ["photo", "J", "correlation", "area_share", "left", "top", "width", "height"]
     written = 0
@@ -199,6 +200,61 @@ def highlight(
             Image.fromarray(np.hstack(list(pictures))).save(out / f"{name}.png")
             written += 1
     print(f"{written} photos: original, later map, earlier map, difference and region in {out}.")
+
+
+def crop(
+    run: Path,
+    photos: Listed[tuple[Path, ...]],
+    out: Path,
+    aspect: str | None = None,
+    least: int = 1,
+    agree: bool = False,
+    skip_broken: bool = False,
+) -> None:
+    """Crop photos to what the network of a run finds good in them (AWCU-2018), at full resolution.
+
+    Example: rsrl crop --run runs/mine holiday/*.jpg --out crops --aspect 3:2
+
+    Args:
+        run: Folder of a run whose network ends in global average pooling (--head gap).
+        photos: Photos, or folders of photos.
+        out: Folder for the crops, and for crops.csv (boxes in pixels of the upright photos).
+        aspect: Width:height of all crops; as the region is when not given.
+        least: Shortest side of a crop, in pixels.
+        agree: Average the box with that of the likeliest attribute where their IoU is 0.3 or more.
+        skip_broken: Leave out unreadable photos, and name them.
+    """
+    open_run(run)
+    network, _ = load_network(run / "network_best.safetensors")
+    activation.pooling(network)
+    if agree and not network.attributes:
+        raise InputError(f"--agree needs a network with attributes, {run} has none; leave it out.")
+    shape = {"aspect": aspect and cropping.aspect_ratio(aspect), "least": least}
+    paths = _paths(photos)
+    if any(Path(path).resolve().parent == out.resolve() for path in paths):
+        raise InputError(f"{out} holds photos that crops would overwrite; give another folder.")
+    out.mkdir(parents=True, exist_ok=True)
+    written = 0
+    with (out / "crops.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["photo", "left", "top", "width", "height", "reason"])
+        for path, name in zip(tqdm(paths, "crops", unit="photo"), _names(paths), strict=True):
+            try:
+                photo = open_rgb(path)
+                view = torch.from_numpy(pixels.square(photo)).permute(2, 0, 1)[None]
+                maps = activation.activation_maps(network, view)[0]
+                att = next(iter(maps.attributes.values())) if agree else None
+                box, reason = cropping.crop_box(maps.high, photo.size, att=att, **shape)
+                cropping.save_crop(path, box, out / (name + Path(path).suffix))
+            except InputError as error:
+                if not skip_broken:
+                    raise
+                tqdm.write(f"left out: {error}", file=sys.stderr)
+                continue
+            left, top, right, foot = box
+            table.writerow([path, left, top, right - left, foot - top, reason])
+            written += 1
+    print(f"{written} photos are cropped in {out}; crops.csv has the boxes.")
 
 
 def draw(out: Path, count: int = 1000, seed: int = 0) -> None:
@@ -284,6 +340,7 @@ def main() -> None:
         "train": train,
         "assess": assess,
         "highlight": highlight,
+        "crop": crop,
         "glassbox": draw,
         "notebooks": run_notebooks,
     }
@@ -303,6 +360,14 @@ def _paths(photos: tuple[Path, ...]) -> list[str]:
     if not (paths := [path for some in found for path in some]):
         raise InputError("At least one photo is needed; give files or folders.")
     return paths
+
+
+def _names(paths: list[str]) -> list[str]:
+    """Names of the photos without their endings; numbered where two are the same."""
+    names = [Path(path).stem for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{number:05d}_{name}" for number, name in enumerate(names, 1)]
 
 
 def _nearest(kind: str, name: str, known: list[str]) -> str:

@@ -127,10 +127,11 @@ def set_folder(count: int, seed: int, scenes: Sequence[str] = DEMO_SCENES) -> Pa
 
 
 def open_set(count: int, seed: int, scenes: Sequence[str] = DEMO_SCENES) -> ScoredPhotos:
-    """The embedded photos with their votes: drawn at the first call, then read like any folder."""
+    """The embedded photos, their votes and attributes: drawn once, then read like any folder."""
     folder = set_folder(count, seed, scenes)
     table = write(folder, count, seed=seed, scenes=scenes)
-    return read_folder(folder, table, votes=folder / "votes.csv")
+    known = {"votes": folder / "votes.csv", "attribute_columns": (*ATTRIBUTES, *TAGS)}
+    return read_folder(folder, table, **known)
 
 
 def _store(folder: Path, seed: int, index: int, scenes: Sequence[str]) -> tuple:

@@ -4,8 +4,11 @@ The backbone keeps every layer but its last; the head is one linear layer with a
 SqueezeNet's last convolution works on single positions and is followed by averaging, so with its
 ReLU removed (a likelihood must be able to fall below 0.5) averaging first and a linear layer after
 it compute the same function; that is how it is built here.
+With the head `gap` (AWCU-2018) AlexNet and VGG-16 end so too: without fully connected layers, and
+without their last pooling (the paper: VGG-16's S = 14; AlexNet's maps are finer for it as well).
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,23 +24,42 @@ from torchvision import models
 from rsrl_lib.photos import ROOT, InputError
 
 Backbone = Literal["alexnet", "vgg16", "squeezenet1_0", "squeezenet1_1", "resnet18"]
+Head = Literal["fc", "gap"]
 STARTER = ROOT / "data" / "starter_squeezenet1_1.safetensors"
 
 
 class AestheticNet(nn.Module):
-    """A backbone that ends in one linear node per score; `scores` names the nodes in order."""
+    """A backbone that ends in one linear node per score; `scores` names the nodes in order.
 
-    def __init__(self, backbone: Backbone, scores: Sequence[int]):
+    `levels` are other names of theirs. A second linear layer has a node for each of `attributes`
+    (AWCU-2018: AesAttCNN).
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        scores: Sequence[int],
+        *,
+        head: Head = "fc",
+        attributes: Sequence[str] = (),
+        levels: Sequence[str] = (),
+    ):
         if backbone not in get_args(Backbone):
             names = ", ".join(get_args(Backbone))
             raise InputError(f"There is no backbone {backbone!r}; choose one of {names}.")
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.kind = backbone, head
         self.scores = [int(score) for score in scores]
+        self.levels = list(levels) or [str(score) for score in self.scores]
+        self.attributes = list(attributes)
         body = models.get_model(backbone, weights=None)
         if backbone in ("alexnet", "vgg16"):
             width = body.classifier[6].in_features
             body.classifier[6] = nn.Identity()
+            if head == "gap":
+                width = body.features[-3].out_channels
+                body.features, body.avgpool = body.features[:-1], nn.AdaptiveAvgPool2d(1)
+                body.classifier = nn.Identity()
         elif backbone == "resnet18":
             width = body.fc.in_features
             body.fc = nn.Identity()
@@ -48,6 +70,7 @@ class AestheticNet(nn.Module):
         self.head = nn.Linear(width, len(self.scores))
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
+        self.attribute_head = nn.Linear(width, len(attributes)) if attributes else None
 
     @property
     def conv1(self) -> nn.Conv2d:
@@ -59,29 +82,31 @@ class AestheticNet(nn.Module):
         return torch.tensor([self.scores.index(score) for score in labels])
 
     def forward(self, photos: torch.Tensor) -> torch.Tensor:
-        """Logits (batch, scores) of normalised photos (batch, 3, side, side).
+        """Logits (batch, scores + attributes) of normalised photos (batch, 3, side, side).
 
         The head runs in float32 whatever the precision around it: likelihood thresholds such as
         0.99 sit where bfloat16 logits are coarse.
         """
         features = self.body(photos)  # (batch, width)
         with torch.autocast(photos.device.type, enabled=False):
-            return self.head(features.float())
+            heads = filter(None, (self.head, self.attribute_head))
+            return torch.cat([head(features.float()) for head in heads], 1)
 
 
 def aesthetic_net(
-    backbone: Backbone, scores: Sequence[int], *, weights: str = "imagenet", seed: int = 0
+    backbone: Backbone, scores: Sequence[int], *, weights: str = "imagenet", seed: int = 0, **form
 ) -> AestheticNet:
     """The network before its first fine-tuning: transferred layers and a new head.
 
     `weights` is `"imagenet"` (torchvision's download), `"starter"` (shipped, SqueezeNet 1.1),
     `"none"` (random) or a safetensors file: a torchvision state dict of the backbone, or a
-    network of a run. `seed` draws what is not transferred. Raises `InputError` where the weights
-    cannot be had or do not fit; nothing else is taken instead.
+    network of a run. `seed` draws what is not transferred; `form` is head, attributes and levels
+    of `AestheticNet`. Raises `InputError` where the weights cannot be had or do not fit; nothing
+    else is taken instead.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = AestheticNet(backbone, scores)
+        network = AestheticNet(backbone, scores, **form)
     if weights == "none":
         return network
     if weights == "imagenet":
@@ -120,6 +145,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def save_network(network: AestheticNet, path: Path, **facts: object) -> None:
     """Write all weights as safetensors, complete or not at all, with backbone, scores and facts."""
     facts = {"backbone": network.backbone, "scores": network.scores, **facts}
+    facts |= {"head": network.kind, "levels": network.levels}
+    facts["attributes"] = json.dumps(network.attributes)  # names may hold blanks
     metadata = {
         k: " ".join(map(str, v)) if isinstance(v, list) else str(v) for k, v in facts.items()
     }
@@ -133,7 +160,9 @@ def load_network(path: Path) -> tuple[AestheticNet, dict[str, str]]:
     state, facts = _read(path)
     if not {"backbone", "scores"} <= facts.keys():
         raise InputError(f"{path} holds weights but no scores; give a network of a run.")
-    network = AestheticNet(facts["backbone"], [int(s) for s in facts["scores"].split()])
+    form = {"head": facts.get("head", "fc"), "levels": facts.get("levels", "").split()}
+    form["attributes"] = json.loads(facts.get("attributes", "[]"))
+    network = AestheticNet(facts["backbone"], [int(s) for s in facts["scores"].split()], **form)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

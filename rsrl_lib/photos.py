@@ -156,9 +156,21 @@ def read_folder(
         cast = _read_table(Path(votes), {"photo": "photo", "score": "score"})
         known["votes"] = pd.crosstab(cast["photo"], _numbers(cast, "score", "whole"))
     if attribute_columns:
-        values = {name: _numbers(cells, name) for name in attribute_columns}
-        known["attributes"] = pd.DataFrame(values).set_index(cells["photo"])
+        known["attributes"] = _attributes(cells, attribute_columns)
     return _scored(table, "folder", strict, **known)
+
+
+def _attributes(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Numbers; of a column of words a 0/1 attribute `column=word` each, unknown where blank."""
+    known = {}
+    for name in columns:
+        words = table[name]
+        if pd.to_numeric(words, errors="coerce").notna().any():
+            known[name] = _numbers(table, name)
+            continue
+        for word in sorted({*words} - {""}):
+            known[f"{name}={word}"] = np.where(words == "", np.nan, words == word)
+    return pd.DataFrame(known, table["photo"])
 
 
 def ava_votes(path: File) -> pd.DataFrame:
@@ -170,11 +182,21 @@ def ava_votes(path: File) -> pd.DataFrame:
 
 
 def read_ava(folder: File, *, strict: bool = False) -> ScoredPhotos:
-    """AVA: `AVA.txt` (about 200 votes a photo on 1..10) and `images/<id>.jpg`."""
+    """AVA: `AVA.txt` (about 200 votes a photo on 1..10), `images/<id>.jpg`, and `tags.txt` for the
+    names of the attributes `tag=<name, else number>`, unknown of a photo without tags."""
     votes = ava_votes(Path(folder, "AVA.txt"))
+    given = _read_table(Path(folder, "AVA.txt"), {"tag 1": 12, "tag 2": 13}, r"\s+")
+    given = np.stack([_numbers(given, name, "whole") for name in given], 1)
+    tags = np.zeros((len(given), max(66, given.max()) + 1), np.float32)
+    tags[np.arange(len(given))[:, None], given] = 1
+    tags[~given.any(axis=1)] = np.nan
+    listed = Path(folder, "tags.txt")
+    names = dict(re.findall(r"(?m)^(\d+) +(.*\S)", listed.read_text() if listed.exists() else ""))
+    names = ["tag=" + names.get(str(tag), str(tag)) for tag in range(tags.shape[1])]
+    tags = pd.DataFrame(tags, votes.index, names).iloc[:, 1:]
     table = pd.DataFrame({"photo": votes.index, "path": f"{folder}/images/" + votes.index})
     table.index = f"{folder}/AVA.txt line " + (table.index + 1).astype(str)
-    return _scored(table, "ava", strict, votes=votes)
+    return _scored(table, "ava", strict, votes=votes, attributes=tags)
 
 
 def _below(folder: File, table: pd.DataFrame) -> pd.DataFrame:
@@ -195,11 +217,20 @@ def read_eva(folder: File, *, strict: bool = False) -> ScoredPhotos:
 
 
 def read_aadb(folder: File, *, strict: bool = False) -> ScoredPhotos:
-    """AADB: score lists (mean m of five raters in 0..1, here 1 + 4m) and photos, anywhere below."""
+    """AADB: score lists (mean m of five raters in 0..1, here 1 + 4m), attribute lists (-1..1)
+    beside them where there are any, and photos, anywhere below."""
     lists = sorted(Path(folder).rglob("*Regression_score.txt")) or [Path(folder, "*_score.txt")]
     table = pd.concat([_read_table(path, {"photo": 0, "score": 1}, r"\s+") for path in lists])
     table["mean_score"] = 1 + 4 * _numbers(table, "score")
-    return _scored(_below(folder, table.drop(columns="score")), "aadb", strict)
+    graded, known = [], {}
+    for path in (p for s in lists for p in s.parent.glob(s.name.replace("_score", "_[A-Z]*"))):
+        name = path.stem.split("_")[-1].replace("Balacing", "Balancing")  # misspelt as published
+        graded.append(_read_table(path, {"photo": 0, "mean": 1}, r"\s+").assign(name=name))
+    if graded:
+        means = pd.concat(graded).assign(mean=lambda grades: _numbers(grades, "mean"))
+        means = means.pivot_table("mean", "photo", "name")
+        known["attributes"] = means.reindex(table["photo"].unique())
+    return _scored(_below(folder, table.drop(columns="score")), "aadb", strict, **known)
 
 
 def read_para(folder: File, *, strict: bool = False) -> ScoredPhotos:
@@ -216,7 +247,8 @@ def read_para(folder: File, *, strict: bool = False) -> ScoredPhotos:
 def read_oasis(folder: File, *, strict: bool = False, disturbing: bool = False) -> ScoredPhotos:
     """OASIS: `OASIS.csv`, `images/<Theme>.jpg`, `corrData.mat` (beauty votes 1..7 of Brielmann &
     Pelli 2019); photos whose theme is `DISTURBING` only if asked for."""
-    table = _read_table(Path(folder, "OASIS.csv"), {"item": "", "photo": "Theme"})
+    columns = {"item": "", "photo": "Theme", "category": "Category"}
+    table = _read_table(Path(folder, "OASIS.csv"), columns)
     try:
         columns = table["item"].str.removeprefix("I").astype(int) - 1
         beauty = loadmat(Path(folder, "corrData.mat"))["corrData"][:, columns]  # (raters, photos)
@@ -227,8 +259,9 @@ def read_oasis(folder: File, *, strict: bool = False, disturbing: bool = False) 
     table["photo"] += ".jpg"
     table["path"] = f"{folder}/images/" + table["photo"]
     votes = pd.DataFrame({v: (beauty == v).sum(0) for v in range(1, 8)}, index=table["photo"])
+    known = {"votes": votes, "attributes": _attributes(table, ["category"])}
     left_out = table[["photo"]][hidden].assign(reason="disturbing; left out unless asked for")
-    return _scored(table[~hidden], "oasis", strict, votes=votes).without(left_out)
+    return _scored(table[~hidden], "oasis", strict, **known).without(left_out)
 
 
 def read_photos(source: str, folder: File, scores: File | None = None, **columns) -> ScoredPhotos:

@@ -38,28 +38,39 @@ class Pixels:
     def __len__(self) -> int:
         return len(self.array)
 
-    def crops(self, rows: Sequence[int] | np.ndarray, *, view: str) -> torch.Tensor:
-        """Bytes of some photos in one of three views, (batch, 3, side, side), channels last.
+    def crops(self, rows: Sequence[int] | np.ndarray, *, view: str | tuple) -> torch.Tensor:
+        """Bytes of some photos in one of five views, (batch, 3, side, side), channels last.
 
         `view` is `"random"` (227 px crop at a random place, mirrored for half of the photos, from
-        torch's global generator), `"centre"` (the 227 px centre) or `"whole"` (all 256 px).
+        torch's global generator), `"five"` (one of the `five_corners`, drawn for each photo),
+        `"centre"` (the 227 px centre), a crop's top and left, or `"whole"` (all 256 px).
         """
         photos = torch.from_numpy(self.array[np.asarray(rows)])  # (batch, 256, 256, 3)
         if view == "whole":
             return photos.permute(0, 3, 1, 2)
-        if view == "centre":
-            first = (SIDE - CROP) // 2
-            centre = photos[:, first : first + CROP, first : first + CROP]
-            return centre.contiguous().permute(0, 3, 1, 2)
-        if view != "random":
-            raise ValueError(f"view must be 'random', 'centre' or 'whole', not {view!r}")
+        if view == "centre" or isinstance(view, tuple):
+            top, left = five_corners()[-1] if view == "centre" else view
+            window = photos[:, top : top + CROP, left : left + CROP]
+            return window.contiguous().permute(0, 3, 1, 2)
         crops = torch.empty(len(photos), CROP, CROP, 3, dtype=torch.uint8)
-        corners = torch.randint(SIDE - CROP + 1, (len(photos), 2)).tolist()
-        mirrored = (torch.rand(len(photos)) < 0.5).tolist()
+        if view == "random":
+            corners = torch.randint(SIDE - CROP + 1, (len(photos), 2)).tolist()
+            mirrored = (torch.rand(len(photos)) < 0.5).tolist()
+        elif view == "five":
+            corners = [five_corners()[i] for i in torch.randint(5, (len(photos),))]
+            mirrored = [False] * len(photos)
+        else:
+            raise ValueError(f"view must be one of the five above, not {view!r}")
         for crop, photo, (top, left), mirror in zip(crops, photos, corners, mirrored, strict=True):
             window = photo[top : top + CROP, left : left + CROP]
             crop.copy_(window.flip(1) if mirror else window)
         return crops.permute(0, 3, 1, 2)
+
+
+def five_corners() -> list[tuple[int, int]]:
+    """Top and left of the five crops of AWCU-2018: the four corners, then the centre."""
+    far, middle = SIDE - CROP, (SIDE - CROP) // 2
+    return [(0, 0), (0, far), (far, 0), (far, far), (middle, middle)]
 
 
 def normalised(crops: torch.Tensor) -> torch.Tensor:

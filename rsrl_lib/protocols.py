@@ -35,6 +35,18 @@ def merge_rare(scores: np.ndarray, *, least: int = FOLDS) -> tuple[np.ndarray, d
     )
 
 
+def low_high(mean_scores: np.ndarray, cut: float) -> np.ndarray:
+    """Level of each photo (n,): 1, high, where its mean score is above `cut`, else 0 (AWCU-2018).
+
+    Raises `InputError` where only one level is present.
+    """
+    high = (mean_scores > cut).astype(int)
+    if high.min() == high.max():
+        found = f"all mean scores, {mean_scores.min():g} to {mean_scores.max():g}, on one side"
+        raise InputError(f"Two levels are needed, found are {found} of the cut {cut:g}; move it.")
+    return high
+
+
 def split(labels: np.ndarray, *, fold: int, seed: int) -> pd.Series:
     """Part of each photo: `train` (64 %), `validation` (16 %) or `test` (fold `fold` of 5, 20 %).
 

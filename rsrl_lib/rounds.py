@@ -34,6 +34,7 @@ from rsrl_lib.drop_rules import DropRule, decide, largest_classes
 from rsrl_lib.network import (
     AestheticNet,
     Backbone,
+    Head,
     aesthetic_net,
     load_network,
     replacing,
@@ -41,8 +42,17 @@ from rsrl_lib.network import (
 )
 from rsrl_lib.photos import InputError, ScoredPhotos
 from rsrl_lib.pixels import Pixels
-from rsrl_lib.protocols import merge_rare, split
-from rsrl_lib.training import Training, fine_tune, judge, machine
+from rsrl_lib.protocols import low_high, merge_rare, split
+from rsrl_lib.training import (
+    Training,
+    fine_tune,
+    joint_loss,
+    joint_targets,
+    judge,
+    machine,
+    sample_weights,
+    soft_attributes,
+)
 
 PARTS = ("train", "validation", "test")
 TABLES = ("rounds", "per_class", "confusion", "samples")
@@ -56,6 +66,23 @@ class Recipe:
     """Transferred network; AlexNet is the papers'."""
     weights: str = "imagenet"
     """'imagenet' (download), 'starter' (shipped, squeezenet1_1), a safetensors file, or 'none'."""
+    head: Head = "fc"
+    """Fully connected layers of AlexNet and VGG-16, or global average pooling alone (AWCU-2018),
+    as the others have it anyway."""
+    attributes: tuple[str, ...] = ()
+    """Attributes learned beside the level (AWCU-2018: AesAttCNN), by column; one of words, such as
+    AVA's tag, stands for all of its values."""
+    levels: Literal["scores", "low-high"] = "scores"
+    """Classes: the scores, or two levels (AWCU-2018), in the tables 0 (low) and 1 (high)."""
+    cut: float = 5.0
+    """High are photos whose mean score is above it, for levels='low-high'; 5 is AVA's."""
+    ambiguous: tuple[float, float] = (4.0, 6.0)
+    """Mean scores between which photos are ambiguous, for `weights_ab`; 4 6 are AVA's."""
+    weights_ab: tuple[float, float] = (1.0, 1.0)
+    """Weights a of ambiguous and b of other photos in the loss (AWCU-2018: AesCNN-W), scaled to
+    mean 1 over the photos of a round; a = 0 drops the ambiguous ones."""
+    literal_weights: bool = False
+    """Do not scale the weights: a larger b then also raises the learning rate."""
     rounds: int = 10
     """Networks trained one from the other, at most."""
     stop: Literal["rounds", "loss", "patience"] = "rounds"
@@ -78,6 +105,10 @@ class Recipe:
         for name in ("rounds", "patience"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be 1 or more, not {getattr(self, name)}.")
+        if self.ambiguous[0] >= self.ambiguous[1]:
+            raise InputError(f"ambiguous must be a lower and a higher score, not {self.ambiguous}.")
+        if min(self.weights_ab) < 0 or max(self.weights_ab) == 0:
+            raise InputError(f"weights_ab must be 0 or more, not both 0, not {self.weights_ab}.")
 
 
 @dataclass(frozen=True)
@@ -160,22 +191,28 @@ def repeat(
     """
     folder = Path(folder)
     run = Run(folder)
+    mean_scores = photos.table.mean_score.to_numpy()
     labels, merged = merge_rare(photos.table.score.to_numpy())
+    if recipe.levels == "low-high":
+        labels, merged = low_high(mean_scores, recipe.cut), {}
     parts = split(labels, fold=recipe.fold, seed=recipe.seed)
-    _claim(folder, recipe, _fingerprints(photos, pixels, other), merged)
+    original = np.flatnonzero(parts == "train")
+    attributes = soft_attributes(photos, recipe.attributes, original)
+    weights = sample_weights(mean_scores, recipe.ambiguous, recipe.weights_ab)
+    learned = np.column_stack([labels, weights, attributes])
+    _claim(folder, recipe, _fingerprints(photos, pixels, other, learned), merged)
     with replacing(folder / "split.csv") as partial:
         table = photos.table[["photo", "score"]].assign(label=labels, part=parts)
         table.to_csv(partial, index=False)
 
     scores = np.unique(labels).tolist()
-    original = np.flatnonzero(parts == "train")
     tables, network = _resume(run)
     while not finished(tables["rounds"], recipe):
         i = len(tables["rounds"]) + 1
         if i == 1:
-            network = aesthetic_net(
-                recipe.backbone, scores, weights=recipe.weights, seed=recipe.seed
-            )
+            form = {"weights": recipe.weights, "seed": recipe.seed, "head": recipe.head}
+            form["levels"] = ("low", "high") if recipe.levels == "low-high" else ()
+            network = aesthetic_net(recipe.backbone, scores, attributes=list(attributes), **form)
             kept, rescued, thresholds = np.ones(len(original), bool), 0, ()
         else:
             previous = tables["samples"][tables["samples"]["round"] == i - 1]
@@ -184,24 +221,27 @@ def repeat(
             decision = decide(recipe.drop, labels[original], own, top, after_round=i - 1)
             kept, rescued, thresholds = decision.kept, decision.rescued, decision.thresholds
         conv1_before = _conv1_weight(network)
+        rows = original[kept]
+        targets = network.nodes(labels[rows]), weights[rows], attributes.to_numpy()[rows]
         loss = fine_tune(
             network,
             pixels,
-            original[kept],
-            network.nodes(labels[original[kept]]),
+            rows,
+            joint_targets(*targets, literal=recipe.literal_weights),
             recipe.training,
+            loss=joint_loss,
             seed=int(np.random.SeedSequence([recipe.seed, i]).generate_state(1)[0]),
             title=f"round {i} of {recipe.rounds}, {kept.sum()} photos",
         )
         moved = (_conv1_weight(network) - conv1_before).norm() / conv1_before.norm()
 
         max1 = largest_classes(labels[original])[0]
-        precision = recipe.training.precision
-        sample = judge(network, pixels, labels=labels, top_score=max1, precision=precision)
+        view = {"precision": recipe.training.precision, "crops": recipe.training.crops}
+        sample = judge(network, pixels, labels=labels, top_score=max1, **view)
         sample = sample.assign(photo=photos.table.photo, part=parts, kept=False)
-        sample.loc[original[kept], "kept"] = True
+        sample.loc[rows, "kept"] = True
         if other is not None:
-            strangers = judge(network, other[1], top_score=max1, precision=precision)
+            strangers = judge(network, other[1], top_score=max1, **view)
             strangers = strangers.assign(photo=other[0].photo.to_numpy(), part="other", kept=False)
             sample = pd.concat([sample, strangers], ignore_index=True)
         row = {"round": i, "kept": int(kept.sum()), "rescued": rescued, "chosen": False}
@@ -219,11 +259,11 @@ def repeat(
     return run
 
 
-def _fingerprints(photos: ScoredPhotos, pixels: Pixels, other) -> dict[str, str]:
-    scores = photos.table[["photo", "score"]].to_csv(index=False)
+def _fingerprints(photos: ScoredPhotos, pixels: Pixels, other, learned) -> dict[str, str]:
+    scores = photos.table[["photo", "score"]].to_csv(index=False).encode() + learned.tobytes()
     return {
         "photos": pixels.fingerprint,
-        "scores": hashlib.sha256(scores.encode()).hexdigest()[:16],
+        "scores": hashlib.sha256(scores).hexdigest()[:16],
         "photos of another source": "none" if other is None else other[1].fingerprint,
     }
 

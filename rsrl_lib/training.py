@@ -19,8 +19,8 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from rsrl_lib.network import AestheticNet
-from rsrl_lib.photos import InputError
-from rsrl_lib.pixels import Pixels, normalised
+from rsrl_lib.photos import InputError, ScoredPhotos
+from rsrl_lib.pixels import Pixels, five_corners, normalised
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,12 @@ class Training:
     optimiser: Literal["adamw", "sgd"] = "adamw"
     """AdamW, or SGD with momentum 0.9 as in the papers (then learning rates near 0.001 learn)."""
     learning_rate: float = 1e-4
-    """Of the transferred layers; falls to zero within each round along a cosine."""
+    """Of the transferred layers; falls within each round, see `decay`."""
     head_learning_rate: float = 1e-3
     """Of the new fc layer."""
+    decay: Literal["cosine", "tenths"] = "cosine"
+    """Learning rates fall to zero along a cosine, or to a tenth after each third of the steps
+    (AWCU-2018: by 0.1; when, it does not say)."""
     epochs: int = 5
     """Passes over the kept photos in one round (RSRL-b: 5)."""
     steps: int | None = None
@@ -41,6 +44,9 @@ class Training:
     """Photos per step."""
     weight_decay: float = 5e-4
     """Decay of all weights."""
+    crops: Literal["random", "five"] = "random"
+    """Training at random places with mirroring, judging at the centre; or both at the four corners
+    and the centre (AWCU-2018): one of the five a step, and the mean of their logits."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """bfloat16 where the processor or GPU multiplies it in hardware, else float32."""
 
@@ -81,9 +87,9 @@ def fine_tune(
     """Fine-tune a network in place on some photos; returns the mean loss of the last epoch.
 
     `rows` (n,) are positions in `pixels`, `targets` (n, ...) what `loss(logits, targets)` compares
-    a batch with: for softmax cross-entropy the nodes of the scores. Random 227 px crops and
-    mirroring; the same seed gives the same network on the same processor. Raises `InputError` when
-    the loss is no longer finite.
+    a batch with: for softmax cross-entropy the nodes of the scores, for `joint_loss` what
+    `joint_targets` packs. The same seed gives the same network on the same processor. Raises
+    `InputError` when the loss is no longer finite.
     """
     rows = np.asarray(rows)
     network.to(device(), memory_format=torch.channels_last).train()
@@ -96,10 +102,10 @@ def fine_tune(
         for _epoch in bar:
             total, seen = torch.zeros((), device=device()), 0
             for batch in torch.randperm(len(rows)).split(training.batch)[:left]:
-                crops = pixels.crops(rows[batch.numpy()], view="random")
+                crops = pixels.crops(rows[batch.numpy()], view=training.crops)
                 target = targets[batch].to(device())
                 with _autocast(training.precision):
-                    logits = network(normalised(crops.to(device())))  # (batch, scores)
+                    logits = network(normalised(crops.to(device())))  # (batch, nodes)
                 batch_loss = loss(logits, target)
                 optimiser.zero_grad(set_to_none=True)
                 batch_loss.backward()
@@ -118,27 +124,91 @@ def fine_tune(
     return mean_loss
 
 
+def sample_weights(
+    mean_scores: np.ndarray, ambiguous: tuple[float, float], ab: tuple[float, float]
+) -> np.ndarray:
+    """Weight a of photos (n,) of a mean score inside the open interval, else b (AWCU-2018 eq. 9).
+
+    >>> sample_weights(np.array([3.0, 4.0, 5.2]), (4, 6), (1, 7)).tolist()
+    [7.0, 7.0, 1.0]
+    """
+    inside = (ambiguous[0] < mean_scores) & (mean_scores < ambiguous[1])
+    return np.where(inside, *map(float, ab))
+
+
+def soft_attributes(photos: ScoredPhotos, names: Sequence[str], train: np.ndarray) -> pd.DataFrame:
+    """Some attributes as targets of a sigmoid: a row a photo, values in 0..1, NaN if not known.
+
+    A name stands for its column, or for all columns `name=value`. What lies within 0..1 on the
+    training photos (positions `train`) is taken as it is; on another scale it becomes 1 above its
+    median over them, else 0. Raises `InputError` where none of them has the attribute.
+    """
+    known = photos.table[[]] if photos.attributes is None else photos.attributes
+    seen = known.iloc[train].dropna(axis=1, how="all")
+    columns = {name: [c for c in seen if name in (c, c.split("=")[0])] for name in names}
+    if lacking := [name for name, own in columns.items() if not own]:
+        there = ", ".join(dict.fromkeys(c.split("=")[0] for c in seen)) or "none"
+        raise InputError(
+            f"The attribute {lacking[0]!r} is needed, known of the training photos are {there}; "
+            "choose among them, or add it to the table of scores."
+        )
+    chosen = [column for own in columns.values() for column in own]
+    values, seen = known[chosen].astype(np.float32), seen[chosen]
+    above = (values > seen.median()).astype(np.float32).where(values.notna())
+    scaled = (seen.min() >= 0) & (seen.max() <= 1)
+    return pd.DataFrame(np.where(scaled, values, above), columns=chosen)
+
+
+def joint_targets(
+    nodes: torch.Tensor, weights: np.ndarray, attributes: np.ndarray, *, literal: bool = False
+) -> torch.Tensor:
+    """Targets (n, 2 + attributes) of `joint_loss`: level's node, weight, attributes (n, any).
+
+    Unless `literal`, weights (n,) are scaled to mean 1 and so do not change the learning rate.
+    Raises `InputError` where all are 0.
+    """
+    if not weights.any():
+        found = f"all {len(weights)} training photos are ambiguous and have weight 0"
+        raise InputError(f"Photos to learn from are needed, {found}; narrow the interval.")
+    weights = weights if literal else weights / weights.mean()
+    return torch.from_numpy(np.column_stack([nodes, weights, attributes]).astype(np.float32))
+
+
+def joint_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Weighted softmax cross-entropy of the level plus sigmoid cross-entropies of the attributes,
+    of `logits` (batch, levels + attributes); unknown (NaN) ones add 0 (AWCU-2018 eq. 3 and 9).
+    """
+    node, weight, attributes = targets[:, 0].long(), targets[:, 1], targets[:, 2:]
+    level, attribute = logits.tensor_split([logits.shape[1] - attributes.shape[1]], 1)
+    of_level = weight * functional.cross_entropy(level, node, reduction="none")  # (batch,)
+    known, truth = attributes.isfinite().float(), attributes.nan_to_num()
+    bce = functional.binary_cross_entropy_with_logits(attribute, truth, known, reduction="sum")
+    return of_level.mean() + bce / len(targets)
+
+
 def logits(
     network: AestheticNet,
     pixels: Pixels,
     rows: Sequence[int] | np.ndarray | None = None,
     *,
     precision: str = "auto",
+    crops: str = "random",
     batch: int = 64,
 ) -> np.ndarray:
-    """Logits (n, scores) of photos at the centre crop, float32; all photos when `rows` is None."""
+    """Logits (n, scores), float32, of all photos or some `rows`; at the centre crop, or where
+    `crops` is "five" the mean over the five crops.
+    """
     rows = np.arange(len(pixels)) if rows is None else np.asarray(rows)
     network.to(device(), memory_format=torch.channels_last).eval()
+    views = five_corners() if crops == "five" else ["centre"]
+    parts = [torch.empty(0, len(network.scores))]
     with torch.inference_mode(), _autocast(precision):
-        parts = [
-            network(
-                normalised(pixels.crops(rows[first : first + batch], view="centre").to(device()))
-            )
-            for first in range(0, len(rows), batch)
-        ]
-    if not parts:
-        return np.empty((0, len(network.scores)), np.float32)
-    return torch.cat(parts).float().cpu().numpy()
+        for first in range(0, len(rows), batch):
+            some = rows[first : first + batch]
+            photos = (normalised(pixels.crops(some, view=v).to(device())) for v in views)
+            mean = sum(map(network, photos)) / len(views)  # (batch, nodes)
+            parts.append(mean[:, : len(network.scores)].float().cpu())
+    return torch.cat(parts).numpy()
 
 
 def likelihoods(logits: np.ndarray) -> np.ndarray:
@@ -157,6 +227,7 @@ def judge(
     top_score: int,
     labels: np.ndarray | None = None,
     precision: str = "auto",
+    crops: str = "random",
 ) -> pd.DataFrame:
     """What a network says of photos, in one pass; one row a photo.
 
@@ -164,7 +235,7 @@ def judge(
     float32 `assigned_likelihood`, `own_likelihood` (of the label), `top_likelihood` (of
     `top_score`).
     """
-    judged = likelihoods(logits(network, pixels, precision=precision))  # (photos, scores)
+    judged = likelihoods(logits(network, pixels, precision=precision, crops=crops))
     scores = np.array(network.scores)
     table = pd.DataFrame({"label": pd.array([pd.NA] * len(judged), dtype="Int64")})
     own = np.full(len(judged), np.nan)
@@ -197,10 +268,11 @@ def _autocast(precision: str) -> torch.autocast:
 
 
 def _optimiser(network: AestheticNet, training: Training, steps: int):
-    head = list(network.head.parameters())
+    body = list(network.body.parameters())
+    heads = [values for name, values in network.named_parameters() if not name.startswith("body.")]
     groups = [
-        {"params": list(network.body.parameters()), "lr": training.learning_rate},
-        {"params": head, "lr": training.head_learning_rate},
+        {"params": body, "lr": training.learning_rate},
+        {"params": heads, "lr": training.head_learning_rate},
     ]
     if training.optimiser == "adamw":
         optimiser = torch.optim.AdamW(groups, weight_decay=training.weight_decay, fused=True)
@@ -208,4 +280,6 @@ def _optimiser(network: AestheticNet, training: Training, steps: int):
         optimiser = torch.optim.SGD(
             groups, momentum=0.9, weight_decay=training.weight_decay, fused=True
         )
+    if training.decay == "tenths":
+        return optimiser, torch.optim.lr_scheduler.StepLR(optimiser, -(-steps // 3))
     return optimiser, torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)

@@ -1,10 +1,14 @@
 import shutil
 import sys
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import ExifTags, Image
 
 from rsrl_lib import cli, rounds
+from rsrl_lib.network import aesthetic_net, save_network
 from tests.conftest import draw_coloured_photos
 
 pytestmark = pytest.mark.usefixtures("small_crops")
@@ -78,6 +82,11 @@ def test_skip_broken_leaves_photos_out_and_lists_them(monkeypatch, train, folder
         (["--backbone", "squeezenet1_0", "--weights", "starter"], "not of squeezenet1_0"),
         (["--score-column", "rating"], "rating"),
         (["--scores", "nothing.csv"], "nothing.csv"),
+        (["--attributes", "sharp"], "needs one column 'sharp'"),
+        (
+            ["--levels", "low-high", "--cut", "9"],
+            "Two levels are needed, found are all mean scores",
+        ),
         (["--strict"], "--strict, which is for public sets"),
         (
             ["--source", "ava", "--skip-broken"],
@@ -150,7 +159,89 @@ def test_a_misspelt_notebook_parameter_names_the_nearest(monkeypatch, tmp_path):
     assert "did you mean '01_score_distribution'?" in said
 
 
-@pytest.mark.parametrize("command", ["train", "assess", "glassbox", "notebooks"])
+@pytest.fixture(scope="module")
+def gap_run(folder, tmp_path_factory, small_crops):
+    """A GAP network of two levels and two attributes, trained by the command itself."""
+    place = tmp_path_factory.mktemp("gap")
+    table = pd.read_csv(folder / "scores.csv").assign(sharp=0.5)
+    table["colour"] = table.score.map({2: "red", 3: "green", 4: "blue", 5: ""})
+    table.to_csv(place / "scores.csv", index=False)
+    words = ["train", "--photos", folder, "--scores", place / "scores.csv", *QUICK[2:]]
+    words += ["--run", place / "run", "--cache", place / "cache", "--rounds", "1"]
+    words += ["--backbone", "alexnet", "--head", "gap", "--attributes", "sharp", "colour"]
+    words += ["--levels", "low-high", "--cut", "3", "--ambiguous", "3.5", "4.5"]
+    words += ["--weights-ab", "1", "7", "--crops", "five", "--learning-rate", "0.001"]
+    with pytest.MonkeyPatch.context() as patch:
+        rsrl(patch, *words)
+    return place / "run"
+
+
+def test_train_makes_gap_networks_and_assess_reads_their_levels(
+    monkeypatch, gap_run, folder, tmp_path
+):
+    network = rounds.open_run(gap_run).network()
+    assert network.attributes == ["sharp", "colour=blue", "colour=green", "colour=red"]
+    rsrl(monkeypatch, "assess", "--run", gap_run, folder, "--csv", tmp_path / "a.csv")
+    table = pd.read_csv(tmp_path / "a.csv")
+    assert list(table) == ["photo", "level", "likelihood_low", "likelihood_high"]
+    assert ((table.level == "high") == (table.likelihood_high > table.likelihood_low)).all()
+    samples = rounds.open_run(gap_run).samples
+    judged = samples.set_index("photo").assigned[table.photo.map(lambda p: Path(p).name)]
+    assert (judged.to_numpy() == (table.level == "high")).all()
+
+
+def test_crop_writes_upright_crops_and_their_boxes(monkeypatch, gap_run, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    given = tmp_path / "given"
+    given.mkdir()
+    sizes = {"turned.jpg": (80, 120), "panorama.png": (300, 30), "dot.png": (1, 1)}
+    for name, (width, height) in sizes.items():
+        noise = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        picture = Image.fromarray(noise)
+        if name == "turned.jpg":
+            picture.transpose(Image.Transpose.ROTATE_90).save(given / name, exif=exif)
+        else:
+            picture.save(given / name)
+    words = ["crop", "--run", gap_run, given, "--out", tmp_path / "crops", "--aspect", "3:2"]
+    rsrl(monkeypatch, *words, "--agree")
+    assert "3 photos are cropped in" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "crops" / "crops.csv", keep_default_na=False)
+    assert list(table) == ["photo", "left", "top", "width", "height", "reason"]
+    for row in table.itertuples():
+        name = Path(row.photo).name
+        whole = sizes[name]
+        assert 0 <= row.left <= row.left + row.width <= whole[0]
+        assert 0 <= row.top <= row.top + row.height <= whole[1]
+        with Image.open(tmp_path / "crops" / name) as made:
+            assert made.size == (row.width, row.height)
+            assert ExifTags.Base.Orientation not in made.getexif()
+        assert abs(row.width - 1.5 * row.height) <= 1.25 or row.reason
+    (given / "broken.jpg").write_bytes(b"no picture")
+    assert "broken.jpg is no whole picture" in refused(monkeypatch, *words)
+    rsrl(monkeypatch, *words, "--skip-broken")
+    assert "left out: " in capsys.readouterr().err
+
+
+def test_crop_refuses_to_overwrite_photos_and_networks_without_maps_or_attributes(
+    monkeypatch, train, gap_run, folder, tmp_path
+):
+    said = refused(monkeypatch, "crop", "--run", gap_run, folder, "--out", folder)
+    assert "holds photos that crops would overwrite" in said
+    said = refused(
+        monkeypatch, "crop", "--run", gap_run, folder, "--out", tmp_path, "--aspect", "wide"
+    )
+    assert "The aspect ratio is 'wide'; give width:height" in said
+    rsrl(monkeypatch, *train, "--rounds", "1")
+    plain = ["crop", "--run", tmp_path / "run", folder / "00.png", "--out", tmp_path / "crops"]
+    assert "needs a network with attributes" in refused(monkeypatch, *plain, "--agree")
+    network = aesthetic_net("alexnet", [3, 4], weights="none")
+    save_network(network, tmp_path / "run" / "network_best.safetensors", round=1)
+    assert "train with head 'gap'" in refused(monkeypatch, *plain)
+
+
+@pytest.mark.parametrize("command", ["train", "assess", "crop", "glassbox", "notebooks"])
 def test_help_of_every_command_has_an_example(monkeypatch, capsys, command):
     with pytest.raises(SystemExit) as stopped:
         rsrl(monkeypatch, command, "--help")

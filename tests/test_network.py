@@ -98,3 +98,57 @@ def test_real_imagenet_weights_fit_the_network(shared):
     weights = shared / "weights" / "squeezenet1_0-imagenet.safetensors"
     network = n.aesthetic_net("squeezenet1_0", [3, 4], weights=str(weights))
     assert network.conv1.weight.shape == (96, 3, 7, 7)
+
+
+@pytest.mark.parametrize(("backbone", "last"), [("alexnet", 12), ("vgg16", 30)])
+def test_the_gap_head_averages_the_maps_that_torchvisions_last_pooling_would_read(
+    backbone, last, tmp_path
+):
+    trusted = models.get_model(backbone, weights=None).eval()
+    save_file(trusted.state_dict(), tmp_path / "whole.safetensors")
+    ours = n.aesthetic_net(
+        backbone, [3, 4, 5], weights=str(tmp_path / "whole.safetensors"), head="gap"
+    ).eval()
+    assert isinstance(trusted.features[last], torch.nn.MaxPool2d)
+    with torch.inference_mode():
+        maps = trusted.features[:last](PHOTOS)
+        assert torch.allclose(ours(PHOTOS), ours.head(maps.mean((2, 3))), atol=1e-5)
+    assert not any("classifier" in name for name in ours.state_dict())
+
+
+def test_vgg16_with_a_gap_head_has_the_papers_maps_of_14_by_14():
+    with torch.device("meta"):
+        network = n.AestheticNet("vgg16", [3, 4], head="gap")
+        maps = network.body.features(torch.empty(1, 3, 224, 224))
+    assert maps.shape == (1, 512, 14, 14)  # X of AWCU-2018: M = 512, S = 14
+
+
+def test_attributes_get_nodes_of_their_own_after_those_of_the_scores():
+    plain = n.aesthetic_net("alexnet", [3, 4], weights="none", head="gap").eval()
+    both = n.aesthetic_net(
+        "alexnet", [3, 4], weights="none", head="gap", attributes=["a", "b", "c"]
+    )
+    with torch.inference_mode():
+        logits = both.eval()(PHOTOS)
+        assert logits.shape == (2, 5)
+        assert torch.equal(logits[:, :2], plain(PHOTOS))
+
+
+def test_a_stored_network_comes_back_with_its_head_levels_and_attributes(tmp_path):
+    names = ["tag=Black and White", "sharp"]
+    network = n.aesthetic_net(
+        "alexnet", [0, 1], weights="none", head="gap", attributes=names, levels=("low", "high")
+    ).eval()
+    n.save_network(network, tmp_path / "net.safetensors")
+    again, _ = n.load_network(tmp_path / "net.safetensors")
+    assert (again.kind, again.levels, again.attributes) == ("gap", ["low", "high"], names)
+    with torch.inference_mode():
+        assert torch.equal(again.eval()(PHOTOS), network(PHOTOS))
+
+
+def test_a_network_stored_before_there_were_other_heads_is_still_read(tmp_path):
+    network = n.aesthetic_net("squeezenet1_1", [3, 4], weights="none")
+    facts = {"backbone": "squeezenet1_1", "scores": "3 4", "round": "1"}
+    save_file(network.state_dict(), tmp_path / "net.safetensors", facts)
+    again, _ = n.load_network(tmp_path / "net.safetensors")
+    assert (again.kind, again.levels, again.attributes) == ("fc", ["3", "4"], [])

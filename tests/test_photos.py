@@ -166,6 +166,14 @@ def test_a_bad_table_is_named_with_its_line_and_the_remedy(folder, text, parts):
     assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
 
 
+def test_a_column_of_words_becomes_an_attribute_for_each_and_blanks_stay_unknown(folder):
+    text = "photo,score,kind,sharp\na.jpg,4,sea,.5\nb.jpg,5,old town,1\nc.jpg,5,,0\n"
+    attributes = own(folder, text, attribute_columns=["kind", "sharp"]).attributes
+    assert attributes.columns.tolist() == ["kind=old town", "kind=sea", "sharp"]
+    assert attributes.loc["b.jpg"].tolist() == [1, 0, 1]
+    assert attributes.loc["c.jpg"].isna().tolist() == [True, True, False]
+
+
 def test_a_missing_table_is_named(folder):
     with pytest.raises(InputError, match=message("none.csv cannot be read", "No such file")):
         photos.read_folder(folder, folder / "none.csv")
@@ -202,6 +210,30 @@ def test_photos_without_a_file_are_errors_or_are_left_out(folder):
 
 def ava_row(number, image, *counts):
     return " ".join(map(str, [number, image, *counts, 1, 0, 99]))
+
+
+def test_ava_tags_become_attributes_by_name_and_are_unknown_where_a_photo_has_none(tmp_path):
+    tags = {50: (1, 24), 51: (0, 66), 52: (0, 0), 53: (24, 24)}
+    rows = [
+        f"{i} {image} 1 0 0 0 3 0 0 0 0 {i} {a} {b} 9"
+        for i, (image, (a, b)) in enumerate(tags.items())
+    ]
+    (tmp_path / "AVA.txt").write_text("\n".join(rows))
+    touch(tmp_path, *(f"images/{image}.jpg" for image in tags))
+    scored = photos.read_ava(tmp_path)
+    assert scored.attributes.columns.tolist() == [f"tag={tag}" for tag in range(1, 67)]
+    (tmp_path / "tags.txt").write_text("1 Abstract\n24 Black and White \n66 Analog\n")
+    named = photos.read_ava(tmp_path).attributes
+    assert named.columns[[0, 1, 23, 65]].tolist() == [
+        "tag=Abstract",
+        "tag=2",
+        "tag=Black and White",
+        "tag=Analog",
+    ]
+    assert np.flatnonzero(named.loc["50.jpg"]).tolist() == [0, 23]
+    assert np.flatnonzero(named.loc["51.jpg"]).tolist() == [65]
+    assert named.loc["52.jpg"].isna().all()
+    assert named.loc["53.jpg"].sum() == 1
 
 
 def test_ava_is_read_with_its_votes_and_missing_photos_are_left_out(tmp_path):
@@ -262,6 +294,25 @@ def test_aadb_means_are_put_back_on_the_raters_scale(tmp_path):
         photos.read_aadb(tmp_path / "imgListFiles")
 
 
+def test_aadb_attributes_are_read_from_the_lists_beside_the_scores(tmp_path):
+    lists = {
+        "Train": {"score": "a.jpg 0.6\nb.jpg 0.2", "BalacingElements": "a.jpg -0.4\nb.jpg 0.8"},
+        "TestNew": {"score": "c.jpg 1", "BalacingElements": "c.jpg 0.2", "DoF": "c.jpg 1"},
+    }
+    for part, files in lists.items():
+        for name, text in files.items():
+            (tmp_path / f"imgList{part}Regression_{name}.txt").write_text(text)
+    touch(tmp_path, "images/a.jpg", "images/b.jpg", "images/c.jpg")
+    attributes = photos.read_aadb(tmp_path).attributes
+    assert attributes["BalancingElements"].to_dict() == {"a.jpg": -0.4, "b.jpg": 0.8, "c.jpg": 0.2}
+    assert attributes["DoF"].dropna().to_dict() == {"c.jpg": 1}
+    (tmp_path / "imgListTestNewRegression_DoF.txt").write_text("c.jpg deep")
+    with pytest.raises(
+        InputError, match=message("Regression_DoF.txt line 1: mean 'deep'", "write")
+    ):
+        photos.read_aadb(tmp_path)
+
+
 def test_para_joins_its_two_lists_and_keeps_attribute_means(tmp_path):
     head = "sessionId,imageName,aestheticScore_mean,aestheticScore_std,qualityScore_mean\n"
     (tmp_path / "annotation").mkdir()
@@ -301,6 +352,12 @@ def test_oasis_gets_its_beauty_votes_from_the_matrix_of_raters(tmp_path):
     assert scored.table["score"].tolist() == [5, 3]
     assert scored.votes.loc["Acorns 1.jpg"].tolist() == [0, 0, 0, 1, 1, 0, 0]
     assert scored.left_out["photo"].tolist() == ["Nude man 1.jpg", "Dog 24.jpg"]
+    assert scored.attributes.loc["Acorns 1.jpg"].to_dict() == {
+        "category=Animal": 0,
+        "category=Object": 1,
+        "category=Person": 0,
+        "category=Scenery": 0,
+    }
     assert scored.left_out["reason"].str.startswith("disturbing").all()
     every = photos.read_oasis(tmp_path, disturbing=True)
     assert every.table["score"].tolist() == [5, 3, 1, 7] and len(every.left_out) == 0

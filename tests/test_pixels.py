@@ -82,3 +82,16 @@ def test_normalised_bytes_have_imagenets_mean_and_spread():
 def test_an_unknown_view_is_refused(coloured):
     with pytest.raises(ValueError, match="view must be"):
         coloured[1].crops([0], view="corner")
+
+
+def test_the_five_views_are_the_corners_and_the_centre(tmp_path):
+    decoded, _ = pixels.decode(save_noise(tmp_path), cache=tmp_path / "cache")
+    whole = decoded.crops([2], view="whole")
+    expected = [whole[..., a : a + 227, b : b + 227] for a in (0, 29) for b in (0, 29)]
+    expected.append(whole[..., 14:241, 14:241])
+    for corner, window in zip(pixels.five_corners(), expected, strict=True):
+        assert torch.equal(decoded.crops([2], view=corner), window)
+    assert torch.equal(decoded.crops([2], view="centre"), expected[-1])
+    drawn = decoded.crops([2] * 60, view="five")
+    found = [[torch.equal(crop, window[0]) for window in expected].index(True) for crop in drawn]
+    assert set(found) == set(range(5))

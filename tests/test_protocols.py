@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from rsrl_lib.photos import InputError
-from rsrl_lib.protocols import merge_rare, split
+from rsrl_lib.protocols import low_high, merge_rare, split
 
 LABELS = np.repeat([2, 3, 4, 5], [25, 100, 250, 125])
 
@@ -52,3 +52,13 @@ def test_the_smallest_set_that_has_five_photos_of_each_score_can_be_split():
 def test_a_sixth_fold_is_refused():
     with pytest.raises(InputError, match=r"fold must lie in 0\.\.4, not 5"):
         split(LABELS, fold=5, seed=0)
+
+
+def test_a_photo_is_high_when_its_mean_score_is_above_the_cut():
+    assert low_high(np.array([4.9, 5.0, 5.01]), 5).tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("cut", [7, 2])
+def test_a_cut_that_leaves_a_single_level_is_refused(cut):
+    with pytest.raises(InputError, match=rf"Two levels.* 2\.5 to 7, on one side of the cut {cut};"):
+        low_high(np.array([2.5, 7.0]), cut)

@@ -60,7 +60,8 @@ def test_every_file_that_a_page_shows_or_links_to_is_there(path):
 
 def test_imports_of_the_library_run_one_way_and_without_jupyter():
     order = ["photos", "glassbox", "pixels", "network", "training", "drop_rules", "measures"]
-    order += ["protocols", "rounds", "highlight", "plots", "widgets", "cli"]
+    order += ["protocols", "rounds", "highlight", "activation", "cropping", "plots", "widgets"]
+    order += ["cli"]
     for number, module in enumerate(order):
         source = (ROOT / "rsrl_lib" / f"{module}.py").read_text()
         imported = set(re.findall(r"^from rsrl_lib\.(\w+) import", source, flags=re.M))

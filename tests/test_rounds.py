@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -251,3 +252,96 @@ def test_how_far_conv1_moved_does_not_depend_on_the_memory_order_of_a_read_netwo
     trained = rounds._conv1_weight(network.to(memory_format=torch.channels_last))
     assert read.stride() == trained.stride()
     assert read.norm().item() == trained.norm().item()
+
+
+@pytest.fixture(scope="module")
+def described(coloured):
+    """The coloured photos with mean scores, an attribute of their own and an unknown one."""
+    photos, pixels = coloured
+    table = photos.table.assign(mean_score=photos.table.score + np.linspace(-0.4, 0.4, 60))
+    attributes = pd.DataFrame({"blue": (photos.table.score == 4) * 1.0, "none": np.nan})
+    return replace(photos, table=table, attributes=attributes.set_index(table.photo)), pixels
+
+
+AES_ATT_CNN_W = {
+    "backbone": "alexnet",
+    "head": "gap",
+    "levels": "low-high",
+    "cut": 3.5,
+    "attributes": ("blue",),
+    "ambiguous": (3.2, 3.8),
+    "weights_ab": (1, 7),
+    "rounds": 2,
+    "drop": DropRule(k=(0.2,)),
+    "training": Training(optimiser="sgd", decay="tenths", crops="five", epochs=1, batch=12),
+}
+
+
+def test_a_gap_network_with_levels_weights_and_attributes_is_a_run_like_any_other(
+    described, tmp_path
+):
+    made = rounds.repeat(*described, tmp_path / "run", altered(**AES_ATT_CNN_W))
+    network = made.network("last")
+    assert (network.kind, network.levels, network.attributes) == ("gap", ["low", "high"], ["blue"])
+    high = (described[0].table.mean_score > 3.5).astype(int)
+    assert made.split.label.tolist() == high.tolist()
+    assert made.rounds["round"].tolist() == [1, 2] and made.rounds.conv1_change.min() > 0
+    assert set(made.per_class.score) == {0, 1}
+    again = rounds.repeat(*described, tmp_path / "run", altered(**AES_ATT_CNN_W))
+    assert again.rounds.equals(made.rounds)
+
+
+def test_a_round_learns_from_the_weights_and_attributes_of_the_photos_it_is_trained_on(
+    described, tmp_path, monkeypatch
+):
+    seen = {}
+
+    def looks(network, pixels, rows, targets, *args, **options):
+        seen.update(rows=rows, targets=targets.numpy())
+        return real(network, pixels, rows, targets, *args, **options)
+
+    real = rounds.fine_tune
+    monkeypatch.setattr(rounds, "fine_tune", looks)
+    rounds.repeat(*described, tmp_path / "run", altered(**AES_ATT_CNN_W | {"rounds": 1}))
+    table = described[0].table.iloc[seen["rows"]]
+    weights = np.where(table.mean_score.between(3.2, 3.8, inclusive="neither"), 1, 7)
+    expected = [table.mean_score > 3.5, weights / weights.mean(), table.score == 4]
+    assert np.allclose(seen["targets"], np.stack(expected, 1))
+
+
+def test_other_mean_scores_or_attributes_are_other_photos_where_they_are_learned(
+    described, tmp_path
+):
+    photos, pixels = described
+    recipe = altered(**AES_ATT_CNN_W | {"rounds": 1})
+    rounds.repeat(photos, pixels, tmp_path / "run", recipe)
+    other = replace(photos, attributes=1 - photos.attributes)
+    with pytest.raises(InputError, match="a run with different scores"):
+        rounds.repeat(other, pixels, tmp_path / "run", recipe)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"attributes": ("sharp",)}, "attribute 'sharp' is needed, known .* photos are blue;"),
+        ({"attributes": ("none",)}, "attribute 'none' is needed, known .* photos are blue;"),
+        ({"cut": 9.0}, r"Two levels are needed.*on one side of the cut 9; move it"),
+        ({"ambiguous": (0, 9), "weights_ab": (0, 1)}, "all 38 training photos are ambiguous"),
+    ],
+)
+def test_a_network_that_the_photos_cannot_teach_is_refused(described, tmp_path, changes, says):
+    with pytest.raises(InputError, match=says):
+        rounds.repeat(*described, tmp_path / "run", altered(**AES_ATT_CNN_W | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"ambiguous": (6, 4)}, r"ambiguous must be a lower and a higher score, not \(6, 4\)"),
+        ({"weights_ab": (0, 0)}, r"weights_ab must be 0 or more, not both 0, not \(0, 0\)"),
+        ({"weights_ab": (-1, 7)}, "weights_ab must be 0 or more"),
+    ],
+)
+def test_weights_that_cannot_be_learned_from_are_refused(changes, says):
+    with pytest.raises(InputError, match=says):
+        altered(**changes)

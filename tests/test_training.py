@@ -1,10 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from rsrl_lib import training as t
 from rsrl_lib.network import aesthetic_net
 from rsrl_lib.photos import InputError
+from rsrl_lib.pixels import five_corners, normalised
 
 
 def tuned(coloured, training, seed=0):
@@ -108,3 +112,126 @@ def test_a_number_of_steps_takes_the_place_of_whole_epochs(coloured):
             seed=0,
         )
         assert sizes == [25, 25, 10, 25, 25][:steps]
+
+
+def test_the_joint_loss_is_that_of_the_equations_photo_by_photo():
+    logits = torch.tensor([[1.0, -0.5, 0.3, 2.0], [0.2, 0.4, -1.0, 0.0]], dtype=torch.float64)
+    weights, attributes = np.array([1.0, 7.0]), np.array([[1.0, 0.25], [0.0, np.nan]])
+    targets = t.joint_targets(torch.tensor([1, 0]), weights, attributes, literal=True)
+    expected = 0
+    for x, node, w, known in zip(logits.tolist(), (1, 0), weights, attributes, strict=True):
+        expected += w * (np.log(np.exp(x[:2]).sum()) - x[node])
+        for a, y in zip(known, x[2:], strict=True):
+            sigmoid = 1 / (1 + np.exp(-y))
+            loss = -(a * np.log(sigmoid) + (1 - a) * np.log(1 - sigmoid))
+            expected += 0 if np.isnan(a) else loss
+    assert t.joint_loss(logits, targets.double()).item() == pytest.approx(expected / 2, rel=1e-6)
+
+
+def gradient(logits, nodes, weights, **options):
+    logits = logits.clone().requires_grad_()
+    targets = t.joint_targets(nodes, weights, np.empty((len(nodes), 0)), **options)
+    t.joint_loss(logits, targets).backward()
+    return logits.grad
+
+
+def test_a_weight_of_0_has_the_gradient_of_dropping_the_photo():
+    logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    nodes, clear = torch.tensor([0, 1, 2, 0, 1, 2]), np.array([1, 0, 1, 1, 0, 1])
+    weighted = gradient(logits, nodes, clear.astype(float))
+    dropped = gradient(logits[clear == 1], nodes[clear == 1], np.ones(4))
+    assert torch.allclose(weighted[clear == 1], dropped)
+    assert not weighted[clear == 0].any()
+
+
+def test_scaled_weights_depend_on_their_ratio_alone_and_literal_ones_do_not():
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    nodes, weights = torch.tensor([0, 1, 2, 0]), np.array([1.0, 7, 7, 1])
+    assert t.joint_targets(nodes, weights, np.empty((4, 0)))[:, 1].mean().item() == 1
+    plain = gradient(logits, nodes, weights)
+    assert torch.allclose(gradient(logits, nodes, 10 * weights), plain)
+    assert torch.allclose(gradient(logits, nodes, weights, literal=True), 4 * plain)
+
+
+def test_the_ambiguous_interval_is_open_at_both_ends():
+    weights = t.sample_weights(np.array([3.99, 4, 4.01, 5.99, 6, 6.01]), (4, 6), (1, 7))
+    assert weights.tolist() == [7, 7, 1, 1, 7, 7]
+
+
+def test_weights_that_are_all_0_are_refused():
+    with pytest.raises(InputError, match="all 2 training photos are ambiguous and have weight 0"):
+        t.joint_targets(torch.tensor([0, 1]), np.zeros(2), np.empty((2, 0)))
+
+
+def with_attributes(coloured, **columns):
+    return replace(coloured[0], attributes=pd.DataFrame(columns, coloured[0].table.photo))
+
+
+def test_attributes_within_0_to_1_are_kept_and_others_cut_at_the_median_of_the_training_photos(
+    coloured,
+):
+    numbers = np.arange(60.0)
+    numbers[3] = np.nan
+    photos = with_attributes(coloured, sharp=np.linspace(0, 1, 60), dof=numbers)
+    soft = t.soft_attributes(photos, ["dof", "sharp"], np.arange(20, 31))
+    assert list(soft) == ["dof", "sharp"]
+    assert soft.sharp.tolist() == pytest.approx(photos.attributes.sharp.tolist())
+    assert np.isnan(soft.dof[3])
+    assert soft.dof.drop(3).tolist() == (np.arange(60) > 25).astype(int)[numbers >= 0].tolist()
+
+
+def test_a_word_stands_for_all_of_its_values(coloured):
+    columns = {
+        "tag=Sky": np.eye(60)[0],
+        "tag=Black and White": np.eye(60)[1],
+        "tags": np.eye(60)[2],
+    }
+    photos = with_attributes(coloured, **columns)
+    soft = t.soft_attributes(photos, ["tag"], np.arange(60))
+    assert list(soft) == ["tag=Sky", "tag=Black and White"]
+    assert len(t.soft_attributes(photos, [], np.arange(60)).columns) == 0
+
+
+def test_an_attribute_that_is_not_known_is_refused_with_those_that_are(coloured):
+    with pytest.raises(
+        InputError, match="attribute 'sharp' is needed, known of the training photos are none"
+    ):
+        t.soft_attributes(coloured[0], ["sharp"], np.arange(60))
+    light = np.where(np.arange(60) < 50, np.nan, 1)
+    photos = with_attributes(
+        coloured, **{"dof": np.eye(60)[0], "tag=a": 1, "tag=b": 0}, light=light
+    )
+    for name in ("sharp", "light"):
+        with pytest.raises(
+            InputError, match=f"attribute '{name}' .* are dof, tag; choose among them"
+        ):
+            t.soft_attributes(photos, [name], np.arange(50))
+
+
+def test_five_crops_are_judged_by_the_mean_of_their_logits(coloured):
+    _, pixels = coloured
+    network = aesthetic_net("squeezenet1_1", [3, 4], weights="none", attributes=["sharp"])
+    five = t.logits(network, pixels, [5, 2], precision="float32", crops="five")
+    whole = pixels.crops([5, 2], view="whole")
+    views = [whole[..., a : a + 227, b : b + 227] for a, b in five_corners()]
+    with torch.inference_mode():
+        each = torch.stack([network(normalised(view)) for view in views])
+    assert five.shape == (2, 2)
+    assert np.allclose(five, each.mean(0)[:, :2].numpy(), atol=1e-5)
+
+
+def test_the_rates_of_the_paper_fall_to_a_tenth_after_each_third_of_the_steps():
+    network = aesthetic_net("squeezenet1_1", [3, 4], weights="none", attributes=["sharp"])
+    training = t.Training(optimiser="sgd", learning_rate=1e-3, decay="tenths")
+    optimiser, schedule = t._optimiser(network, training, 6)
+    rates = []
+    for _step in range(6):
+        rates.append(schedule.get_last_lr())
+        optimiser.step()
+        schedule.step()
+    assert np.allclose(rates, [[1e-3, 1e-3]] * 2 + [[1e-4, 1e-4]] * 2 + [[1e-5, 1e-5]] * 2)
+    assert optimiser.param_groups[1]["params"] == [
+        *network.head.parameters(),
+        *network.attribute_head.parameters(),
+    ]
+    assert optimiser.param_groups[0]["momentum"] == 0.9

@@ -1,0 +1,104 @@
+"""Activation maps: where in a photo a network sees a level or an attribute (AWCU-2018 eq. 5-8).
+
+A head after global average pooling can go before it: A_c(x, y) = sum_m w_m^c X(m, x, y). The mean
+of this map is the logit of c without its bias (eq. 12): it shows all of the decision and no more.
+Maps are float32 and of the whole 256 px view; the decision from crops can differ from theirs.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from rsrl_lib.network import AestheticNet
+from rsrl_lib.photos import InputError
+from rsrl_lib.pixels import normalised
+from rsrl_lib.training import device
+
+
+@dataclass(frozen=True)
+class ActivationMaps:
+    """AesAM of every level and AttAM of the likeliest attributes, likeliest first, of one photo:
+    maps (S, S) on the encoder's grid, by name."""
+
+    levels: dict[str, np.ndarray]
+    attributes: dict[str, np.ndarray]
+
+    @property
+    def high(self) -> np.ndarray:
+        """AesAM of the high level (S, S); of scores the sum of (score - mean of all scores) x map.
+
+        So the expected score rises. The highest score's map would not do: it is the rarest, and
+        softmax leaves open what all maps share.
+        """
+        if "high" in self.levels:
+            return self.levels["high"]
+        scores = np.array([int(name) for name in self.levels], np.float32)
+        return np.tensordot(scores - scores.mean(), np.stack(list(self.levels.values())), 1)
+
+
+def at_size(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A map (S, S) at the size (width, height) of a photo: bilinear, float32 (height, width)."""
+    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
+
+
+def pooling(network: AestheticNet) -> nn.Module:
+    """The global average pooling, whose input the maps weigh; `InputError` where there is none."""
+    layer = next(m for m in network.body.modules() if isinstance(m, nn.AdaptiveAvgPool2d))
+    if layer.output_size not in (1, (1, 1)):
+        raise InputError(
+            "Activation maps need a head of global average pooling, do not exist for the several "
+            f"fully connected layers of this {network.backbone}; train with head 'gap', or take "
+            "grad_cam."
+        )
+    return layer
+
+
+def activation_maps(
+    network: AestheticNet, photos: torch.Tensor, *, top: int = 3
+) -> list[ActivationMaps]:
+    """AesAM of every level and AttAM of the `top` likeliest attributes of each photo, in one pass.
+
+    `photos` are bytes (batch, 3, 256, 256). Raises `InputError` where the network has no global
+    average pooling or its maps are not finite (AWCU-2018 eq. 5-8).
+    """
+    seen = []
+    hook = pooling(network).register_forward_pre_hook(lambda _layer, given: seen.append(given[0]))
+    network.to(device()).eval()
+    with hook, torch.inference_mode(), torch.autocast(device().type, enabled=False):
+        logits = network(normalised(photos.to(device()))).cpu()
+        heads = filter(None, (network.head, network.attribute_head))
+        weights = torch.cat([head.weight for head in heads])  # (nodes, M)
+        maps = torch.einsum("cm,nmxy->ncxy", weights, seen[0]).cpu().numpy()
+    if not np.isfinite(maps).all():
+        raise InputError("An activation map is not finite; the network is broken, train it anew.")
+    names, count = [*network.levels, *network.attributes], len(network.levels)
+    found = []
+    for own, values in zip(maps, logits[:, count:], strict=True):
+        likeliest = (count + values.argsort(descending=True)[:top]).tolist()
+        parts = ({names[i]: own[i] for i in nodes} for nodes in (range(count), likeliest))
+        found.append(ActivationMaps(*parts))
+    return found
+
+
+def grad_cam(network: AestheticNet, photos: torch.Tensor, level: str) -> np.ndarray:
+    """Grad-CAM of a level, (batch, 256, 256) scaled to 0..1: a map for heads of several layers.
+
+    Before a GAP head it is the positive part of AesAM. `photos` are bytes (batch, 3, 256, 256),
+    `level` is one of `network.levels`. Raises `InputError` without the package `grad-cam`.
+    """
+    try:
+        from pytorch_grad_cam import GradCAM
+        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+    except ImportError as error:
+        raise InputError(
+            f"Grad-CAM needs the extra 'study' ({error}); install rsrl-lib[study]."
+        ) from error
+    network.to(device()).eval()
+    layers = network.body.layer4 if network.backbone == "resnet18" else network.body.features
+    last = next(layer for layer in layers[::-1] if not isinstance(layer, nn.MaxPool2d))
+    targets = [ClassifierOutputTarget(network.levels.index(level))] * len(photos)
+    with GradCAM(network, [last]) as cam:
+        return cam(normalised(photos.to(device())), targets)

@@ -1,0 +1,132 @@
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from rsrl_lib import activation as a
+from rsrl_lib.network import aesthetic_net
+from rsrl_lib.photos import InputError
+from rsrl_lib.pixels import normalised
+
+BACKBONES = ("alexnet", "vgg16", "squeezenet1_0", "squeezenet1_1", "resnet18")
+ATTRIBUTES = ("sky", "dog", "dusk", "snow")
+
+
+@pytest.fixture(scope="module")
+def photos():
+    generator = torch.Generator().manual_seed(3)
+    small = torch.rand(2, 3, 7, 7, generator=generator)
+    return (torch.nn.functional.interpolate(small, (256, 256)) * 255).to(torch.uint8)
+
+
+def gap(backbone, **form):
+    network = aesthetic_net(backbone, [2, 3, 5], weights="none", head="gap", **form)
+    with torch.no_grad():  # biases that are not 0, so that the identity has to leave them out
+        for head in filter(None, (network.head, network.attribute_head)):
+            head.weight.mul_(100)
+            head.bias.normal_(generator=torch.Generator().manual_seed(1))
+    return network.eval()
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_mean_of_a_map_is_the_logit_without_its_bias(backbone, photos):
+    network = gap(backbone, attributes=ATTRIBUTES)
+    with torch.inference_mode():
+        logits = network(normalised(photos)).numpy()
+    with torch.autocast("cpu", torch.bfloat16):  # maps are float32 whatever is around them
+        found = a.activation_maps(network, photos, top=4)
+    bias = torch.cat([network.head.bias, network.attribute_head.bias]).detach().numpy()
+    for own, expected in zip(found, logits - bias, strict=True):
+        maps = [*own.levels.values(), *(own.attributes[name] for name in ATTRIBUTES)]
+        assert list(own.levels) == ["2", "3", "5"]
+        assert {m.dtype for m in maps} == {np.dtype("float32")}
+        means = [m.mean(dtype=np.float64) for m in maps]
+        assert np.allclose(means, expected, rtol=0, atol=2e-6 * np.abs(maps).max())
+
+
+def test_a_map_weighs_the_maps_of_the_encoder_at_every_position(photos):
+    network = gap("alexnet")
+    with torch.inference_mode():
+        x = network.body.features(normalised(photos))[1].numpy()  # (M, S, S)
+    own = a.activation_maps(network, photos)[1].levels["5"]
+    w = network.head.weight.detach().numpy()[2]
+    assert own.shape == x.shape[1:] == (15, 15)
+    by_hand = sum(w[m] * x[m, 4, 9].astype(float) for m in range(256))
+    assert own[4, 9] == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_the_three_likeliest_attributes_have_maps_the_likeliest_first(photos):
+    network = gap("squeezenet1_1", attributes=ATTRIBUTES)
+    with torch.inference_mode():
+        logits = network(normalised(photos))[:, 3:].numpy()
+    for own, values in zip(a.activation_maps(network, photos), logits, strict=True):
+        assert list(own.attributes) == [ATTRIBUTES[i] for i in np.argsort(-values)[:3]]
+
+
+def test_the_high_map_is_that_of_the_high_level_or_of_a_rising_expected_score():
+    low, high = np.ones((2, 2)), np.arange(4.0).reshape(2, 2)
+    assert a.ActivationMaps({"low": low, "high": high}, {}).high is high
+    maps = {"2": low, "3": high, "7": -high}
+    assert np.allclose(a.ActivationMaps(maps, {}).high, -2 * low - 1 * high + 3 * -high)
+    shared = {score: own + 5 for score, own in maps.items()}  # what softmax does not see
+    assert np.allclose(a.ActivationMaps(shared, {}).high, a.ActivationMaps(maps, {}).high)
+
+
+def test_a_map_is_brought_to_the_size_of_a_photo():
+    large = a.at_size(np.array([[0, 1], [0, 1]], np.float32), (8, 3))
+    assert large.shape == (3, 8)
+    assert np.allclose(large[0], large[2]) and (np.diff(large[1]) >= 0).all()
+
+
+@pytest.mark.parametrize("backbone", ["alexnet", "vgg16"])
+def test_a_head_of_several_layers_has_no_map_and_the_error_names_the_gap_head(backbone):
+    with torch.device("meta"):
+        network = aesthetic_net(backbone, [3, 4], weights="none")
+    with pytest.raises(InputError, match=rf"{backbone}; train with head 'gap', or take"):
+        a.activation_maps(network, torch.zeros(1, 3, 256, 256, dtype=torch.uint8))
+
+
+def test_maps_that_are_not_finite_are_refused(photos):
+    network = gap("squeezenet1_1")
+    with torch.no_grad():
+        network.head.weight[0, 0] = np.inf
+    with pytest.raises(InputError, match="not finite"):
+        a.activation_maps(network, photos)
+
+
+@pytest.mark.parametrize("backbone", ["alexnet", "squeezenet1_1", "resnet18"])
+def test_grad_cam_of_a_gap_head_is_the_positive_part_of_the_activation_map(backbone, photos):
+    network = gap(backbone, attributes=ATTRIBUTES)
+    own = a.activation_maps(network, photos[:1])[0].levels
+    found = {level: a.grad_cam(network, photos[:1], level)[0] for level in own}
+    for level, cam in found.items():
+        positive = np.maximum(own[level], 0)
+        positive = (positive - positive.min()) / max(np.ptp(positive), 1e-7)
+        assert np.allclose(cam, a.at_size(positive, (256, 256)), atol=0.02)
+    assert max(cam.max() for cam in found.values()) > 0.9
+
+
+def test_grad_cam_weighs_the_last_maps_of_alexnet_by_their_mean_gradient(photos):
+    network = aesthetic_net("alexnet", [3, 4], weights="none").eval()
+    with torch.no_grad():  # of two opposite nodes one has a positive map
+        network.head.weight[0].mul_(1e4)
+        network.head.weight[1] = -network.head.weight[0]
+    maps = network.body.features[:-1](normalised(photos[:1])).detach().requires_grad_()
+    body = network.body
+    features = body.classifier(body.avgpool(body.features[-1](maps)).flatten(1))
+    network.head(features)[0, 0].backward()
+    weights = maps.grad.mean((2, 3), keepdim=True)
+    weighed = (weights * maps.detach()).sum(1)[0]
+    for level, sign in (("3", 1), ("4", -1)):
+        expected = (sign * weighed).relu().numpy()
+        expected = (expected - expected.min()) / max(np.ptp(expected), 1e-7)
+        found = a.grad_cam(network, photos[:1], level)[0]
+        assert np.allclose(found, a.at_size(expected, (256, 256)), atol=0.02)
+    assert weighed.abs().max() > 1e-3
+
+
+def test_grad_cam_without_its_package_names_the_extra(photos, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
+    with pytest.raises(InputError, match=r"extra 'study' .*install rsrl-lib\[study\]"):
+        a.grad_cam(gap("squeezenet1_1"), photos, "3")

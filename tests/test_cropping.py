@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+from PIL import ExifTags, Image, ImageCms
+
+from rsrl_lib import cropping as c
+from rsrl_lib.photos import InputError
+
+SIDE = 256
+
+
+def spot(*boxes, low=0.0):
+    """A map at the size of the view that is 1 inside some boxes."""
+    values = np.full((SIDE, SIDE), low, np.float32)
+    for left, top, right, foot in boxes:
+        values[top:foot, left:right] = 1
+    return values
+
+
+def test_the_region_is_the_box_of_the_largest_connected_part_above_30_percent():
+    values = spot((10, 20, 60, 50), (100, 100, 140, 140), low=-1)
+    values[0:4, 200:256] = 0.29
+    values[140:180, 120:125] = 0.31  # hangs on to the second part
+    assert c.region_box(values) == (100, 100, 140, 180)
+    values[140:180, 120:125] = 0.29
+    assert c.region_box(values) == (100, 100, 140, 140)
+
+
+def test_a_box_is_scaled_to_the_pixels_of_the_photo():
+    box, reason = c.crop_box(spot((64, 128, 192, 256)), (1024, 300))
+    assert (box, reason) == ((256, 150, 768, 300), "")
+
+
+def test_a_coarse_map_is_enlarged_before_it_is_cut():
+    values = np.zeros((8, 8), np.float32)
+    values[2, 5] = 1  # its centre lies at 176, 80; bilinear weight 0.3 is 0.7 cells = 22 px away
+    assert np.allclose(c.region_box(values), (154, 58, 198, 102), atol=1)
+
+
+@pytest.mark.parametrize("values", [np.zeros((7, 7)), np.full((7, 7), -2.0), spot(low=-1)])
+def test_a_map_without_a_positive_value_keeps_the_whole_photo_and_says_so(values):
+    box, reason = c.crop_box(values, (90, 60), aspect=1)
+    assert (box, reason) == ((0, 0, 90, 60), "the map's maximum is not positive")
+
+
+def test_a_constant_map_keeps_the_whole_photo_and_says_so():
+    box, reason = c.crop_box(np.full((7, 7), 0.1), (90, 60))
+    assert (box, reason) == ((0, 0, 90, 60), "the region reaches all four edges")
+
+
+def test_iou_is_intersection_over_union():
+    assert c.overlap((0, 0, 4, 4), (2, 2, 6, 6)) == pytest.approx(4 / 28)
+    assert c.overlap((0, 0, 4, 4), (0, 0, 4, 4)) == 1
+    assert c.overlap((0, 0, 4, 4), (4, 0, 8, 4)) == c.overlap((0, 0, 1, 1), (3, 3, 4, 4)) == 0
+
+
+def test_boxes_are_averaged_when_they_overlap_by_30_percent_and_not_below():
+    aes, near, far = (spot(box) for box in ((0, 0, 100, 100), (50, 0, 150, 100), (56, 0, 156, 100)))
+    size = (SIDE, SIDE)
+    assert c.crop_box(aes, size, att=near)[0] == (25, 0, 125, 100)  # IoU 1/3
+    assert c.crop_box(aes, size, att=far)[0] == (0, 0, 100, 100)  # IoU 44/156
+    assert c.crop_box(aes, size, att=-near)[0] == (0, 0, 100, 100)  # no region at all
+
+
+@pytest.mark.parametrize(
+    ("region", "size", "aspect", "expected"),
+    [
+        ((64, 64, 128, 128), (512, 512), 1.5, (96, 128, 288, 256)),  # grows about its centre
+        ((0, 0, 64, 64), (512, 512), 1.5, (0, 0, 192, 128)),  # and is pushed back inside
+        ((0, 96, 256, 160), (300, 400), 0.5, (50, 0, 250, 400)),  # shrinks where the photo ends
+        ((0, 0, 128, 256), (1000, 100), 1.5, (175, 0, 325, 100)),  # a 10:1 panorama
+        ((100, 0, 101, 256), (100, 1000), 1.5, (0, 466, 100, 533)),
+        ((0, 0, 256, 256), (1, 1), 1.5, (0, 0, 1, 1)),
+    ],
+)
+def test_a_crop_has_the_aspect_asked_for_and_lies_inside_the_photo(region, size, aspect, expected):
+    assert c.crop_box(spot(region), size, aspect=aspect)[0] == expected
+
+
+def test_every_crop_lies_inside_its_photo_and_keeps_aspect_and_size():
+    rng = np.random.default_rng(0)
+    for _trial in range(200):
+        width, height = rng.integers(1, 400, 2).tolist()
+        values = rng.standard_normal((6, 6))
+        aspect = float(rng.uniform(0.2, 5))
+        (left, top, right, foot), _ = c.crop_box(values, (width, height), aspect=aspect)
+        assert 0 <= left < right <= width and 0 <= top < foot <= height
+        assert abs((right - left) - aspect * (foot - top)) <= 0.5 * (1 + aspect) + 1e-9 or (
+            min(right - left, foot - top) == 1
+        )
+
+
+def test_a_crop_grows_to_the_smallest_size_or_the_photo_stays_whole():
+    region = spot((100, 100, 110, 160))
+    assert c.crop_box(region, (256, 256), least=40)[0] == (85, 100, 125, 160)
+    assert c.crop_box(region, (256, 256), least=60, aspect=2)[0] == (45, 100, 165, 160)
+    whole = (0, 0, 256, 50), "no crop with sides of 60 pixels or more fits"
+    assert c.crop_box(region, (256, 50), least=60) == whole
+
+
+def test_a_photo_of_one_pixel_is_its_own_crop():
+    assert c.crop_box(np.eye(7), (1, 1)) == ((0, 0, 1, 1), "the region reaches all four edges")
+
+
+@pytest.mark.parametrize("text", ["3", "3:0", "a:b", "3:2:1", "-3:2", "nan:1", "inf:1"])
+def test_an_aspect_ratio_that_is_none_is_refused(text):
+    assert c.aspect_ratio("16:9") == 16 / 9
+    with pytest.raises(InputError, match=r"give width:height, such as 3:2"):
+        c.aspect_ratio(text)
+
+
+@pytest.mark.parametrize(
+    ("ending", "mode"),
+    [("png", "RGB"), ("png", "I;16"), ("png", "P"), ("tif", "RGB"), ("jpg", "L"), ("jpg", "CMYK")],
+)
+def test_a_crop_is_upright_and_keeps_mode_exif_and_profile(tmp_path, ending, mode):
+    ramp = np.add.outer(np.arange(40), 2 * np.arange(60)).astype(np.uint8)
+    turned = Image.fromarray(ramp.astype(np.uint16) * 257 if mode == "I;16" else ramp)
+    turned = turned if mode == "I;16" else turned.convert("RGB").convert(mode)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Make] = 6, "Camera"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    path, target = tmp_path / f"a.{ending}", tmp_path / f"b.{ending}"
+    turned.save(path, exif=exif, icc_profile=profile, quality=100, subsampling=0)
+    c.save_crop(path, (5, 10, 35, 50), target)
+    expected = turned.transpose(Image.Transpose.ROTATE_270).crop((5, 10, 35, 50))
+    with Image.open(target) as made:
+        assert (made.mode, made.size, made.info["icc_profile"]) == (mode, (30, 40), profile)
+        assert made.getexif()[ExifTags.Base.Make] == "Camera"
+        assert ExifTags.Base.Orientation not in made.getexif()
+        pixels = np.asarray(made).astype(int)
+    assert np.abs(pixels - np.asarray(expected)).max() <= (6 if ending == "jpg" else 0)
+
+
+def test_a_photo_of_a_format_that_cannot_be_written_is_named(tmp_path):
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"b\.png cannot be written as PNG.*convert the photo"):
+        c.save_crop(tmp_path / "a.png", (0, 0, 3, 3), tmp_path / "nowhere" / "b.png")
