@@ -34,7 +34,7 @@ def places(tmp_path_factory):
 def execute(path, places, tmp_path, **given):
     declared = papermill.inspect_notebook(str(path))
     wanted = {k: v for k, v in (SMOKE | places | given).items() if k in declared}
-    if path.stem.startswith(("04", "05", "06")) and not Path(wanted["run"]).exists():
+    if path.stem.startswith(("04", "05", "06", "app")) and not Path(wanted["run"]).exists():
         execute(ROOT / "notebooks" / "03_repetitive_retraining.ipynb", places, tmp_path, **given)
     return papermill.execute_notebook(
         str(path), str(tmp_path / path.name), wanted, execution_timeout=300, progress_bar=False
