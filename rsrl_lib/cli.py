@@ -197,7 +197,7 @@ def highlight(
             table.writerow({"photo": path} | found.facts(photo.size))
             photo.thumbnail((480, 480))
             pictures = highlight_pictures(photo, found).values()
-            Image.fromarray(np.hstack(list(pictures))).save(out / f"{name}.png")
+            Image.fromarray(np.hstack(list(pictures))).save(out / f"{name}.png", compress_level=1)
             written += 1
     print(f"{written} photos: original, later map, earlier map, difference and region in {out}.")
 

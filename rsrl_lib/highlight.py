@@ -145,7 +145,7 @@ def two_means(diff: np.ndarray, *, flip: bool = False) -> np.ndarray:
     if not np.ptp(diff) > 0:
         raise InputError("The difference map has one value everywhere; 2-means needs two.")
     values = diff.reshape(-1, 1)
-    # On a line, starting from both ends ends where many random starts do, and always the same.
+    # From both ends of the line: always the same region, nearly always that of many random starts.
     means = KMeans(2, init=np.array([[diff.min()], [diff.max()]]), n_init=1).fit(values)
     highlight = np.abs(means.cluster_centers_[:, 0]).argmax()
     return (means.labels_ == highlight).reshape(diff.shape) ^ flip
