@@ -38,7 +38,7 @@ def main(
         scored = glassbox.open_set(90, 0)
         pixels, _ = decode(scored.table)
         training = Training(steps=4, learning_rate=1e-3)
-        repeat(scored, pixels, run, Recipe("squeezenet1_1", "starter", 2, training=training))
+        repeat(scored, pixels, run, Recipe("squeezenet1_1", "starter", rounds=2, training=training))
 
         def execute(job):
             number, name = job

@@ -105,7 +105,7 @@ def main(
     settings = {"rounds": rounds, "seeds": seeds, "steps": steps, "count": count}
     settings |= {"judged": judged, "shifts": shifts, "resamples": resamples}
     training = Training(learning_rate=3e-4, head_learning_rate=3e-3, batch=16, steps=steps)
-    demo = Recipe("squeezenet1_1", "starter", rounds, drop=DROPPING, training=training)
+    demo = Recipe("squeezenet1_1", "starter", rounds=rounds, drop=DROPPING, training=training)
     recipes = {"dropping": demo, "keeping-all": replace(demo, drop=DropRule(k=(0.0,)))}
     runs = {}
     scored = glassbox.open_set(count, 0)
@@ -130,7 +130,9 @@ def main(
 
     if oasis is not None:
         training = Training(learning_rate=1e-4, head_learning_rate=1e-3, batch=32, epochs=5)
-        recipe = Recipe("squeezenet1_0", str(weights), rounds, drop=DROPPING, training=training)
+        recipe = Recipe(
+            "squeezenet1_0", str(weights), rounds=rounds, drop=DROPPING, training=training
+        )
         scored = read_folder(oasis / "photos", oasis / "photos.csv", mean_column="mean_score")
         pixels, _ = decode(scored.table)
         recipes["real"] = recipe

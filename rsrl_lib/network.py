@@ -44,9 +44,10 @@ class AestheticNet(nn.Module):
         attributes: Sequence[str] = (),
         levels: Sequence[str] = (),
     ):
-        if backbone not in get_args(Backbone):
-            names = ", ".join(get_args(Backbone))
-            raise InputError(f"There is no backbone {backbone!r}; choose one of {names}.")
+        for what, given, known in (("backbone", backbone, Backbone), ("head", head, Head)):
+            if given not in get_args(known):
+                names = ", ".join(get_args(known))
+                raise InputError(f"There is no {what} {given!r}; choose one of {names}.")
         super().__init__()
         self.backbone, self.kind = backbone, head
         self.scores = [int(score) for score in scores]

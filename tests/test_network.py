@@ -152,3 +152,8 @@ def test_a_network_stored_before_there_were_other_heads_is_still_read(tmp_path):
     save_file(network.state_dict(), tmp_path / "net.safetensors", facts)
     again, _ = n.load_network(tmp_path / "net.safetensors")
     assert (again.kind, again.levels, again.attributes) == ("fc", ["3", "4"], [])
+
+
+def test_a_head_that_does_not_exist_is_refused_by_name():
+    with pytest.raises(InputError, match=r"There is no head 2; choose one of fc, gap\."):
+        n.AestheticNet("squeezenet1_1", [3, 4], head=2)
