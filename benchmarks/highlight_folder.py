@@ -17,7 +17,7 @@ from rsrl_lib.rounds import Recipe, repeat
 from rsrl_lib.training import Training
 
 
-def main(backbones=("squeezenet1_1",)):
+def main(backbones=("squeezenet1_1", "alexnet")):
     counts = [int(word) for word in sys.argv[1:]]
     rsrl = str(Path(sys.executable).parent / "rsrl")
     with tempfile.TemporaryDirectory() as scratch:
