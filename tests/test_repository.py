@@ -81,7 +81,7 @@ def test_the_library_stays_thin():
     # were known; more than a quarter are docstrings. An evening it stays.
     assert sum(lines.values()) <= 3600
     sizes = sorted(lines.values())
-    assert sizes[len(sizes) // 2] <= 200
+    assert sizes[len(sizes) // 2] <= 210
     core = ("network", "drop_rules", "rounds", "highlight")
     assert sum(lines.get(module, 0) for module in core) <= 840
 
