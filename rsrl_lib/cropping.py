@@ -21,14 +21,23 @@ THRESHOLD, AGREEMENT = 0.3, 0.3
 STORAGE = (*range(254, 267), 273, 274, *range(277, 280), 284, 317, *range(322, 326), 338, 339)
 
 
-def region_box(values: np.ndarray) -> Box | None:
-    """Box of a map (S, S) in pixels of the 256 px view; None where no value is positive."""
+def largest_region(values: np.ndarray, *, threshold: float = THRESHOLD) -> np.ndarray | None:
+    """Largest connected part (256, 256) in which a map (S, S) reaches `threshold` of its maximum.
+
+    None where no value is positive.
+    """
     large = at_size(values.astype(np.float32), (SIDE, SIDE))
     if not large.max() > 0:
         return None
-    parts, _count = ndimage.label(large >= THRESHOLD * large.max())
-    largest = np.bincount(parts.ravel())[1:].argmax()
-    rows, columns = ndimage.find_objects(parts)[largest]
+    parts, _count = ndimage.label(large >= threshold * large.max())
+    return parts == 1 + np.bincount(parts.ravel())[1:].argmax()
+
+
+def region_box(values: np.ndarray, *, threshold: float = THRESHOLD) -> Box | None:
+    """Box of the `largest_region` of a map in pixels of the 256 px view, None without one."""
+    if (region := largest_region(values, threshold=threshold)) is None:
+        return None
+    rows, columns = ndimage.find_objects(region.astype(int))[0]
     return columns.start, rows.start, columns.stop, rows.stop
 
 
@@ -44,6 +53,7 @@ def crop_box(
     size: tuple[int, int],
     *,
     att: np.ndarray | None = None,
+    threshold: float = THRESHOLD,
     aspect: float | None = None,
     least: int = 1,
 ) -> tuple[Box, str]:
@@ -53,9 +63,9 @@ def crop_box(
     more, coordinates are averaged (AWCU-2018). To `aspect` (width / height) and to a shortest side
     of `least` pixels the box grows about its centre, as far as the photo reaches.
     """
-    if (box := region_box(aes)) is None:
+    if (box := region_box(aes, threshold=threshold)) is None:
         return (0, 0, *size), "the map's maximum is not positive"
-    other = None if att is None else region_box(att)
+    other = None if att is None else region_box(att, threshold=threshold)
     if other and overlap(box, other) >= AGREEMENT:
         box = np.mean([box, other], 0)
     start, stop = np.reshape(box, (2, 2)) * size / SIDE

@@ -57,13 +57,17 @@ LATHED = {  # solids of revolution: y radius ... downwards
 
 @dataclass(frozen=True)
 class GlassPhoto:
-    """One drawn photo: RGB image, 0/255 subject mask of the same size, and what was drawn."""
+    """One drawn photo: RGB image, 0/255 subject mask of the same size, and what was drawn.
+
+    `distractors` (n, 2) are the x and y, in pixels, of what clutters it.
+    """
 
     image: Image.Image
     mask: Image.Image
     scene: str
     attributes: dict[str, float]
     tags: dict[str, bool]
+    distractors: np.ndarray
 
 
 def sample_attributes(rng: np.random.Generator, count: int = 0) -> dict[str, np.ndarray]:
@@ -91,7 +95,8 @@ def draw(seed: int, index: int, *, scenes: Sequence[str] = DEMO_SCENES) -> Glass
     easel = _Easel(rng, attributes, scene := str(rng.choice(scenes)))
     easel.paint(scene)
     tags = {tag: tag in easel.tags for tag in TAGS}
-    return GlassPhoto(easel.develop(), easel.mask, scene, attributes, tags)
+    distractors = np.reshape(easel.distractors, (-1, 2))
+    return GlassPhoto(easel.develop(), easel.mask, scene, attributes, tags, distractors)
 
 
 def write(folder: Path, count: int, *, seed: int = 0, scenes: Sequence[str] = DEMO_SCENES) -> Path:
@@ -177,7 +182,7 @@ class _Easel:
     """A photo being painted, as premultiplied float32 planes (colours and alpha, rows, columns)."""
 
     def __init__(self, rng: np.random.Generator, attributes: dict[str, float], scene: str):
-        self.rng, self.a, self.focus_blur = rng, attributes, 0.0
+        self.rng, self.a, self.focus_blur, self.distractors = rng, attributes, 0.0, []
         ratio, long = rng.choice([2 / 3, 3 / 4, 1, 4 / 3, 3 / 2, 16 / 9]), rng.integers(320, 401)
         self.w, self.h = int(long * min(1, ratio)), int(long * min(1, 1 / ratio))
         self.u, self.light = min(self.w, self.h), int(rng.choice([-1, 1]))
@@ -239,6 +244,7 @@ class _Easel:
         pen.line([2 * at for at in stem], _ink(self.colour(0.08, 0.6, 0.25)), self.r // 4)
         for y in np.sort(rng.uniform(far, self.h, round(18 * self.a["clutter"]))):
             x = (self.x + rng.uniform(1.2 * self.r, self.w - 1.2 * self.r)) % self.w
+            self.distractors.append((x, y))
             size = self.u * rng.uniform(0.2, 0.4) * (1 + (y - far) / self.h)
             a, b, c, d = rng.uniform((0.02, 0.5, 0.1, 0.2), (0.3, 1.4, 0.5, 0.9))
             parts = [-a, 0, a, 0, a, -b, -a, -b], [-c, -b, c, -b, c, -b * d, -c, -b * d]

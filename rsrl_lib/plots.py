@@ -14,8 +14,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from PIL import Image, ImageChops, ImageFilter
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
+from rsrl_lib.activation import at_size
 from rsrl_lib.highlight import Highlight
 from rsrl_lib.photos import open_rgb
 
@@ -271,10 +272,39 @@ def highlight_pictures(
     }
     mask = Image.fromarray(highlight.mask(photo.size))
     faded = Image.blend(photo, Image.new("RGB", photo.size, (28, 28, 34)), opacity)
-    region = Image.composite(photo, faded, mask)
-    edge = ImageChops.difference(mask.convert("L"), mask.convert("L").filter(ImageFilter.MinFilter))
-    region.paste((255, 170, 0), mask=edge)
+    region = outlined(Image.composite(photo, faded, mask), mask)
     return {"photo": photo} | maps | {"region": region}
+
+
+def outlined(picture: Image.Image, mask: Image.Image) -> Image.Image:
+    """A picture with the edge of a mask of its size drawn in."""
+    mask, picture = mask.convert("L"), picture.copy()
+    edge = ImageChops.difference(mask, mask.filter(ImageFilter.MinFilter))
+    picture.paste((255, 170, 0), mask=edge)
+    return picture
+
+
+def activation_picture(photo: Image.Image, values: np.ndarray, reach: float) -> Image.Image:
+    """An activation map (S, S) over the photo in grey: orange above zero, purple below.
+
+    Colours are full at `reach`; maps whose sums are compared need the same.
+    """
+    colours = plt.cm.PuOr_r(plt.Normalize(-reach, reach)(at_size(values, photo.size)))
+    colours = Image.fromarray((colours[..., :3] * 255).astype(np.uint8))
+    return Image.blend(ImageOps.grayscale(photo).convert("RGB"), colours, 0.6)
+
+
+def framed(photo: Image.Image, box: Sequence[float], region: np.ndarray | None) -> Image.Image:
+    """A photo with a crop's frame, in pixels of the photo, and the outline of its region."""
+    if region is not None:
+        photo = outlined(photo, Image.fromarray(region).resize(photo.size))
+    photo = photo.copy()
+    left, top, right, foot = box
+    corners = (left, top, right - 1, foot - 1)
+    pen, width = ImageDraw.Draw(photo), max(2, min(photo.size) // 90)
+    pen.rectangle(corners, outline="black", width=width + 2)
+    pen.rectangle(corners, outline="white", width=width)
+    return photo
 
 
 def picture_rows(rows: dict[str, dict[str, Image.Image]], title: str) -> Figure:

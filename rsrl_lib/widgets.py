@@ -23,11 +23,13 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
+from rsrl_lib.activation import activation_maps, pooling
+from rsrl_lib.cropping import THRESHOLD, aspect_ratio, crop_box, largest_region, save_crop
 from rsrl_lib.drop_rules import Decision, DropRule, decide, largest_classes
 from rsrl_lib.highlight import Highlight, conv1_of, highlights, stacked
 from rsrl_lib.photos import InputError, open_rgb
 from rsrl_lib.pixels import Pixels, square
-from rsrl_lib.plots import highlight_pictures, picture_rows
+from rsrl_lib.plots import activation_picture, framed, highlight_pictures, picture_rows
 from rsrl_lib.rounds import Run
 from rsrl_lib.training import likelihoods, logits
 
@@ -142,76 +144,46 @@ def _thumbnail(path: str) -> Image.Image:
     return picture
 
 
-SHOWN, PAGE, LIMIT = 420, 18, 30 * 2**20  # pixels, thumbnails, bytes
-LEAST = -1  # in place of a channel chosen by hand
-FILTERS = {"score": "score", "predicted": "predicted score"}
-SETTINGS = {
-    "after_relu": ("conv1 maps", {"before ReLU": False, "after ReLU": True}),
-    "absolute": ("difference", {"signed": False, "absolute": True}),
-    "flip": ("region", {"cluster farther from 0": False, "the other cluster": True}),
-}
-CAPTIONS = {
-    "photo": "Original",
-    "region": "Highlight region",
-    "later map": "conv1 of round {0}, channel {2}",
-    "earlier map": "conv1 of round {1}, channel {2}",
-    "difference": "Difference: orange above 0, purple below",
-}
-LEGEND = "Correlation of the two maps: light 0.99999, dark 0.9 or less; hatched: one is flat."
+SHOWN, LARGE, PAGE, LIMIT = 420, 1200, 18, 30 * 2**20  # pixels, pixels, thumbnails, bytes
 STYLE = f"<style>{Path(__file__).with_suffix('.css').read_text()}</style>"
+WIDE = {"style": {"description_width": "112px"}, "layout": {"width": "98%"}}
+slider, choice = partial(w.FloatSlider, **WIDE), partial(w.Dropdown, **WIDE)
 
 
-def highlight_explorer(run: Run, photos: pd.DataFrame) -> w.Box:
-    """What two rounds of a run see differently in a photo: choose the photo, the rounds and J.
+class _Explorer:
+    """A photo, chosen by thumbnail or given by the reader, and what can be seen in it.
 
-    `photos` has the columns photo, path and score of photos that the run was made with; one's own
-    can be uploaded. Raises `InputError` for a run of one round, and for photos that the run does
-    not know with these scores.
-    """
-    return _HighlightExplorer(run, photos).view
-
-
-class _HighlightExplorer:
-    """The controls, what is shown now, and the view of both.
-
-    Thumbnails and channels are one widget each, coloured by one text of CSS: a change is a message
-    or two and not one for each button.
+    A subclass makes its controls, calls `_start`, and in `_find` finds something, which it keeps in
+    `found` (None: there is nothing) and shows. Thumbnails are one widget, coloured by one text of
+    CSS: a change is a message or two and not one for each button.
     """
 
-    def __init__(self, run: Run, photos: pd.DataFrame):
-        self.run, self.photos, rounds = run, _judged(run, photos), len(run.rounds)
-        if rounds < 2:
-            raise InputError(f"{run.folder} has one round, a highlight compares two; train it on.")
-        self.pair = lru_cache(64)(lambda *two: stacked(*(conv1_of(run, i) for i in two)))
+    def __init__(self, run: Run, photos: pd.DataFrame, figures: Iterable[str]):
+        self.run, self.recipe = run, run.info["recipe"]
+        self.target = "score" if self.recipe["levels"] == "scores" else "level"
+        self.photos = _judged(run, photos)
         self.open, self.network = lru_cache(32)(_opened), cache(run.network)
         self.quiet, self.found, self.page, self.row = False, None, 0, None
-
-        wide = {"style": {"description_width": "112px"}, "layout": {"width": "98%"}}
-        choice, slide = partial(w.Dropdown, **wide), {"continuous_update": False, **wide}
-        scores = {name: ["all", *np.unique(self.photos[name]).tolist()] for name in FILTERS}
-        self.filters = {n: choice(description=d, options=scores[n]) for n, d in FILTERS.items()}
-        self.settings = {n: choice(description=d, options=o) for n, (d, o) in SETTINGS.items()}
+        filters = {"score": "score", "predicted": f"predicted {self.target}"}
+        options = {name: ["all", *np.unique(self.photos[name]).tolist()] for name in filters}
+        self.filters = {n: choice(description=d, options=options[n]) for n, d in filters.items()}
         self.thumbs = w.ToggleButtons().add_class("rsrl-thumbs")
         self.back = w.Button(icon="chevron-left", tooltip="previous photos")
         self.forth = w.Button(icon="chevron-right", tooltip="next photos")
         self.upload = w.FileUpload(accept="image/*", description="Your own photo")
-        self.later = w.IntSlider(rounds, 2, rounds, description="round I", **slide)
-        self.step = w.IntSlider(1, 1, rounds - 1, description="k rounds before", **slide)
-        self.fade = w.FloatSlider(0.7, max=1, step=0.05, description="fade the rest by", **wide)
-        channels = [(str(j), j) for j in range(conv1_of(run, 1).out_channels)]
-        self.strip = w.ToggleButtons(options=[("least correlated", LEAST), *channels])
-        self.save = w.Button(description="Save the figure", icon="download")
-        self.images = {name: w.Image(format="jpeg") for name in CAPTIONS}
-        self.captions = {name: w.HTML() for name in CAPTIONS}
+        self.save = w.Button(icon="download")
+        self.images = {name: w.Image(format="jpeg") for name in figures}
+        self.captions = {name: w.HTML() for name in figures}
         self.count, self.error, self.facts, self.link = (w.HTML() for _ in range(4))
-        self.thumb_style, self.strip_style = w.HTML(), w.HTML()
+        self.thumb_style = w.HTML()
         self.scope = f"rsrl-{uuid4().hex[:8]}"  # several explorers may stand on one page
-        self.view = self._laid_out()
 
-        actions = [(self.thumbs, self._pick), (self.upload, self._take), (self.later, self._follow)]
-        actions += [(self.fade, self._draw), *((f, self._turn) for f in self.filters.values())]
-        actions += [(c, self._show) for c in (self.step, self.strip, *self.settings.values())]
-        for control, action in actions:
+    def _start(self, actions: Iterable[tuple[w.Widget, Callable[[], None]]]) -> None:
+        """Connect the controls, own and common ones, and show the first photo."""
+        filters = ((control, self._turn) for control in self.filters.values())
+        for control, action in (*actions, (self.thumbs, self._pick), (self.upload, self._take)):
+            control.observe(partial(self._act, action), "value")
+        for control, action in filters:
             control.observe(partial(self._act, action), "value")
         self.back.on_click(partial(self._act, partial(self._turn, -1)))
         self.forth.on_click(partial(self._act, partial(self._turn, 1)))
@@ -219,26 +191,25 @@ class _HighlightExplorer:
         self._turn()
         self.thumbs.value = self.photos.index[0]
 
-    def _laid_out(self) -> w.Box:
-        figures = [w.VBox([self.images[n], self.captions[n]]) for n in CAPTIONS]
-        styles = w.VBox(
-            [w.HTML(STYLE), self.thumb_style, self.strip_style], layout={"display": "none"}
-        )
+    def _view(self, left: list[w.Widget], right: list[w.Widget], *styles: w.HTML) -> w.Box:
+        """The photos and own panels at the left, the error, facts and own parts at the right."""
+        hidden = [w.HTML(STYLE), self.thumb_style, *styles]
         pager = w.HBox([self.back, self.count, self.forth]).add_class("rsrl-pager")
-        left = [
-            _panel("Photo", *self.filters.values(), self.thumbs, pager, self.upload),
-            _panel("Rounds I and I - k", self.later, self.step),
-            _panel("Maps and region", *self.settings.values(), self.fade),
-        ]
-        right = [
-            *(self.error, self.facts, w.HBox(figures[:2]), w.HBox(figures[2:])),
-            _panel("Channel J", self.strip.add_class("rsrl-channels"), w.HTML(LEGEND)),
-            w.HBox([self.save, self.link]),
-        ]
+        photos = _panel("Photo", *self.filters.values(), self.thumbs, pager, self.upload)
+        right = [self.error, self.facts, *right, w.HBox([self.save, self.link])]
         view = w.Box(
-            [styles, w.VBox(left).add_class("rsrl-left"), w.VBox(right).add_class("rsrl-right")]
+            [
+                w.VBox(hidden, layout={"display": "none"}),
+                w.VBox([photos, *left]).add_class("rsrl-left"),
+                w.VBox(right).add_class("rsrl-right"),
+            ]
         )
         return view.add_class("rsrl").add_class(self.scope)
+
+    def _rows(self, *sizes: int) -> list[w.HBox]:
+        """The pictures with their captions, so many in each row."""
+        figures = iter([w.VBox([self.images[n], self.captions[n]]) for n in self.images])
+        return [w.HBox([next(figures) for _ in range(size)]) for size in sizes]
 
     def _act(self, action: Callable[[], None], _change: object) -> None:
         """Do what a control asks for; what goes wrong is said on the page."""
@@ -265,8 +236,7 @@ class _HighlightExplorer:
         self.error.value = f'<div class="rsrl-error" role="alert">{html.escape(sentence)}</div>'
         if self.found is None:
             self.save.disabled = True
-            for text in (self.link, self.strip_style):
-                text.value = ""
+            self.link.value = ""
             for image in self.images.values():
                 image.value = _jpeg(Image.new("RGB", (16, 11), "#dddddd"))
 
@@ -298,69 +268,134 @@ class _HighlightExplorer:
     def _pick(self) -> None:
         self.row = self.thumbs.value
         photo = self.photos.loc[self.row]
-        said = f"score {photo.score}, predicted score {photo.predicted}"
+        said = f"score {photo.score}, predicted {self.target} {photo.predicted}"
         self.subject = photo.photo, said, partial(self.open, photo.path)
+        self.read = Path(photo.path).read_bytes
         self._show()
 
     def _take(self) -> None:
         """Show an uploaded photo; the name that it came with is text and nothing else."""
         upload = self.upload.value[0]
-        name, content = upload["name"], upload["content"]
+        name, content = upload["name"], bytes(upload["content"])
         with self._quietly():
             self.upload.value = ()  # so that the same file can be given again
         if len(content) > LIMIT:
             found = f"{name} has {len(content) / 2**20:.0f} MB"
             raise InputError(f"{found}, a photo may have {LIMIT >> 20} MB; give a smaller copy.")
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / "upload"
-            path.write_bytes(content)
-            try:
-                opened = _opened(str(path))
-            except InputError as error:
-                raise InputError(str(error).replace(str(path), name)) from error
-        precision = self.run.info["recipe"]["training"]["precision"]
-        network = self.network("best")
-        judged = likelihoods(logits(network, opened[2], precision=precision))[0]  # (scores,)
-        each = ", ".join(f"{s}: {p:.2f}" for s, p in zip(network.scores, judged, strict=True))
-        predicted = network.scores[judged.argmax()]
-        said = f"your own photo, predicted score {predicted} (likelihoods {each})"
-        self.row, self.subject = None, (name, said, lambda: opened)
+        with _kept(content, name) as path:
+            opened = _opened(str(path))
+        likelihood = self._likelihoods(opened[-1])
+        levels = self.network("best").levels
+        each = ", ".join(f"{s}: {p:.2f}" for s, p in zip(levels, likelihood, strict=True))
+        predicted = f"predicted {self.target} {levels[likelihood.argmax()]}"
+        said = f"your own photo, {predicted} (likelihoods {each})"
+        self.row, self.subject, self.read = None, (name, said, lambda: opened), lambda: content
         with self._quietly():
             self.thumbs.value = None
         self._show()
+
+    def _likelihoods(self, pixels: Pixels) -> np.ndarray:
+        """Likelihood of each level (levels,) of a photo, by the chosen network."""
+        view = {name: self.recipe["training"][name] for name in ("precision", "crops")}
+        return likelihoods(logits(self.network("best"), pixels, **view))[0]
+
+    def _show(self) -> None:
+        """Find what the controls ask for in the chosen photo, and show all of it."""
+        self.found, (name, said, load) = None, self.subject
+        self.text = [f"{name}: {said}"]
+        self.facts.value = html.escape(self.text[0])
+        self.size, self.large, self.picture, self.pixels = load()
+        self._find()
+        self.facts.value = "<br>".join(map(html.escape, self.text))
+        self.error.value, self.link.value, self.save.disabled = "", "", False
+
+    def _offer(self, name: str, kind: str, content: bytes) -> None:
+        """A link that holds a picture itself: no file is written where the kernel runs."""
+        data = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+        name = html.escape(name)
+        self.link.value = f'<a download="{name}" href="{data}">Download {name}</a>'
+
+
+LEAST = -1  # in place of a channel chosen by hand
+SETTINGS = {
+    "after_relu": ("conv1 maps", {"before ReLU": False, "after ReLU": True}),
+    "absolute": ("difference", {"signed": False, "absolute": True}),
+    "flip": ("region", {"cluster farther from 0": False, "the other cluster": True}),
+}
+CAPTIONS = {
+    "photo": "Original",
+    "region": "Highlight region",
+    "later map": "conv1 of round {0}, channel {2}",
+    "earlier map": "conv1 of round {1}, channel {2}",
+    "difference": "Difference: orange above 0, purple below",
+}
+LEGEND = "Correlation of the two maps: light 0.99999, dark 0.9 or less; hatched: one is flat."
+
+
+def highlight_explorer(run: Run, photos: pd.DataFrame) -> w.Box:
+    """What two rounds of a run see differently in a photo: choose the photo, the rounds and J.
+
+    `photos` has the columns photo, path and score of photos that the run was made with; one's own
+    can be uploaded. Raises `InputError` for a run of one round, and for photos that the run does
+    not know with these scores.
+    """
+    return _HighlightExplorer(run, photos).view
+
+
+class _HighlightExplorer(_Explorer):
+    def __init__(self, run: Run, photos: pd.DataFrame):
+        super().__init__(run, photos, CAPTIONS)
+        if (rounds := len(run.rounds)) < 2:
+            raise InputError(f"{run.folder} has one round, a highlight compares two; train it on.")
+        self.pair = lru_cache(64)(lambda *two: stacked(*(conv1_of(run, i) for i in two)))
+        slide = partial(w.IntSlider, continuous_update=False, **WIDE)
+        self.settings = {n: choice(description=d, options=o) for n, (d, o) in SETTINGS.items()}
+        self.later = slide(rounds, 2, rounds, description="round I")
+        self.step = slide(1, 1, rounds - 1, description="k rounds before")
+        self.fade = slider(0.7, max=1, step=0.05, description="fade the rest by")
+        channels = [(str(j), j) for j in range(conv1_of(run, 1).out_channels)]
+        self.strip = w.ToggleButtons(options=[("least correlated", LEAST), *channels])
+        self.strip_style, self.save.description = w.HTML(), "Save the figure"
+        left = [
+            _panel("Rounds I and I - k", self.later, self.step),
+            _panel("Maps and region", *self.settings.values(), self.fade),
+        ]
+        strip = _panel("Channel J", self.strip.add_class("rsrl-channels"), w.HTML(LEGEND))
+        self.view = self._view(left, [*self._rows(2, 3), strip], self.strip_style)
+        shown = (self.step, self.strip, *self.settings.values())
+        actions = [(self.later, self._follow), (self.fade, self._draw)]
+        self._start([*actions, *((control, self._show) for control in shown)])
+
+    def _say(self, sentence: str) -> None:
+        super()._say(sentence)
+        if self.found is None:
+            self.strip_style.value = ""
 
     def _follow(self) -> None:
         with self._quietly():
             self.step.max = self.later.value - 1  # takes k with it
         self._show()
 
-    def _show(self) -> None:
-        """Find the highlight that the controls ask for, and show all of it."""
-        self.found, (name, said, load) = None, self.subject
-        self.facts.value = html.escape(f"{name}: {said}")
+    def _find(self) -> None:
         rounds = self.later.value, self.later.value - self.step.value
-        size, self.picture, pixels = load()
         by_hand = self.strip.value != LEAST
         self.found = highlights(
             self.pair(*rounds),
-            pixels.crops([0], view="whole"),
+            self.pixels.crops([0], view="whole"),
             channel=self.strip.value if by_hand else None,
             **{name: control.value for name, control in self.settings.items()},
         )[0]
-        facts = self.found.facts(size)
-        self.text = [
-            f"{name}: {said}",
+        facts, size = self.found.facts(self.size), self.size
+        self.text += [
             f"rounds {rounds[0]} and {rounds[1]}, channel {facts['J']} "
             f"({'by hand' if by_hand else 'the least correlated'}: {facts['correlation']:.5f}), "
             f"region {facts['area_share']:.0%} of {size[0]} x {size[1]} px, box {facts['width']} x "
             f"{facts['height']} at ({facts['left']}, {facts['top']})",
         ]
-        self.facts.value = "<br>".join(map(html.escape, self.text))
         self.labels = {n: c.format(*rounds, facts["J"]) for n, c in CAPTIONS.items()}
         for name, caption in self.captions.items():
             caption.value = self.labels[name]
         self.strip_style.value = self._css("rsrl-channels", _channel_looks(self.found))
-        self.error.value, self.save.disabled = "", False
         self._draw()
 
     def _draw(self) -> None:
@@ -373,19 +408,126 @@ class _HighlightExplorer:
         self.link.value = ""
 
     def _save(self) -> None:
-        """A link that holds the picture itself: no file is written where the kernel runs."""
         pictures = {self.labels[name]: picture for name, picture in self.pictures.items()}
         figure = picture_rows({"": pictures}, "\n".join(self.text).replace("$", r"\$"))
         stream = io.BytesIO()
         figure.savefig(stream, format="png", dpi=150, bbox_inches="tight")
         plt.close(figure)
-        name = html.escape(f"highlight_{Path(self.subject[0]).stem}_J{self.found.channel}.png")
-        data = f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
-        self.link.value = f'<a download="{name}" href="{data}">Download {name}</a>'
+        name = f"highlight_{Path(self.subject[0]).stem}_J{self.found.channel}.png"
+        self._offer(name, "png", stream.getvalue())
+
+
+RATIOS = ("as the region", "1:1", "3:2", "2:3", "4:3", "3:4", "16:9", "9:16")
+GOOD, LEVEL, BOTH = range(3)  # maps to crop by
+
+
+def crop_explorer(run: Run, photos: pd.DataFrame) -> w.Box:
+    """Where a network sees a level or an attribute in a photo, and the crop around it (AWCU-2018).
+
+    `photos` has the columns photo, path and score of photos that the run was made with; one's own
+    can be uploaded. Raises `InputError` for a network without global average pooling, and for
+    photos that the run does not know with these scores.
+    """
+    return _CropExplorer(run, photos).view
+
+
+class _CropExplorer(_Explorer):
+    def __init__(self, run: Run, photos: pd.DataFrame):
+        network = run.network("best")
+        pooling(network)
+        figures = ["photo", "crop", "good", "level", *["attribute"] * bool(network.attributes)]
+        super().__init__(run, photos, figures)
+        self.seen = None
+        self.good = "level high" if "high" in network.levels else "a rising score"
+        which = [(f"AesAM of {self.good}", GOOD), ("AesAM chosen below", LEVEL)]
+        which += [("AesAM and AttAM, if they agree", BOTH)] * bool(network.attributes)
+        self.which = choice(description="crop by", options=which)
+        self.threshold = slider(THRESHOLD, min=0.05, max=0.95, step=0.05, description="threshold")
+        self.threshold.readout_format = ".0%"
+        self.ratio = choice(description="aspect ratio", options=RATIOS)
+        self.level = choice(description=f"AesAM of {self.target}", options=network.levels)
+        self.attribute = choice(description="AttAM of")
+        self.save.description = "Save the crop"
+        maps = [self.level, *[self.attribute] * bool(network.attributes)]
+        left = [_panel("Crop", self.which, self.threshold, self.ratio), _panel("Maps", *maps)]
+        self.view = self._view(left, self._rows(2, len(figures) - 2))
+        shown = (self.which, self.threshold, self.ratio, *maps)
+        self._start((control, self._show) for control in shown)
+
+    def _find(self) -> None:
+        if self.seen is not self.pixels:
+            view = self.pixels.crops([0], view="whole")
+            self.maps = activation_maps(self.network("best"), view)[0]
+            self.before = self._likelihoods(self.pixels)
+            with self._quietly():
+                self.attribute.options = names = list(self.maps.attributes)
+                self.attribute.value = names[0] if names else None
+            self.seen = self.pixels
+        good, beside = self.maps.high, self.maps.levels[self.level.value]
+        attribute = self.maps.attributes.get(self.attribute.value)
+        used = beside if self.which.value == LEVEL else good
+        threshold, ratio = self.threshold.value, self.ratio.value
+        self.found, reason = crop_box(
+            used,
+            self.size,
+            att=attribute if self.which.value == BOTH else None,
+            threshold=threshold,
+            aspect=None if ratio == RATIOS[0] else aspect_ratio(ratio),
+        )
+        region = largest_region(used, threshold=threshold)
+        crop = self.large.crop(self._box(self.large))
+        reach = max(np.abs([good, beside]).max(), 1e-6)  # one scale for both: sums are compared
+        pictures = {
+            "photo": framed(self.picture, self._box(self.picture), region),
+            "crop": crop,
+            "good": activation_picture(self.picture, good, reach),
+            "level": activation_picture(self.picture, beside, reach),
+        }
+        captions = {
+            "photo": "Original: region orange, crop white",
+            "crop": "Crop",
+            "good": f"AesAM of {self.good}, sum {good.sum():+.1f}",
+            "level": f"AesAM of {self.target} {self.level.value}, sum {beside.sum():+.1f}",
+        }
+        if attribute is not None:
+            reach = max(np.abs(attribute).max(), 1e-6)
+            pictures["attribute"] = activation_picture(self.picture, attribute, reach)
+            captions["attribute"] = f"AttAM of {self.attribute.value}, sum {attribute.sum():+.1f}"
+        self._tell(reason, crop)
+        for name, picture in pictures.items():
+            picture.thumbnail((SHOWN, SHOWN))
+            self.images[name].value = _jpeg(picture)
+            self.captions[name].value = html.escape(captions[name])
+
+    def _box(self, picture: Image.Image) -> list[int]:
+        """The crop in pixels of a smaller copy of the photo."""
+        return [round(edge * picture.width / self.size[0]) for edge in self.found]
+
+    def _tell(self, reason: str, crop: Image.Image) -> None:
+        """Where the crop lies, and what the network says of it."""
+        left, top, right, foot = self.found
+        after = self._likelihoods(Pixels(square(crop)[None], ""))
+        levels = zip(self.network("best").levels, self.before, after, strict=True)
+        change = ", ".join(f"{level}: {was:.2f} to {now:.2f}" for level, was, now in levels)
+        self.text += [
+            f"crop {right - left} x {foot - top} at ({left}, {top}) of "
+            f"{self.size[0]} x {self.size[1]} px" + (f": {reason}" if reason else ""),
+            f"likelihoods, photo to crop: {change}",
+        ]
+
+    def _save(self) -> None:
+        """The crop of the original, at full resolution."""
+        name = Path(self.subject[0])
+        with _kept(self.read(), name.name) as path:
+            target = path.with_suffix(".crop")
+            save_crop(path, self.found, target)
+            with Image.open(target) as crop:
+                kind = crop.format.lower()
+            self._offer(f"{name.stem}_crop{name.suffix}", kind, target.read_bytes())
 
 
 def _judged(run: Run, photos: pd.DataFrame) -> pd.DataFrame:
-    """The photos with `predicted`, the score that the chosen round's network assigns."""
+    """The photos with `predicted`, the score or level that the chosen round's network assigns."""
     known = run.split.set_index("photo").score.reindex(photos.photo).to_numpy()
     unlike = photos.photo[known != photos.score.to_numpy()]
     if len(unlike) or not len(photos):
@@ -393,15 +535,31 @@ def _judged(run: Run, photos: pd.DataFrame) -> pd.DataFrame:
         raise InputError(f"{run.folder} needs the photos and scores it was made with; {found}.")
     judged = run.samples.query(f"round == {run.chosen} and part != 'other'")
     predicted = photos.photo.map(judged.set_index("photo").assigned)
+    if run.info["recipe"]["levels"] == "low-high":
+        predicted = predicted.map({0: "low", 1: "high"})
     return photos.assign(predicted=predicted).reset_index(drop=True)
 
 
-def _opened(path: str) -> tuple[tuple[int, int], Image.Image, Pixels]:
-    """Size of a photo, the photo at the size it is shown, and as the networks see it."""
+@contextmanager
+def _kept(content: bytes, name: str) -> Iterator[Path]:
+    """A file of some content for as long as it is needed; errors name what the reader gave."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "upload"
+        path.write_bytes(content)
+        try:
+            yield path
+        except InputError as error:
+            raise InputError(str(error).replace(str(path), name)) from error
+
+
+def _opened(path: str) -> tuple[tuple[int, int], Image.Image, Image.Image, Pixels]:
+    """Size of a photo, the photo to crop from and to show, and as the networks see it."""
     photo = open_rgb(path)
     size, pixels = photo.size, Pixels(square(photo)[None], "")
-    photo.thumbnail((SHOWN, SHOWN), Image.Resampling.LANCZOS)
-    return size, photo, pixels
+    photo.thumbnail((LARGE, LARGE), Image.Resampling.LANCZOS)
+    shown = photo.copy()
+    shown.thumbnail((SHOWN, SHOWN), Image.Resampling.LANCZOS)
+    return size, photo, shown, pixels
 
 
 def _jpeg(picture: Image.Image, quality: int = 92) -> bytes:

@@ -1,4 +1,6 @@
 import base64
+import dataclasses
+import html
 import io
 import re
 import shutil
@@ -12,8 +14,9 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from rsrl_lib import highlight, plots, rounds
+from rsrl_lib import activation, cropping, highlight, plots, rounds
 from rsrl_lib.drop_rules import DropRule, decide
+from rsrl_lib.network import AestheticNet
 from rsrl_lib.photos import InputError, open_rgb
 from rsrl_lib.training import likelihoods, logits
 from tests.test_rounds import RECIPE
@@ -73,6 +76,7 @@ def test_the_third_threshold_is_not_asked_for_where_the_rule_has_two(explored):
 
 FIGURES = ("photo", "region", "later map", "earlier map", "difference")
 MAPS = {"later map", "earlier map", "difference"}
+CROPS = ("photo", "crop", "good", "level", "attribute")
 
 
 class Page:
@@ -80,7 +84,8 @@ class Page:
 
     def __init__(self, view):
         self.parts = list(self.below(view))
-        self.thumbs, self.strip = self.kind(ipywidgets.ToggleButtons)
+        self.thumbs, *others = self.kind(ipywidgets.ToggleButtons)
+        self.strip = others[0] if others else None
         (self.upload,) = self.kind(ipywidgets.FileUpload)
 
     def below(self, box):
@@ -104,7 +109,7 @@ class Page:
     @property
     def figures(self):
         values = [bytes(image.value) for image in self.kind(ipywidgets.Image)]
-        return dict(zip(FIGURES, values, strict=True))
+        return dict(zip(FIGURES if self.strip else CROPS, values, strict=False))
 
     def give(self, name, content):
         file = {"name": name, "type": "", "size": len(content), "content": memoryview(content)}
@@ -122,7 +127,7 @@ def page(run, coloured):
 
 
 def changed(before, after):
-    return {name for name in FIGURES if before[name] != after[name]}
+    return {name for name in before if before[name] != after[name]}
 
 
 def png(picture):
@@ -346,3 +351,163 @@ def test_a_run_of_one_round_and_foreign_photos_are_errors(run, coloured, tmp_pat
     single.rounds[:1].assign(chosen=True).to_csv(single.folder / "rounds.csv", index=False)
     with pytest.raises(InputError, match="has one round"):
         widgets.highlight_explorer(single, table)
+
+
+@pytest.fixture(scope="module")
+def gap_run(coloured, small_crops, tmp_path_factory):
+    photos, pixels = coloured
+    names = pd.DataFrame({"red": photos.table.score == 2, "green": photos.table.score == 3})
+    known = names.set_index(photos.table.photo).astype(float)
+    recipe = dataclasses.replace(
+        RECIPE, rounds=1, levels="low-high", cut=4, attributes=("red", "green")
+    )
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    return rounds.repeat(dataclasses.replace(photos, attributes=known), pixels, folder, recipe)
+
+
+@pytest.fixture
+def crops(gap_run, coloured):
+    return Page(widgets.crop_explorer(gap_run, coloured[0].table))
+
+
+def maps_of(run, pixels, row):
+    return activation.activation_maps(run.network("best"), pixels.crops([row], view="whole"))[0]
+
+
+def steer(monkeypatch, **values):
+    """Give every photo maps that are known, by the names of their levels and attributes."""
+    attributes = {name: values.pop(name) for name in ("red", "green")}
+    maps = activation.ActivationMaps(values, attributes)
+    monkeypatch.setattr(widgets, "activation_maps", lambda *a: [maps])
+
+
+def corner(rows, columns):
+    values = np.full((8, 8), -1.0, np.float32)
+    values[rows, columns] = 2.0
+    return values
+
+
+@pytest.fixture
+def steered(monkeypatch, gap_run, coloured):
+    """Crops by known maps: high at the top left, low at the lower right, red beside high."""
+    top = slice(0, 4)
+    steer(
+        monkeypatch,
+        low=corner(slice(5, 8), slice(5, 8)),
+        high=corner(top, top),
+        red=corner(top, slice(1, 5)),
+        green=corner(slice(6, 8), top),
+    )
+    return Page(widgets.crop_explorer(gap_run, coloured[0].table))
+
+
+def box_in(text):
+    width, height, left, top = map(
+        int, re.search(r"crop (\d+) x (\d+) at \((\d+), (\d+)\)", text).groups()
+    )
+    return left, top, left + width, top + height
+
+
+def test_it_shows_the_crop_and_the_maps_of_the_first_photo(crops, gap_run, coloured):
+    maps = maps_of(gap_run, coloured[1], 0)
+    box, reason = cropping.crop_box(maps.high, (64, 48))
+    assert box_in(crops.text) == box
+    assert html.escape(reason) in crops.text
+    assert f"AesAM of level high, sum {maps.high.sum():+.1f}" in crops.text
+    assert f"AesAM of level low, sum {maps.levels['low'].sum():+.1f}" in crops.text
+    likeliest = next(iter(maps.attributes))
+    assert f"AttAM of {likeliest}, sum" in crops.text
+    photo = open_rgb(coloured[0].table.path[0])
+    reach = np.abs([maps.high, maps.levels["low"]]).max()
+    shown = crops.figures
+    assert shown["good"] == widgets._jpeg(plots.activation_picture(photo, maps.high, reach))
+    assert shown["crop"] == widgets._jpeg(photo.crop(box))
+    assert "predicted level" in crops.text
+
+
+def test_the_likelihoods_of_photo_and_crop_are_those_of_the_network(steered, gap_run, coloured):
+    network, photo = gap_run.network("best"), open_rgb(coloured[0].table.path[0])
+    crop = photo.crop(box_in(steered.text))
+    both = np.stack([widgets.square(picture) for picture in (photo, crop)])
+    before, after = likelihoods(logits(network, widgets.Pixels(both, "")))
+    said = f"low: {before[0]:.2f} to {after[0]:.2f}, high: {before[1]:.2f} to {after[1]:.2f}"
+    assert said in steered.text
+
+
+def test_a_higher_threshold_and_another_aspect_change_the_crop_and_no_map(steered):
+    before, first = box_in(steered.text), steered.figures
+    steered.named("threshold").value = 0.9
+    smaller = box_in(steered.text)
+    assert smaller[2] < before[2]
+    assert changed(first, steered.figures) == {"photo", "crop"}
+    steered.named("aspect ratio").value = "1:1"
+    left, top, right, foot = box_in(steered.text)
+    assert right - left == foot - top
+    steered.named("aspect ratio").value = "as the region"
+    assert box_in(steered.text) == smaller
+
+
+def test_the_crop_is_of_the_map_that_is_asked_for(steered):
+    alone = box_in(steered.text)
+    steered.named("crop by").label = "AesAM and AttAM, if they agree"
+    agreed = box_in(steered.text)
+    assert agreed[0] > alone[0] or agreed[2] > alone[2]
+    steered.named("AttAM of").value = "green"  # lies elsewhere, so the box of AesAM stays
+    assert box_in(steered.text) == alone
+    steered.named("crop by").label = "AesAM chosen below"
+    assert box_in(steered.text)[2:] == (64, 48)
+
+
+def test_another_level_and_attribute_change_their_own_pictures(steered):
+    first = steered.figures
+    steered.named("AttAM of").value = "green"
+    assert changed(first, steered.figures) == {"attribute"}
+    second = steered.figures
+    steered.named("AesAM of level").value = "high"
+    assert changed(second, steered.figures) == {"level"}
+
+
+def test_a_map_without_a_positive_value_shows_the_whole_photo_and_says_so(monkeypatch, steered):
+    flat = np.full((8, 8), -1.0, np.float32)
+    steer(monkeypatch, low=flat, high=flat, red=flat, green=flat)
+    steered.thumbs.value = 1
+    assert box_in(steered.text) == (0, 0, 64, 48)
+    assert "the map&#x27;s maximum is not positive" in steered.text
+
+
+def test_the_saved_crop_is_of_the_original_at_full_resolution(steered, tmp_path):
+    large = Image.effect_noise((1800, 1200), 60).convert("RGB")
+    steered.give("mine.jpg", _jpeg := widgets._jpeg(large))
+    box = box_in(steered.text)
+    assert "of 1800 x 1200 px" in steered.text
+    steered.named("Save the crop").click()
+    data = re.search(r'download="mine_crop.jpg" href="data:image/jpeg;base64,(.+?)"', steered.text)
+    crop = Image.open(io.BytesIO(base64.b64decode(data[1])))
+    assert crop.size == (box[2] - box[0], box[3] - box[1])
+    original = Image.open(io.BytesIO(_jpeg)).crop(box)
+    assert np.abs(np.asarray(crop, int) - np.asarray(original, int)).mean() < 3
+    steered.named("threshold").value = 0.5
+    assert "download" not in steered.text
+
+
+def test_a_broken_photo_is_told_and_the_crop_stays(steered):
+    before = steered.figures
+    steered.give("<b>.jpg", b"no picture")
+    assert "&lt;b&gt;.jpg is no whole picture" in steered.text
+    assert steered.figures == before
+
+
+def test_a_network_of_scores_is_cropped_by_what_raises_the_expected_score(run, coloured):
+    page = Page(widgets.crop_explorer(run, coloured[0].table))
+    box, _ = cropping.crop_box(maps_of(run, coloured[1], 0).high, (64, 48))
+    assert box_in(page.text) == box
+    assert "AesAM of a rising score" in page.text
+    assert len(page.figures) == 4
+    page.named("AesAM of score").value = "5"
+    assert "AesAM of score 5" in page.text
+
+
+def test_a_network_of_several_fully_connected_layers_has_no_crops(run, coloured, monkeypatch):
+    monkeypatch.setattr(rounds.Run, "network", lambda *a: AestheticNet("alexnet", [2, 3, 4, 5]))
+    with pytest.raises(InputError, match="train with head 'gap'"):
+        widgets.crop_explorer(run, coloured[0].table)
