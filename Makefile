@@ -3,9 +3,10 @@ PYTHON ?= python3
 .PHONY: help .venv demo app test lab lock clean
 help:
 	@echo "make demo   the main job on the embedded photos: notebooks, figures and a run, in demo/"
-	@echo "make app    the highlight explorer in a browser, on the demo's run; on one of your own:"
+	@echo "make app    highlight regions and crops in a browser, on the demo's runs; on your own:"
 	@echo "            make app RUN=runs/mine PHOTOS=my_photos SCORES=my_photos/scores.csv"
-	@echo "            (and SOURCE=ava, OPTIONS='{score_column: rating}' as in the notebooks)"
+	@echo "            (and GAP_RUN=runs/gap for crops by another run, SOURCE=ava,"
+	@echo "            OPTIONS='{score_column: rating}' as in the notebooks)"
 	@echo "make test   all tests, and every notebook at smoke size"
 	@echo "make lab    JupyterLab on notebooks/"
 
@@ -24,13 +25,14 @@ help:
 
 demo: .venv/ready
 	rm -rf demo
-	.venv/bin/rsrl notebooks --out demo/notebooks -p run demo/run -p figures demo/figures
-	@echo "Executed notebooks: demo/notebooks, figures: demo/figures, run: demo/run"
+	.venv/bin/rsrl notebooks --out demo/notebooks -p run demo/run -p gap_run demo/gap -p figures demo/figures
+	@echo "Executed notebooks: demo/notebooks, figures: demo/figures, runs: demo/run, demo/gap"
 
 demo/run/network_last.safetensors: | .venv/ready
 	$(MAKE) demo
 
 RUN = demo/run
+GAP_RUN = $(if $(filter demo/run,$(RUN)),demo/gap,$(RUN))
 PHOTOS =
 SCORES =
 SOURCE =
@@ -43,7 +45,8 @@ UPLOADS = tornado_settings='{"websocket_max_message_size": 134217728}'
 app: .venv/ready $(if $(filter demo/run,$(RUN)),demo/run/network_last.safetensors)
 	@mkdir -p demo
 	.venv/bin/python -m papermill --prepare-only notebooks/app.ipynb demo/app.ipynb \
-		-r run "$$(realpath -m "$(RUN)")" $(if $(SOURCE),-r source "$(SOURCE)") \
+		-r run "$$(realpath -m "$(RUN)")" \
+		-r gap_run "$$(realpath -m "$(GAP_RUN)")" $(if $(SOURCE),-r source "$(SOURCE)") \
 		$(if $(PHOTOS),-r photos "$$(realpath -m "$(PHOTOS)")") \
 		$(if $(SCORES),-r scores "$$(realpath -m "$(SCORES)")") \
 		$(if $(OPTIONS),-y 'options: $(OPTIONS)')

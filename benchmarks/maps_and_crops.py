@@ -86,7 +86,8 @@ def main(
     """
     if seeds < 2 or (oasis is None) != (weights is None):
         raise InputError("Needed are two seeds, and both --oasis and --weights or none of them.")
-    training = Training("sgd", 1e-3, 1e-3, "tenths", steps=steps, crops="five")
+    common = {"decay": "tenths", "crops": "five", "steps": steps}
+    training = Training("sgd", 1e-3, 1e-3, **common)
     known, unseen = glassbox.open_set(count, 0), glassbox.open_set(judged, 1)
     pixels, views = decode(known.table)[0], decode(unseen.table)[0]
     start, rows = ("squeezenet1_1", "starter"), np.arange(count)
@@ -114,8 +115,9 @@ def main(
         parts = split(low_high(photos.table.mean_score.to_numpy(), CUT), fold=0, seed=0)
         train, test = np.flatnonzero(parts == "train"), np.flatnonzero(parts != "train")
         start = ("squeezenet1_0", str(weights))
+        other = Training("adamw", 1e-4, 1e-3, **common)
         networks = [
-            trained(photos, pixels, train, start, ("category",), seed, training)
+            trained(photos, pixels, train, start, ("category",), seed, other)
             for seed in range(seeds)
         ]
         crops += [

@@ -161,3 +161,34 @@ def paired_interval(
     )
     low, high = result.confidence_interval
     return difference(photos), float(low), float(high)
+
+
+def corrected_interval(
+    differences: np.ndarray, *, test_over_train: float
+) -> tuple[float, float, float, float]:
+    """Mean of differences (cells,) over folds and seeds, its 95 % interval, and p of no difference.
+
+    Cells share photos, so that their spread alone is too narrow an interval: the variance of the
+    mean is that of the cells times (1/cells + test/train photos) (Nadeau & Bengio 2003).
+    """
+    mean, count = float(np.mean(differences)), len(differences)
+    error = np.std(differences, ddof=1) * np.sqrt(1 / count + test_over_train)
+    if error == 0:
+        return mean, mean, mean, float(mean == 0)
+    reach = stats.t.ppf(0.975, count - 1) * error
+    p = 2 * stats.t.sf(abs(mean) / error, count - 1)
+    return mean, mean - reach, mean + reach, float(p)
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """p-values (n,) adjusted for being n comparisons (Holm 1979).
+
+    >>> holm([0.01, 0.04, 0.03]).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    p = np.asarray(p, float)
+    order = p.argsort()
+    raised = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(raised, 1)
+    return adjusted

@@ -158,6 +158,8 @@ class _Explorer:
     CSS: a change is a message or two and not one for each button.
     """
 
+    kind: str  # class of the view
+
     def __init__(self, run: Run, photos: pd.DataFrame, figures: Iterable[str]):
         self.run, self.recipe = run, run.info["recipe"]
         self.target = "score" if self.recipe["levels"] == "scores" else "level"
@@ -204,7 +206,7 @@ class _Explorer:
                 w.VBox(right).add_class("rsrl-right"),
             ]
         )
-        return view.add_class("rsrl").add_class(self.scope)
+        return view.add_class("rsrl").add_class(self.kind).add_class(self.scope)
 
     def _rows(self, *sizes: int) -> list[w.HBox]:
         """The pictures with their captions, so many in each row."""
@@ -343,6 +345,8 @@ def highlight_explorer(run: Run, photos: pd.DataFrame) -> w.Box:
 
 
 class _HighlightExplorer(_Explorer):
+    kind = "rsrl-highlights"
+
     def __init__(self, run: Run, photos: pd.DataFrame):
         super().__init__(run, photos, CAPTIONS)
         if (rounds := len(run.rounds)) < 2:
@@ -432,6 +436,8 @@ def crop_explorer(run: Run, photos: pd.DataFrame) -> w.Box:
 
 
 class _CropExplorer(_Explorer):
+    kind = "rsrl-crops"
+
     def __init__(self, run: Run, photos: pd.DataFrame):
         network = run.network("best")
         pooling(network)

@@ -1,5 +1,6 @@
-"""The highlight explorer in a browser, as JupyterLab and Voila show it."""
+"""The explorers of highlights and of crops in a browser, as JupyterLab and Voila show them."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -11,10 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
-from rsrl_lib import rounds
+from rsrl_lib import network, rounds
 from tests.conftest import ROOT
 from tests.test_rounds import RECIPE
 
@@ -27,6 +30,7 @@ pytestmark = pytest.mark.skipif(
 
 FIGURES = ("photo", "region", "later map", "earlier map", "difference")
 MAPS = set(FIGURES) - {"photo"}
+HIGHLIGHTS, CROPS = ".rsrl-highlights", ".rsrl-crops"
 SECONDS = 60
 PIXELS = """images => Promise.all(images.map(async image => {
     await image.decode();
@@ -44,7 +48,9 @@ def folder(coloured, small_crops, tmp_path_factory):
     folder = tmp_path_factory.mktemp("app")
     photos = Path(coloured[0].table.path[0]).parent
     rounds.repeat(*coloured, folder / "run", RECIPE)
+    make_crop_run(coloured, folder / "gap")
     given = {"photos": photos, "scores": photos / "scores.csv", "run": folder / "run"}
+    given |= {"gap_run": folder / "gap"}
     papermill.execute_notebook(
         str(ROOT / "notebooks" / "app.ipynb"),
         str(folder / "app.ipynb"),
@@ -53,6 +59,19 @@ def folder(coloured, small_crops, tmp_path_factory):
         progress_bar=False,
     )
     return folder
+
+
+def make_crop_run(coloured, folder):
+    """A run of a network with attributes whose map of the high level is nowhere negative."""
+    scored, pixels = coloured
+    red = pd.DataFrame({"red": (scored.table.score == 2).astype(float)})
+    scored = dataclasses.replace(scored, attributes=red.set_index(scored.table.photo))
+    kind = {"head": "gap", "levels": "low-high", "cut": 4, "attributes": ("red",)}
+    made = rounds.repeat(scored, pixels, folder, dataclasses.replace(RECIPE, rounds=1, **kind))
+    positive = made.network()
+    with torch.no_grad():
+        positive.head.weight[1].abs_()
+    network.save_network(positive, folder / "network_best.safetensors", round=1)
 
 
 @contextmanager
@@ -127,27 +146,27 @@ def page(request, folder, chromium):
         page.close()
 
 
-def pictures(page):
+def pictures(page, where=HIGHLIGHTS, names=FIGURES):
     """Pixels of every picture that is shown."""
-    shown = page.locator(".rsrl img").evaluate_all(PIXELS)
-    return dict(zip(FIGURES, map(np.array, shown), strict=False))
+    shown = page.locator(f"{where} img").evaluate_all(PIXELS)
+    return dict(zip(names, map(np.array, shown), strict=False))
 
 
-def until_changed(page, before, expected):
-    """Wait until exactly these pictures differ in pixels; the region is the last to be sent."""
+def until_changed(page, before, expected, where=HIGHLIGHTS):
+    """Wait until exactly these pictures differ in pixels."""
     found = None
 
     def as_expected():
         nonlocal found
-        now = pictures(page)
-        found = {name for name in FIGURES if not np.array_equal(now[name], before[name])}
+        now = pictures(page, where, before)
+        found = {name for name in now if not np.array_equal(now[name], before[name])}
         return found == expected
 
     try:
         wait_for(as_expected)
     except AssertionError:
         pytest.fail(f"{sorted(found)} changed, not {sorted(expected)}")
-    return pictures(page)
+    return pictures(page, where, before)
 
 
 def slider(page, text):
@@ -162,23 +181,23 @@ def upload(page, path):
 
 def test_the_sliders_change_every_picture_but_the_photo(page):
     first = pictures(page)
-    playwright.expect(page.locator(".rsrl")).to_contain_text("rounds 3 and 2")
+    playwright.expect(page.locator(HIGHLIGHTS)).to_contain_text("rounds 3 and 2")
     slider(page, "round I").press("ArrowLeft")
     second = until_changed(page, first, MAPS)
-    playwright.expect(page.locator(".rsrl")).to_contain_text("rounds 2 and 1")
+    playwright.expect(page.locator(HIGHLIGHTS)).to_contain_text("rounds 2 and 1")
     slider(page, "round I").press("ArrowRight")
     until_changed(page, second, MAPS)
     until_changed(page, first, set())
     slider(page, "k rounds before").press("ArrowRight")
     until_changed(page, first, MAPS)
-    playwright.expect(page.locator(".rsrl")).to_contain_text("rounds 3 and 1")
+    playwright.expect(page.locator(HIGHLIGHTS)).to_contain_text("rounds 3 and 1")
 
 
 def test_a_thumbnail_changes_every_picture(page):
     before = pictures(page)
     page.get_by_role("button", name="09.png").click()
     until_changed(page, before, set(FIGURES))
-    playwright.expect(page.locator(".rsrl")).to_contain_text("09.png: score")
+    playwright.expect(page.locator(HIGHLIGHTS)).to_contain_text("09.png: score")
 
 
 def test_a_thumbnail_is_chosen_by_the_keyboard(page):
@@ -189,11 +208,11 @@ def test_a_thumbnail_is_chosen_by_the_keyboard(page):
 
 def test_a_channel_changes_the_maps_and_the_least_correlated_brings_them_back(page):
     before = pictures(page)
-    text = page.locator(".rsrl").inner_text()
+    text = page.locator(HIGHLIGHTS).inner_text()
     channel = 7 if "channel 7 (" not in text else 8
     page.locator(".rsrl-channels button").nth(1 + channel).click()
     until_changed(page, before, MAPS)
-    playwright.expect(page.locator(".rsrl")).to_contain_text(f"channel {channel} (by hand")
+    playwright.expect(page.locator(HIGHLIGHTS)).to_contain_text(f"channel {channel} (by hand")
     page.get_by_role("button", name="least correlated").click()
     until_changed(page, before, set())
 
@@ -203,7 +222,9 @@ def test_an_own_photo_is_shown_with_its_predicted_score(page, tmp_path):
     Image.radial_gradient("L").resize((80, 60)).convert("RGB").save(path)
     upload(page, path)
     until_changed(page, before, set(FIGURES))
-    playwright.expect(page.locator(".rsrl")).to_contain_text("<i>mine.png: your own photo, predic")
+    playwright.expect(page.locator(HIGHLIGHTS)).to_contain_text(
+        "<i>mine.png: your own photo, predic"
+    )
 
 
 def test_a_broken_photo_is_told_in_a_sentence_and_the_page_goes_on(page, tmp_path):
@@ -227,6 +248,74 @@ def test_the_figure_is_saved_as_a_png(page):
         assert figure.format == "PNG"
         assert figure.width > 1000
     assert download.value.suggested_filename.endswith(".png")
+
+
+SHOWN = ("photo", "crop", "good", "level", "attribute")
+
+
+@pytest.fixture
+def crops(page, tmp_path):
+    """The tab of crops, showing a photo of one bright spot."""
+    page.get_by_role("tab", name="Crops").click()
+    spot = np.hypot(*np.mgrid[-1.2:0.8:240j, -1.5:0.5:320j])
+    Image.fromarray((255 * np.exp(-8 * spot**2)).astype(np.uint8)).save(tmp_path / "spot.png")
+    upload(page, tmp_path / "spot.png")
+    playwright.expect(page.locator(CROPS)).to_contain_text("spot.png: your own photo, predicted")
+    wait_for(lambda: len(pictures(page, CROPS, SHOWN)) == len(SHOWN))
+    playwright.expect(page.locator(CROPS)).to_contain_text("of 320 x 240 px")
+    return page
+
+
+def choose(page, what, option):
+    page.locator(CROPS).get_by_label(what).select_option(option)
+
+
+def settled(page):
+    """The pictures of the crops, once they no longer change."""
+    before = pictures(page, CROPS, SHOWN)
+    time.sleep(0.5)
+    return before if until_changed(page, before, set(), CROPS) else None
+
+
+def test_the_threshold_and_the_aspect_ratio_change_the_crop_and_no_map(crops):
+    before = settled(crops)
+    handle = crops.locator(f"{CROPS} .widget-hslider", has_text="threshold").locator(".noUi-handle")
+    for _ in range(11):
+        handle.press("ArrowRight")
+    playwright.expect(crops.locator(CROPS)).to_contain_text("85%")
+    tight = until_changed(crops, before, {"photo", "crop"}, CROPS)
+    choose(crops, "aspect ratio", "9:16")
+    until_changed(crops, tight, {"photo", "crop"}, CROPS)
+    choose(crops, "aspect ratio", "as the region")
+    until_changed(crops, tight, set(), CROPS)
+
+
+def test_another_map_changes_its_picture_alone(crops):
+    before = settled(crops)
+    choose(crops, "AesAM of level", "high")
+    until_changed(crops, before, {"level"}, CROPS)
+    choose(crops, "AesAM of level", "low")
+    until_changed(crops, before, set(), CROPS)
+
+
+def test_a_thumbnail_shows_its_crop_and_a_broken_photo_is_told(crops, tmp_path):
+    before = settled(crops)
+    crops.get_by_role("button", name="12.png").click()
+    playwright.expect(crops.locator(CROPS)).to_contain_text("12.png: score")
+    after = until_changed(crops, before, set(SHOWN), CROPS)
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    upload(crops, tmp_path / "broken.jpg")
+    playwright.expect(crops.get_by_role("alert")).to_contain_text("broken.jpg is no whole picture")
+    until_changed(crops, after, set(), CROPS)
+
+
+def test_the_crop_is_saved_at_the_size_that_is_told(crops):
+    crops.get_by_role("button", name="Save the crop").click()
+    with crops.expect_download() as download:
+        crops.get_by_role("link", name="Download spot_crop.png").click()
+    with Image.open(download.value.path()) as crop:
+        said = f"crop {crop.width} x {crop.height} at"
+    playwright.expect(crops.locator(CROPS)).to_contain_text(said)
 
 
 def test_nothing_went_wrong_in_the_page_and_voila_shows_no_code(page, request):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics
 
 from rsrl_lib import measures as m
@@ -104,3 +105,30 @@ def test_a_coarse_map_is_judged_at_the_resolution_of_the_mask():
 def test_a_mask_without_a_subject_or_without_a_rest_is_an_error(mask):
     with pytest.raises(InputError, match="The mask marks"):
         m.against_mask(np.eye(2), REGION, mask)
+
+
+def test_the_interval_over_cells_is_that_of_a_t_test_when_no_photos_are_shared():
+    differences = np.array([0.02, -0.01, 0.03, 0.01, 0.04])
+    mean, low, high, p = m.corrected_interval(differences, test_over_train=0)
+    trusted = stats.ttest_1samp(differences, 0)
+    interval = trusted.confidence_interval(0.95)
+    assert (mean, low, high) == pytest.approx((differences.mean(), interval.low, interval.high))
+    assert p == pytest.approx(trusted.pvalue)
+
+
+def test_the_interval_widens_by_what_nadeau_and_bengio_add():
+    differences = np.array([0.02, -0.01, 0.03, 0.01, 0.04])
+    plain = m.corrected_interval(differences, test_over_train=0)
+    wide = m.corrected_interval(differences, test_over_train=0.25)
+    ratio = np.sqrt((1 / 5 + 0.25) / (1 / 5))
+    assert wide[2] - wide[0] == pytest.approx(ratio * (plain[2] - plain[0]))
+
+
+def test_equal_cells_leave_no_doubt_either_way():
+    assert m.corrected_interval(np.zeros(5), test_over_train=0.25) == (0, 0, 0, 1)
+    assert m.corrected_interval(np.full(5, 0.5), test_over_train=0.25) == (0.5, 0.5, 0.5, 0)
+
+
+def test_holm_raises_p_by_the_number_of_comparisons_left_and_keeps_their_order():
+    assert m.holm([0.5, 0.01, 0.02]) == pytest.approx([0.5, 0.03, 0.04])
+    assert m.holm([0.9, 0.8]).tolist() == [1, 1]

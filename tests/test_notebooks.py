@@ -13,6 +13,7 @@ SMOKE = {
     "other_count": 24,
     "rounds": 2,
     "epochs": 1,
+    "tried": 3,
     "long_epochs": 2,
     "keep_share": 0.7,
     "min_per_class": 2,
@@ -26,6 +27,7 @@ def places(tmp_path_factory):
     folder = tmp_path_factory.mktemp("notebooks")
     return {
         "run": str(folder / "run"),
+        "gap_run": str(folder / "gap"),
         "runs": str(folder / "runs"),
         "figures": str(folder / "figures"),
     }
@@ -34,8 +36,9 @@ def places(tmp_path_factory):
 def execute(path, places, tmp_path, **given):
     declared = papermill.inspect_notebook(str(path))
     wanted = {k: v for k, v in (SMOKE | places | given).items() if k in declared}
-    if path.stem.startswith(("04", "05", "06", "app")) and not Path(wanted["run"]).exists():
-        execute(ROOT / "notebooks" / "03_repetitive_retraining.ipynb", places, tmp_path, **given)
+    for needed, maker in (("run", "03_repetitive_retraining"), ("gap_run", "07_sample_weighting")):
+        if needed in declared and path.stem != maker and not Path(wanted[needed]).exists():
+            execute(ROOT / "notebooks" / f"{maker}.ipynb", places, tmp_path, **given)
     return papermill.execute_notebook(
         str(path), str(tmp_path / path.name), wanted, execution_timeout=300, progress_bar=False
     )
@@ -52,10 +55,15 @@ def test_a_chapter_runs_on_real_photos(path, places, tmp_path, shared, real_fold
     given = {
         "photos": str(shared / "oasis" / "photos"),
         "scores": str(real_folder / "photos.csv"),
-        "options": {"mean_column": "mean_score", "votes": str(real_folder / "votes.csv")},
+        "options": {
+            "mean_column": "mean_score",
+            "votes": str(real_folder / "votes.csv"),
+            "attribute_columns": ["category"],
+        },
         "other": str(real_folder / "other"),
         "ava": str(shared / "ava" / "AVA.txt"),
         "run": places["run"] + "_real",
+        "gap_run": places["gap_run"] + "_real",
     }
     execute(path, places, tmp_path, **given)
 
