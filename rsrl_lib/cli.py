@@ -19,10 +19,17 @@ import tyro
 from PIL import Image
 from tqdm.auto import tqdm
 
-from rsrl_lib import activation, cropping, glassbox, pixels
+from rsrl_lib import activation, cropping, glassbox, pixels, sweeps
 from rsrl_lib import highlight as h
 from rsrl_lib.network import load_network
-from rsrl_lib.photos import ROOT, InputError, open_rgb, read_photos, read_unscored
+from rsrl_lib.photos import (
+    ROOT,
+    InputError,
+    fetch_oasis,
+    open_rgb,
+    read_photos,
+    read_unscored,
+)
 from rsrl_lib.plots import highlight_pictures
 from rsrl_lib.rounds import Recipe, open_run, repeat
 from rsrl_lib.training import Training, likelihoods, logits
@@ -123,8 +130,7 @@ def assess(
         csv: Write the table here instead of printing it.
         skip_broken: Leave out unreadable photos, and name them.
     """
-    training = Training(**open_run(run).info["recipe"]["training"])
-    view = {"precision": training.precision, "crops": training.crops}
+    view = Training(**open_run(run).info["recipe"]["training"]).view
     network, _ = load_network(run / "network_best.safetensors")
     paths = _paths(photos)
     table = pd.DataFrame({"photo": paths, "path": paths})
@@ -272,6 +278,46 @@ def draw(out: Path, count: int = 1000, seed: int = 0) -> None:
     print(f"{count} photos are listed in {table} ({time.monotonic() - started:.0f} s).")
 
 
+def fetch(what: tyro.conf.Positional[Literal["oasis"]], out: Path) -> None:
+    """Download a public set of photos and votes, checked file by file.
+
+    Example: rsrl fetch oasis --out oasis
+
+    Args:
+        what: oasis: 526 photos of animals, objects and scenes, with about 190 beauty votes each.
+        out: Folder for photos/, photos.csv and votes.csv; the originals are kept in it (50 MB).
+    """
+    table = fetch_oasis(out)
+    print(f"The photos of {what} are listed in {table}, their votes in {out / 'votes.csv'}.")
+
+
+def run_sweep(
+    grid: tyro.conf.Positional[Path],
+    out: Path,
+    jobs: int = 1,
+    cluster: str = "",
+    cache: Path = pixels.CACHE,
+) -> None:
+    """Train a grid of arms, folds and seeds; the same command goes on with an unfinished one.
+
+    Example: rsrl sweep oasis.toml --out sweeps/oasis --jobs 2
+
+    Args:
+        grid: TOML file of the grid; rsrl_lib/sweeps.py says what stands in it.
+        out: Folder for results.csv, predictions.parquet, drops.parquet and the cells.
+        jobs: Cells trained at once, the cores shared among them.
+        cluster: Address of a Dask scheduler, to train on its workers instead.
+        cache: Folder for decoded photos.
+    """
+    if jobs < 1:
+        raise InputError(f"jobs must be 1 or more, not {jobs}.")
+    table = sweeps.sweep(grid, out, jobs=jobs, cluster=cluster, cache=cache)
+    shown = ["macro_f1", "balanced_accuracy", "kappa", "accuracy", "majority_accuracy"]
+    means = table.groupby(["target", "arm"], sort=False)[shown].mean()
+    print(means.to_string(float_format="{:.3f}".format))
+    print(f"{len(table.groupby(['arm', 'fold', 'seed']))} cells are in {out / 'results.csv'}.")
+
+
 def run_notebooks(
     names: Listed[tuple[str, ...]] = (),
     out: Path = Path("executed"),
@@ -342,6 +388,8 @@ def main() -> None:
         "highlight": highlight,
         "crop": crop,
         "glassbox": draw,
+        "fetch": fetch,
+        "sweep": run_sweep,
         "notebooks": run_notebooks,
     }
     try:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from torch.nn.functional import interpolate
 from tqdm.auto import tqdm
 
 from rsrl_lib.photos import ROOT, InputError, open_rgb
@@ -73,8 +74,11 @@ def five_corners() -> list[tuple[int, int]]:
     return [(0, 0), (0, far), (far, 0), (far, far), (middle, middle)]
 
 
-def normalised(crops: torch.Tensor) -> torch.Tensor:
-    """Bytes 0..255 (batch, 3, h, w) to what ImageNet networks expect: float32, mean 0, spread 1."""
+def normalised(crops: torch.Tensor, *, shrink_to: int | None = None) -> torch.Tensor:
+    """Bytes 0..255 (batch, 3, h, w) to what ImageNet networks expect: float32, mean 0, spread 1;
+    of another size where `shrink_to` names a side in pixels."""
+    if shrink_to:
+        crops = interpolate(crops.float(), (shrink_to, shrink_to), mode="bilinear", antialias=True)
     scale = torch.tensor([1 / (255 * s) for s in STD], device=crops.device).view(3, 1, 1)
     shift = torch.tensor([m / s for m, s in zip(MEAN, STD, strict=True)], device=crops.device)
     return crops.float().mul_(scale).sub_(shift.view(3, 1, 1))

@@ -11,6 +11,7 @@ on. Everything a round knows is a row of a tidy table in the run's folder:
     samples.parquet       one row per round and photo: assigned score, own and top likelihood, kept
     conv1.safetensors     round_01.weight, round_01.bias (where conv1 has one), ...
     network_best.safetensors, network_last.safetensors
+    half_0_….safetensors, half_1_…   networks that saw one half only, where a control needs them
 
 `network_last` is written last and names its round: a killed run goes on after that round and cuts
 the tables back to it. Optimisers start anew each round and every random draw of a round comes
@@ -18,9 +19,10 @@ from (seed, round), so no other state is needed and tables and weights end up id
 processor.
 """
 
+import functools
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -29,8 +31,10 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
+from rsrl_lib import controls
 from rsrl_lib import measures as m
-from rsrl_lib.drop_rules import DropRule, decide, largest_classes
+from rsrl_lib.controls import Control
+from rsrl_lib.drop_rules import DropRule, largest_classes
 from rsrl_lib.network import (
     AestheticNet,
     Backbone,
@@ -49,6 +53,7 @@ from rsrl_lib.training import (
     joint_loss,
     joint_targets,
     judge,
+    logits,
     machine,
     sample_weights,
     soft_attributes,
@@ -98,6 +103,11 @@ class Recipe:
     """Which fifth of the photos is the test part, 0..4."""
     seed: int = 0
     """Of the split, the new head, batches, crops and dropout."""
+    control: Control = "none"
+    """Something to compare dropping with, see `rsrl_lib.controls`. Nothing is then dropped, but by
+    'random-drop' and 'cross-fitted', which follow the rule, and 'confident-learning'."""
+    first_steps: int | None = None
+    """Steps of the first round, where they are to be others than those of later ones."""
     drop: DropRule = field(default_factory=DropRule)
     training: Training = field(default_factory=Training)
 
@@ -206,37 +216,69 @@ def repeat(
         table.to_csv(partial, index=False)
 
     scores = np.unique(labels).tolist()
-    tables, network = _resume(run)
-    while not finished(tables["rounds"], recipe):
-        i = len(tables["rounds"]) + 1
-        if i == 1:
-            form = {"weights": recipe.weights, "seed": recipe.seed, "head": recipe.head}
-            form["levels"] = ("low", "high") if recipe.levels == "low-high" else ()
-            network = aesthetic_net(recipe.backbone, scores, attributes=list(attributes), **form)
-            kept, rescued, thresholds = np.ones(len(original), bool), 0, ()
-        else:
-            previous = tables["samples"][tables["samples"]["round"] == i - 1]
-            previous = previous[previous.part == "train"]
-            own, top = previous.own_likelihood.to_numpy(), previous.top_likelihood.to_numpy()
-            decision = decide(recipe.drop, labels[original], own, top, after_round=i - 1)
-            kept, rescued, thresholds = decision.kept, decision.rescued, decision.thresholds
-        conv1_before = _conv1_weight(network)
+    view = recipe.training.view
+    form = {"weights": recipe.weights, "seed": recipe.seed, "head": recipe.head}
+    form["levels"] = ("low", "high") if recipe.levels == "low-high" else ()
+    form["attributes"] = list(attributes)
+    fresh = functools.partial(aesthetic_net, recipe.backbone, scores, **form)
+    weights[original] *= controls.weights(recipe.control, labels[original])
+    level_loss = controls.level_loss(recipe.control, labels[original])
+    is_halved = recipe.control in controls.HALVED
+    half = controls.halves(labels[original], recipe.seed) if is_halved else None
+
+    def train(network: AestheticNet, kept: np.ndarray, i: int) -> tuple[np.ndarray, float]:
+        """Fine-tune on what is kept (n,) of the training photos; the rows used, and the loss."""
+        seeds = np.random.SeedSequence([recipe.seed, i])
         rows = original[kept]
+        rng = np.random.default_rng(seeds)
+        rows = rows[controls.resampled(recipe.control, labels[rows], rng)]
         targets = network.nodes(labels[rows]), weights[rows], attributes.to_numpy()[rows]
+        steps = (recipe.first_steps if i == 1 else None) or recipe.training.steps
         loss = fine_tune(
             network,
             pixels,
             rows,
             joint_targets(*targets, literal=recipe.literal_weights),
-            recipe.training,
-            loss=joint_loss,
-            seed=int(np.random.SeedSequence([recipe.seed, i]).generate_state(1)[0]),
-            title=f"round {i} of {recipe.rounds}, {kept.sum()} photos",
+            replace(recipe.training, steps=steps),
+            loss=functools.partial(joint_loss, level_loss=level_loss),
+            seed=int(seeds.generate_state(1)[0]),
+            title=f"round {i} of {recipe.rounds}, {len(rows)} photos",
         )
+        return rows, loss
+
+    tables, network, pair = _resume(run)
+    while not finished(tables["rounds"], recipe):
+        i = len(tables["rounds"]) + 1
+        if i == 1:
+            network = fresh()
+            pair = [fresh() for _ in range(2 * is_halved)]
+            kept, rescued, thresholds = np.ones(len(original), bool), 0, ()
+        else:
+            previous = tables["samples"][tables["samples"]["round"] == i - 1]
+            previous = previous[previous.part == "train"]
+            unseen = np.empty((len(original), len(scores)), np.float32)
+            for n, of_other_half in enumerate(pair):
+                own_half = original[half == n]
+                unseen[half == n] = logits(of_other_half, pixels, own_half, **view)
+            decision = controls.decision(
+                recipe.control,
+                recipe.drop,
+                labels[original],
+                previous.own_likelihood.to_numpy(),
+                previous.top_likelihood.to_numpy(),
+                unseen=unseen,
+                before=previous.kept.to_numpy(),
+                after_round=i - 1,
+                rng=np.random.default_rng([recipe.seed, i, 1]),
+            )
+            kept, rescued, thresholds = decision.kept, decision.rescued, decision.thresholds
+        conv1_before = _conv1_weight(network)
+        rows, loss = train(network, kept, i)
+        for n, of_other_half in enumerate(pair):
+            train(of_other_half, kept & (half != n), i)
         moved = (_conv1_weight(network) - conv1_before).norm() / conv1_before.norm()
 
         max1 = largest_classes(labels[original])[0]
-        view = {"precision": recipe.training.precision, "crops": recipe.training.crops}
         sample = judge(network, pixels, labels=labels, top_score=max1, **view)
         sample = sample.assign(photo=photos.table.photo, part=parts, kept=False)
         sample.loc[rows, "kept"] = True
@@ -244,7 +286,7 @@ def repeat(
             strangers = judge(network, other[1], top_score=max1, **view)
             strangers = strangers.assign(photo=other[0].photo.to_numpy(), part="other", kept=False)
             sample = pd.concat([sample, strangers], ignore_index=True)
-        row = {"round": i, "kept": int(kept.sum()), "rescued": rescued, "chosen": False}
+        row = {"round": i, "kept": int(sample.kept.sum()), "rescued": rescued, "chosen": False}
         row |= {f"k{n + 1}": k for n, k in enumerate((*thresholds, *[np.nan] * 3)[:3])}
         row |= {"conv1_change": float(moved), "loss": loss}
         news = m.of_parts(sample, scores, PARTS) | {"samples": sample}
@@ -255,7 +297,7 @@ def repeat(
         }
         best = int(tables["rounds"][f"{recipe.choose}_total_f"].argmax())
         tables["rounds"]["chosen"] = np.arange(i) == best
-        _save(run, tables, network, i, is_best=best == i - 1)
+        _save(run, tables, network, pair, i, is_best=best == i - 1)
     return run
 
 
@@ -318,20 +360,27 @@ def _conv1_weight(network: AestheticNet) -> torch.Tensor:
     return network.conv1.weight.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
-def _resume(run: Run) -> tuple[dict[str, pd.DataFrame], AestheticNet | None]:
-    """Tables and network after the last finished round; empty and None before the first."""
+def _resume(run: Run) -> tuple[dict[str, pd.DataFrame], AestheticNet | None, list[AestheticNet]]:
+    """Tables, network and those of halves after the last finished round, if there is one."""
     last = run.folder / "network_last.safetensors"
     if not last.exists():
-        return {name: pd.DataFrame() for name in TABLES}, None
+        return {name: pd.DataFrame() for name in TABLES}, None, []
     network, facts = load_network(last)
     done = int(facts["round"])
     tables = {name: getattr(run, name) for name in TABLES}
     tables = {name: t[t["round"] <= done].reset_index(drop=True) for name, t in tables.items()}
-    return tables, network
+    pair = [load_network(path)[0] for path in sorted(run.folder.glob(f"half_?_{done}.safetensors"))]
+    return tables, network, pair
 
 
 def _save(
-    run: Run, tables: dict[str, pd.DataFrame], network: AestheticNet, i: int, *, is_best: bool
+    run: Run,
+    tables: dict[str, pd.DataFrame],
+    network: AestheticNet,
+    pair: list[AestheticNet],
+    i: int,
+    *,
+    is_best: bool,
 ) -> None:
     for name in ("rounds", "per_class", "confusion"):
         with replacing(run.folder / f"{name}.csv") as partial:
@@ -345,4 +394,8 @@ def _save(
         save_file(conv1, partial)
     if is_best:
         save_network(network, run.folder / "network_best.safetensors", round=i)
+    for n, of_other_half in enumerate(pair):
+        save_network(of_other_half, run.folder / f"half_{n}_{i}.safetensors")
     save_network(network, run.folder / "network_last.safetensors", round=i)
+    for old in run.folder.glob(f"half_?_{i - 1}.safetensors"):
+        old.unlink()

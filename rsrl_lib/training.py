@@ -7,7 +7,7 @@ nowhere else. There are no worker processes: the photos are already bytes in mem
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Literal
 
 import numpy as np
@@ -21,6 +21,8 @@ from tqdm.auto import tqdm
 from rsrl_lib.network import AestheticNet
 from rsrl_lib.photos import InputError, ScoredPhotos
 from rsrl_lib.pixels import Pixels, five_corners, normalised
+
+cross_entropy = partial(functional.cross_entropy, reduction="none")
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,30 @@ class Training:
     crops: Literal["random", "five"] = "random"
     """Training at random places with mirroring, judging at the centre; or both at the four corners
     and the centre (AWCU-2018): one of the five a step, and the mean of their logits."""
+    shrink_to: int | None = None
+    """Side of the crops in pixels, where they are to be smaller than they are cut, for speed."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """bfloat16 where the processor or GPU multiplies it in hardware, else float32."""
 
     def __post_init__(self):
-        for name in ("learning_rate", "head_learning_rate", "epochs", "steps", "batch"):
+        for name in (
+            "learning_rate",
+            "head_learning_rate",
+            "epochs",
+            "steps",
+            "batch",
+            "shrink_to",
+        ):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise InputError(f"{name} must be above 0, not {value}.")
         if self.weight_decay < 0:
             raise InputError(f"weight_decay must be 0 or more, not {self.weight_decay}.")
+
+    @property
+    def view(self) -> dict[str, object]:
+        """How `logits` and `judge` look at photos, so that they do as training did."""
+        return {name: getattr(self, name) for name in ("precision", "crops", "shrink_to")}
 
 
 @cache
@@ -105,7 +121,8 @@ def fine_tune(
                 crops = pixels.crops(rows[batch.numpy()], view=training.crops)
                 target = targets[batch].to(device())
                 with _autocast(training.precision):
-                    logits = network(normalised(crops.to(device())))  # (batch, nodes)
+                    seen_so = normalised(crops.to(device()), shrink_to=training.shrink_to)
+                    logits = network(seen_so)  # (batch, nodes)
                 batch_loss = loss(logits, target)
                 optimiser.zero_grad(set_to_none=True)
                 batch_loss.backward()
@@ -174,13 +191,20 @@ def joint_targets(
     return torch.from_numpy(np.column_stack([nodes, weights, attributes]).astype(np.float32))
 
 
-def joint_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def joint_loss(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    level_loss: Callable = cross_entropy,
+) -> torch.Tensor:
     """Weighted softmax cross-entropy of the level plus sigmoid cross-entropies of the attributes,
     of `logits` (batch, levels + attributes); unknown (NaN) ones add 0 (AWCU-2018 eq. 3 and 9).
+
+    `level_loss` (logits, nodes) is another loss (batch,) of the level.
     """
     node, weight, attributes = targets[:, 0].long(), targets[:, 1], targets[:, 2:]
     level, attribute = logits.tensor_split([logits.shape[1] - attributes.shape[1]], 1)
-    of_level = weight * functional.cross_entropy(level, node, reduction="none")  # (batch,)
+    of_level = weight * level_loss(level, node)  # (batch,)
     known, truth = attributes.isfinite().float(), attributes.nan_to_num()
     bce = functional.binary_cross_entropy_with_logits(attribute, truth, known, reduction="sum")
     return of_level.mean() + bce / len(targets)
@@ -193,6 +217,7 @@ def logits(
     *,
     precision: str = "auto",
     crops: str = "random",
+    shrink_to: int | None = None,
     batch: int = 64,
 ) -> np.ndarray:
     """Logits (n, scores), float32, of all photos or some `rows`; at the centre crop, or where
@@ -205,7 +230,8 @@ def logits(
     with torch.inference_mode(), _autocast(precision):
         for first in range(0, len(rows), batch):
             some = rows[first : first + batch]
-            photos = (normalised(pixels.crops(some, view=v).to(device())) for v in views)
+            bytes_of = (pixels.crops(some, view=view).to(device()) for view in views)
+            photos = (normalised(crops, shrink_to=shrink_to) for crops in bytes_of)
             mean = sum(map(network, photos)) / len(views)  # (batch, nodes)
             parts.append(mean[:, : len(network.scores)].float().cpu())
     return torch.cat(parts).numpy()
@@ -226,16 +252,15 @@ def judge(
     *,
     top_score: int,
     labels: np.ndarray | None = None,
-    precision: str = "auto",
-    crops: str = "random",
+    **view,
 ) -> pd.DataFrame:
-    """What a network says of photos, in one pass; one row a photo.
+    """What a network says of photos, in one pass; one row a photo. `view` is that of a `Training`.
 
     Columns: `label` (NA where `labels` is None), `assigned` (the score of the largest node), and in
     float32 `assigned_likelihood`, `own_likelihood` (of the label), `top_likelihood` (of
     `top_score`).
     """
-    judged = likelihoods(logits(network, pixels, precision=precision, crops=crops))
+    judged = likelihoods(logits(network, pixels, **view))
     scores = np.array(network.scores)
     table = pd.DataFrame({"label": pd.array([pd.NA] * len(judged), dtype="Int64")})
     own = np.full(len(judged), np.nan)

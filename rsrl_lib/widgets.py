@@ -31,7 +31,7 @@ from rsrl_lib.photos import InputError, open_rgb
 from rsrl_lib.pixels import Pixels, square
 from rsrl_lib.plots import activation_picture, framed, highlight_pictures, picture_rows
 from rsrl_lib.rounds import Run
-from rsrl_lib.training import likelihoods, logits
+from rsrl_lib.training import Training, likelihoods, logits
 
 KEPT, DROPPED = "#35618f", "#c9772b"
 NEAREST = 4
@@ -298,7 +298,7 @@ class _Explorer:
 
     def _likelihoods(self, pixels: Pixels) -> np.ndarray:
         """Likelihood of each level (levels,) of a photo, by the chosen network."""
-        view = {name: self.recipe["training"][name] for name in ("precision", "crops")}
+        view = Training(**self.recipe["training"]).view
         return likelihoods(logits(self.network("best"), pixels, **view))[0]
 
     def _show(self) -> None:

@@ -1,8 +1,14 @@
 import codecs
+import hashlib
+import http.server
+import io
 import re
 import struct
+import threading
 import time
 import zlib
+from typing import ClassVar
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -11,7 +17,7 @@ from PIL import Image, features
 from scipy.io import savemat
 
 from rsrl_lib import photos
-from rsrl_lib.photos import InputError
+from rsrl_lib.photos import ROOT, InputError
 
 
 def touch(folder, *names):
@@ -520,3 +526,110 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypa
 def test_webp_is_read(tmp_path):
     Image.new("RGB", (8, 8), "red").save(tmp_path / "a.webp", lossless=True)
     assert photos.open_rgb(tmp_path / "a.webp").getpixel((0, 0)) == (255, 0, 0)
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Serves files, and in the ways of `faults` (by path) other than it should."""
+
+    files: ClassVar[dict[str, bytes]] = {}
+    faults: ClassVar[dict[str, list[str]]] = {}
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self):
+        path = unquote(self.path.lstrip("/"))
+        self.asked.append(path)
+        content = self.files.get(path)
+        faults = self.faults.get(path, [])
+        fault = faults.pop(0) if faults else ""
+        if content is None or fault == "404":
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if fault == "wrong bytes":
+            content = bytes(len(content))
+        self.wfile.write(content[: len(content) // 2] if fault == "dropped" else content)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def oasis_server(tmp_path, monkeypatch):
+    """A server of two photos with votes, as the repositories have them; address and registry."""
+    pooch = pytest.importorskip("pooch", reason="pooch (extra 'fetch') is not installed")
+    monkeypatch.setattr(pooch.core.time, "sleep", lambda seconds: None)
+    header = '"","Theme","Category","Source","Valence_mean"'
+    lines = [header, '"I1","Acorns 1","Object","Pixabay",4.69']
+    lines += ['"I3","Bee 1","Animal","flickr",3.1']
+    stream = io.BytesIO()
+    nan = np.nan
+    savemat(stream, {"corrData": np.array([[5, 1, nan], [4, 1, 2], [nan, 1, 3]])})
+    Server.files = {"a/OASIS.csv": "\r".join(lines).encode(), "b/corrData.mat": stream.getvalue()}
+    for number, name in enumerate(("Acorns 1", "Bee 1")):
+        stream = io.BytesIO()
+        Image.effect_noise((500, 400), 40 + number).convert("RGB").save(stream, "jpeg")
+        Server.files[f"a/images/{name}.jpg"] = stream.getvalue()
+    rows = [("", "a/OASIS.csv"), ("", "b/corrData.mat")]
+    rows += [("001.jpg", "a/images/Acorns 1.jpg"), ("003.jpg", "a/images/Bee 1.jpg")]
+    digests = [hashlib.sha256(Server.files[path]).hexdigest() for _, path in rows]
+    table = pd.DataFrame(rows, columns=["photo", "path"]).assign(sha256=digests)
+    table.to_csv(tmp_path / "registry.csv", index=False)
+    Server.faults, Server.asked = {}, []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield {
+            "server": f"http://127.0.0.1:{server.server_port}",
+            "registry": tmp_path / "registry.csv",
+        }
+        server.shutdown()
+
+
+def test_oasis_is_fetched_as_photos_a_table_and_votes(oasis_server, tmp_path):
+    table = photos.fetch_oasis(tmp_path / "oasis", **oasis_server)
+    scored = photos.read_folder(
+        tmp_path / "oasis" / "photos",
+        table,
+        mean_column="mean_score",
+        votes=tmp_path / "oasis" / "votes.csv",
+    )
+    assert scored.table.photo.tolist() == ["001.jpg", "003.jpg"]
+    assert scored.table.mean_score.tolist() == [4.5, 2.5]
+    assert scored.table.score.tolist() == [5, 3]
+    assert scored.votes.loc["003.jpg"].to_dict() == {2: 1, 3: 1, 4: 0, 5: 0}
+    facts = pd.read_csv(table)
+    assert facts.theme.tolist() == ["Acorns 1", "Bee 1"]
+    assert facts.votes.tolist() == [2, 2]
+    assert facts.valence.tolist() == [4.69, 3.1]
+    assert Image.open(scored.table.path[0]).size == (320, 256)
+
+
+@pytest.mark.parametrize("fault", ["dropped", "wrong bytes", "404"])
+def test_a_download_that_fails_once_is_tried_again(oasis_server, tmp_path, fault):
+    Server.faults = {"a/images/Bee 1.jpg": [fault]}
+    assert photos.fetch_oasis(tmp_path / "oasis", **oasis_server).exists()
+    assert Server.asked.count("a/images/Bee 1.jpg") == 2
+
+
+@pytest.mark.parametrize("fault", ["dropped", "wrong bytes", "404"])
+def test_a_download_that_keeps_failing_is_named_and_goes_on_later(oasis_server, tmp_path, fault):
+    Server.faults = {"a/images/Bee 1.jpg": [fault] * 9}
+    with pytest.raises(InputError, match=r"images/Bee 1.jpg could not .* 3 of 4 files are there"):
+        photos.fetch_oasis(tmp_path / "oasis", **oasis_server)
+    assert not (tmp_path / "oasis" / "photos.csv").exists()
+    Server.faults, Server.asked = {}, []
+    assert photos.fetch_oasis(tmp_path / "oasis", **oasis_server).exists()
+    assert Server.asked == ["a/images/Bee 1.jpg"]
+
+
+def test_no_server_at_all_is_told(oasis_server, tmp_path):
+    with pytest.raises(InputError, match=r"0 of 4 files are there: go online"):
+        photos.fetch_oasis(tmp_path / "oasis", **oasis_server | {"server": "http://127.0.0.1:1"})
+
+
+def test_the_shipped_registry_lists_what_lies_in_the_real_folder(shared):
+    ours = pd.read_csv(ROOT / "data" / "oasis_registry.csv", dtype=str).dropna()
+    theirs = pd.read_csv(shared / "oasis" / "registry.csv", dtype=str)
+    assert ours.sha256.tolist() == theirs.sha256.tolist()
+    assert ours.photo.tolist() == theirs.photo.tolist()

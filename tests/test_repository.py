@@ -60,7 +60,17 @@ def test_every_file_that_a_page_shows_or_links_to_is_there(path):
 
 def test_imports_of_the_library_run_one_way_and_without_jupyter():
     order = ["photos", "glassbox", "pixels", "network", "training", "drop_rules", "measures"]
-    order += ["protocols", "rounds", "highlight", "activation", "cropping", "plots", "widgets"]
+    order += [
+        "protocols",
+        "controls",
+        "rounds",
+        "sweeps",
+        "highlight",
+        "activation",
+        "cropping",
+        "plots",
+        "widgets",
+    ]
     order += ["cli"]
     for number, module in enumerate(order):
         source = (ROOT / "rsrl_lib" / f"{module}.py").read_text()
@@ -76,14 +86,14 @@ def test_imports_of_the_library_run_one_way_and_without_jupyter():
 
 def test_the_library_stays_thin():
     lines = {p.stem: len(p.read_text().splitlines()) for p in (ROOT / "rsrl_lib").glob("*.py")}
-    assert len(lines) - 1 <= 16
+    assert len(lines) - 1 <= 17
     # Planned were 2,800 and 700, before runs that survive a kill, six sources and two explorers
     # were known; more than a quarter are docstrings. An evening it stays.
-    assert sum(lines.values()) <= 3850
+    assert sum(lines.values()) <= 4400
     sizes = sorted(lines.values())
     assert sizes[len(sizes) // 2] <= 210
     core = ("network", "drop_rules", "rounds", "highlight")
-    assert sum(lines.get(module, 0) for module in core) <= 840
+    assert sum(lines.get(module, 0) for module in core) <= 890
 
 
 def test_the_ten_lines_of_the_readme_run(tmp_path, monkeypatch, capsys):

@@ -1,0 +1,175 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from rsrl_lib import controls, rounds
+from rsrl_lib.drop_rules import DropRule, decide
+from tests.test_rounds import RECIPE, contents
+
+LABELS = np.repeat([2, 3, 4, 5, 6], [4, 20, 40, 16, 8])
+pytestmark = pytest.mark.usefixtures("small_crops")
+
+
+def test_focal_loss_counts_a_photo_that_is_right_already_little():
+    logits, nodes = torch.tensor([[3.0, 0.0], [0.0, 3.0], [0.0, 0.0]]), torch.tensor([0, 0, 0])
+    p = logits.softmax(1)[:, 0]
+    assert torch.allclose(controls.focal(logits, nodes), -((1 - p) ** 2) * p.log())
+
+
+def test_the_earth_movers_loss_grows_with_the_distance_of_the_answer():
+    certain = 50.0 * torch.eye(5)
+    loss = controls.emd(certain, torch.tensor([0, 0, 0, 0, 0]))
+    assert torch.allclose(loss, torch.arange(5.0).div(5).sqrt(), atol=1e-4)
+
+
+def test_the_earth_movers_loss_has_a_finite_slope_where_it_is_zero():
+    logits = (50.0 * torch.eye(3)).requires_grad_()
+    controls.emd(logits, torch.arange(3)).sum().backward()
+    assert logits.grad.isfinite().all()
+
+
+def test_adjusted_logits_of_equal_classes_are_plain_cross_entropy_and_else_add_the_prior():
+    logits, nodes = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
+    plain = functional.cross_entropy(logits, nodes, reduction="none")
+    equal = controls.logit_adjusted(np.array([5, 5, 5]))(logits, nodes)
+    assert torch.allclose(equal, plain, atol=1e-6)
+    counts = np.array([1, 3, 6])
+    prior = torch.tensor([0.1, 0.3, 0.6]).log()
+    expected = functional.cross_entropy(logits + prior, nodes, reduction="none")
+    assert torch.allclose(controls.logit_adjusted(counts)(logits, nodes), expected, atol=1e-6)
+
+
+def test_class_weights_give_every_class_the_same_sum_and_have_mean_1():
+    weights = controls.weights("class-weighted", LABELS)
+    sums = [weights[score == LABELS].sum() for score in np.unique(LABELS)]
+    assert sums == pytest.approx([len(LABELS) / 5] * 5)
+    assert (controls.weights("none", LABELS) == 1).all()
+
+
+def test_balanced_sampling_draws_as_many_photos_and_every_class_as_often():
+    drawn = controls.resampled("class-balanced", np.tile(LABELS, 50), np.random.default_rng(0))
+    assert len(drawn) == 50 * len(LABELS)
+    shares = np.unique(np.tile(LABELS, 50)[drawn], return_counts=True)[1] / len(drawn)
+    assert shares == pytest.approx([0.2] * 5, abs=0.03)
+
+
+def test_undersampling_leaves_of_the_three_largest_classes_what_the_fourth_has():
+    drawn = controls.resampled("undersample", LABELS, np.random.default_rng(0))
+    assert np.unique(LABELS[drawn], return_counts=True)[1].tolist() == [4, 8, 8, 8, 8]
+    assert len(set(drawn)) == len(drawn)
+    three = controls.resampled("undersample", LABELS[LABELS < 5], np.random.default_rng(0))
+    assert np.unique(LABELS[three], return_counts=True)[1].tolist() == [4, 4, 4]
+    assert controls.resampled("none", LABELS, None).tolist() == list(range(len(LABELS)))
+
+
+def decided(control, **given):
+    rng = np.random.default_rng(0)
+    own, top = rng.random((2, len(LABELS)))
+    unseen = rng.normal(size=(len(LABELS), 5)).astype(np.float32)
+    given = {"unseen": unseen, "before": own > 0.5, "after_round": 1, "rng": rng} | given
+    rule = DropRule(k=(0.6,), min_per_class=1)
+    plain = decide(rule, LABELS, own, top, after_round=1)
+    return controls.decision(control, rule, LABELS, own, top, **given), plain, given
+
+
+def test_random_dropping_keeps_as_many_of_each_class_and_others():
+    found, plain, _ = decided("random-drop")
+    for score in np.unique(LABELS):
+        assert found.kept[score == LABELS].sum() == plain.kept[score == LABELS].sum()
+    assert (found.kept != plain.kept).any()
+    assert found.thresholds == plain.thresholds
+
+
+def test_cross_fitted_dropping_reads_the_networks_that_have_not_seen_the_photo():
+    found, plain, given = decided("cross-fitted")
+    nodes = np.searchsorted(np.unique(LABELS), LABELS)
+    own = 1 / (1 + np.exp(-given["unseen"][np.arange(len(LABELS)), nodes]))
+    majorities = np.isin(LABELS, [3, 4, 5])
+    assert (found.kept[majorities] == (own >= 0.6)[majorities]).all()
+    assert found.kept[~majorities].all()
+    assert (found.kept != plain.kept).any()
+
+
+@pytest.mark.parametrize("control", ["focal", "class-balanced", "undersample", "emd"])
+def test_other_controls_drop_nothing(control):
+    assert decided(control)[0].kept.all()
+
+
+def test_confident_learning_prunes_wrong_labels_after_round_1_and_keeps_to_it():
+    pytest.importorskip("cleanlab", reason="cleanlab (extra 'study') is not installed")
+    nodes = np.searchsorted(np.unique(LABELS), LABELS)
+    rng = np.random.default_rng(0)
+    unseen = rng.normal(size=(len(LABELS), 5)) + 4 * np.eye(5)[nodes]
+    wrong = np.flatnonzero(LABELS == 4)[:3]
+    unseen[wrong] = 4 * np.eye(5)[1]  # three photos of score 4 that surely look like score 3
+    found, _, given = decided("confident-learning", unseen=unseen)
+    assert not found.kept[wrong].any()
+    assert found.kept.mean() > 0.8
+    later, _, given = decided("confident-learning", unseen=unseen, after_round=2)
+    assert (later.kept == given["before"]).all()
+
+
+def test_halves_split_every_class_in_two():
+    half = controls.halves(LABELS, 0)
+    for score in np.unique(LABELS):
+        assert half[score == LABELS].mean() == pytest.approx(0.5)
+    assert (half != controls.halves(LABELS, 1)).any()
+
+
+def test_a_run_judges_halves_by_networks_that_never_saw_them(coloured, tmp_path, monkeypatch):
+    trained, judged, real_train, real_logits = {}, [], rounds.fine_tune, rounds.logits
+
+    def fine_tune(network, pixels, rows, *args, **kwargs):
+        trained.setdefault(id(network), set()).update(rows.tolist())
+        return real_train(network, pixels, rows, *args, **kwargs)
+
+    def logits(network, pixels, rows, **kwargs):
+        judged.append((id(network), set(rows.tolist())))
+        return real_logits(network, pixels, rows, **kwargs)
+
+    monkeypatch.setattr(rounds, "fine_tune", fine_tune)
+    monkeypatch.setattr(rounds, "logits", logits)
+    recipe = dataclasses.replace(RECIPE, control="cross-fitted")
+    run = rounds.repeat(*coloured, tmp_path / "run", recipe)
+    train = set(np.flatnonzero(run.split.part == "train"))
+    assert len(trained) == 3
+    assert set.union(*(rows for _, rows in judged[:2])) == train
+    assert len(judged) == 2 * (RECIPE.rounds - 1)
+    for network, rows in judged:
+        assert not rows & trained[network]
+    assert len(list(run.folder.glob("half_*"))) == 2
+
+
+def test_a_cross_fitted_run_that_broke_off_ends_with_identical_tables(
+    coloured, tmp_path, monkeypatch
+):
+    recipe = dataclasses.replace(RECIPE, control="cross-fitted")
+    whole = rounds.repeat(*coloured, tmp_path / "whole", recipe)
+    real, calls = rounds.save_network, []
+
+    def breaks_off(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 7:  # between the networks of the halves and the last one of round 2
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(rounds, "save_network", breaks_off)
+    with pytest.raises(KeyboardInterrupt):
+        rounds.repeat(*coloured, tmp_path / "run", recipe)
+    monkeypatch.undo()
+    assert contents(rounds.repeat(*coloured, tmp_path / "run", recipe).folder) == contents(
+        whole.folder
+    )
+
+
+@pytest.mark.parametrize("control", ["class-balanced", "logit-adjusted", "confident-learning"])
+def test_a_run_with_a_control_has_all_its_rounds(coloured, tmp_path, control):
+    if control == "confident-learning":
+        pytest.importorskip("cleanlab", reason="cleanlab (extra 'study') is not installed")
+    recipe = dataclasses.replace(RECIPE, control=control, first_steps=2)
+    run = rounds.repeat(*coloured, tmp_path / "run", recipe)
+    assert len(run.rounds) == 3
+    assert run.info["recipe"]["control"] == control

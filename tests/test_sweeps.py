@@ -1,0 +1,243 @@
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rsrl_lib import cli, sweeps
+from rsrl_lib.measures import measures
+from rsrl_lib.photos import InputError, ScoredPhotos
+
+GRID = """
+[photos]
+folder = "{folder}"
+scores = "{folder}/scores.csv"
+[grid]
+folds = [0, 1]
+seeds = [3]
+[common]
+backbone = "squeezenet1_1"
+weights = "none"
+rounds = 2
+first_steps = 3
+steps = 2
+batch = 12
+shrink_to = 64
+learning_rate = 1e-3
+[arms."keep training"]
+k = [0.0]
+[arms.dropping]
+each_k = [0.3, 0.5]
+min_per_class = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(coloured, tmp_path_factory):
+    """A grid and its results."""
+    grid = written(tmp_path_factory.mktemp("sweep"), coloured)
+    run(grid)
+    return grid
+
+
+@pytest.fixture
+def grid(finished, tmp_path):
+    """The same, to be changed."""
+    return shutil.copytree(finished.parent, tmp_path / "sweep") / "grid.toml"
+
+
+def written(folder, coloured, *changes):
+    text = GRID.format(folder=Path(coloured[0].table.path[0]).parent)
+    for before, after in changes:
+        assert before in text
+        text = text.replace(before, after)
+    (folder / "grid.toml").write_text(text)
+    return folder / "grid.toml"
+
+
+def run(grid, **options):
+    return sweeps.sweep(grid, grid.parent / "out", cache=grid.parent / "cache", **options)
+
+
+def test_a_grid_is_every_arm_with_every_fold_and_k_seed_by_seed(grid):
+    cells = sweeps.read_grid(grid)
+    assert [(c.arm, c.fold, c.seed) for c in cells] == [
+        (arm, fold, 3)
+        for fold in (0, 1)
+        for arm in ("keep training", "dropping K=0.3", "dropping K=0.5")
+    ]
+    assert cells[1].recipe.drop.k == (0.3,)
+    assert cells[1].recipe.drop.min_per_class == 2
+    assert cells[1].recipe.training.steps == 2
+    assert {c.recipe.fold for c in cells} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        ("first_steps = 3", "first_step = 3", "no 'first_step'; did you mean 'first_steps'"),
+        ("[grid]", "[gird]", "no 'gird'; did you mean 'grid'"),
+        ("rounds = 2", "rounds = ", "cannot be read as TOML"),
+        ("rounds = 2", "rounds = 0", "rounds must be 1 or more"),
+        ("seeds = [3]", 'labels = "votes"', "'mean' or 'single_vote', not 'votes'"),
+        ("scores = ", "score = ", "no 'score'; did you mean 'scores'"),
+    ],
+)
+def test_what_a_grid_cannot_mean_is_said(coloured, tmp_path, before, after, sentence):
+    path = written(tmp_path, coloured, (before, after))
+    with pytest.raises(InputError, match=sentence):
+        sweeps.read_grid(path)
+
+
+def test_every_cell_has_its_row_its_predictions_and_what_it_dropped(grid):
+    table = run(grid)
+    assert len(table) == 6
+    assert (table.steps == 3 + 2).all()
+    assert set(sweeps.REPORTED) <= set(table)
+    out = grid.parent / "out"
+    pd.testing.assert_frame_equal(pd.read_csv(out / "results.csv"), table, atol=1e-5)
+    predictions = pd.read_parquet(out / "predictions.parquet")
+    keys = ["arm", "fold", "seed"]
+    for (arm, fold, seed), own in predictions.groupby(keys):
+        row = table[(table.arm == arm) & (table.fold == fold) & (table.seed == seed)].iloc[0]
+        found = measures(own.label.to_numpy(), own.assigned.to_numpy(), [2, 3, 4, 5])
+        assert row.kappa == pytest.approx(found["kappa"], nan_ok=True)
+        assert row.photos == len(own)
+    drops = pd.read_parquet(out / "drops.parquet")
+    assert (drops[drops.arm == "keep training"].rounds_out == 0).all()
+    assert drops[drops.arm == "dropping K=0.5"].rounds_out.max() == 1
+    assert not list(out.rglob("*.safetensors"))
+
+
+def test_finished_cells_are_not_trained_again_and_new_arms_are(grid, monkeypatch):
+    first = run(grid)
+    trained, real = [], sweeps.repeat
+    monkeypatch.setattr(sweeps, "repeat", lambda *a: trained.append(a[3]) or real(*a))
+    pd.testing.assert_frame_equal(run(grid), first)
+    assert trained == []
+    grid.write_text(grid.read_text() + '[arms.focal]\ncontrol = "focal"\n')
+    again = run(grid)
+    assert [recipe.control for recipe in trained] == ["focal", "focal"]
+    assert len(again) == 8
+
+
+def test_a_cell_of_another_grid_is_refused(grid):
+    run(grid)
+    grid.write_text(grid.read_text().replace("steps = 2", "steps = 4"))
+    with pytest.raises(InputError, match="of another grid"):
+        run(grid)
+
+
+def test_a_failing_cell_is_named_and_the_others_go_on(grid):
+    text = grid.read_text() + '[arms.broken]\nweights = "nowhere.safetensors"\n'
+    grid.write_text(text)
+    with pytest.raises(InputError, match=r"2 of 8 cells failed \(first: broken-0-3: InputError"):
+        run(grid)
+    out = grid.parent / "out"
+    assert len(pd.read_csv(out / "results.csv")) == 6
+    assert pd.read_csv(out / "failures.csv").cell.tolist() == ["broken-0-3", "broken-1-3"]
+
+
+def test_two_processes_give_the_table_of_one(finished, coloured, tmp_path):
+    other = written(tmp_path, coloured)
+    pd.testing.assert_frame_equal(run(other, jobs=2), run(finished))
+
+
+def test_a_single_vote_is_one_of_the_photo_and_the_truth_is_the_mean_of_the_others():
+    votes = pd.DataFrame({1: [2, 0], 4: [0, 1], 5: [1, 3]})
+    photos = ScoredPhotos(pd.DataFrame({"photo": ["a", "b"], "score": [2, 5]}), votes=votes)
+    for seed in range(20):
+        single, others = sweeps.single_votes(photos, seed)
+        expected = {1: (1 + 5) / 2, 5: 1.0}, {4: 5.0, 5: (4 + 5 + 5) / 3}
+        for vote, other, known in zip(single.table.score, others, expected, strict=True):
+            assert other == pytest.approx(known[vote])
+    assert len({sweeps.single_votes(photos, s)[0].table.score[0] for s in range(20)}) == 2
+
+
+def test_single_votes_need_votes():
+    photos = ScoredPhotos(pd.DataFrame({"photo": ["a"], "score": [2]}))
+    with pytest.raises(InputError, match="none are known"):
+        sweeps.single_votes(photos, 0)
+
+
+def test_single_votes_are_tested_against_the_vote_and_the_crowd(coloured, tmp_path):
+    scored = coloured[0].table
+    votes = pd.DataFrame({"photo": np.repeat(scored.photo, 5), "score": np.repeat(scored.score, 5)})
+    votes.to_csv(tmp_path / "votes.csv", index=False)
+    path = written(
+        tmp_path,
+        coloured,
+        ("[grid]", 'options = {votes = "votes.csv"}\n[grid]'),
+        ("folds = [0, 1]", 'folds = [0]\nlabels = "single_vote"'),
+    )
+    table = run(path)
+    assert table.target.tolist() == ["label", "crowd"] * 3
+    both = table.pivot(index="arm", columns="target", values="accuracy")
+    assert (both.label == both.crowd).all()  # here all votes of a photo are the same
+
+
+def test_the_command_prints_the_means(grid, monkeypatch, capsys):
+    words = ["rsrl", "sweep", str(grid), "--out", str(grid.parent / "out")]
+    monkeypatch.setattr(sys, "argv", [*words, "--cache", str(grid.parent / "cache")])
+    cli.main()
+    assert "6 cells are in" in capsys.readouterr().out
+
+
+def address():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{found.getsockname()[1]}"
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """A Dask scheduler and two workers, each a process of its own."""
+    pytest.importorskip("distributed", reason="distributed (extra 'cluster') is not installed")
+    where = address()
+    host, port = where.split(":")
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path}
+    dask = [sys.executable, "-m", "distributed.cli"]
+    words = ["dask_scheduler", "--host", host, "--port", port, "--no-dashboard"]
+    started = [subprocess.Popen([*dask[:2], f"distributed.cli.{words[0]}", *words[1:]], **quiet)]
+    worker = [*dask[:2], "distributed.cli.dask_worker", f"tcp://{where}", "--nthreads", "1"]
+    worker += ["--no-dashboard", "--no-nanny", "--death-timeout", "30"]
+    started += [subprocess.Popen(worker, **quiet) for _ in range(2)]
+    try:
+        yield f"tcp://{where}", started[1:]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def test_a_dask_cluster_gives_the_table_of_one_process_even_if_a_worker_is_killed(
+    finished, coloured, cluster, tmp_path
+):
+    other = written(tmp_path, coloured)
+    where, workers = cluster
+    words = [Path(sys.executable).parent / "rsrl", "sweep", other, "--out", other.parent / "out"]
+    words += ["--cluster", where, "--cache", other.parent / "cache"]
+    swept = subprocess.Popen(list(map(str, words)), stderr=subprocess.PIPE, text=True)
+    cells = other.parent / "out" / "cells"
+    end = time.monotonic() + 120
+    while not list(cells.glob("*/cell.json")):
+        assert time.monotonic() < end and swept.poll() is None, swept.communicate()[1][-2000:]
+        time.sleep(0.05)
+    os.kill(workers[0].pid, signal.SIGKILL)
+    _, said = swept.communicate(timeout=240)
+    assert swept.returncode == 0, said[-2000:]
+    tables = [pd.read_csv(path.parent / "out" / "results.csv") for path in (other, finished)]
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_a_scheduler_that_does_not_answer_is_named(grid):
+    pytest.importorskip("distributed", reason="distributed (extra 'cluster') is not installed")
+    with pytest.raises(InputError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:1"):
+        run(grid, cluster="tcp://127.0.0.1:1")
