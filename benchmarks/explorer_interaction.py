@@ -1,9 +1,10 @@
-"""How long the highlight explorer takes to answer, in the kernel: milliseconds per interaction.
+"""How long the explorers take to answer, in the kernel: milliseconds per interaction.
 
-    .venv/bin/python benchmarks/explorer_interaction.py RUN
+    .venv/bin/python benchmarks/explorer_interaction.py RUN GAP_RUN
 
-RUN is a run over the demo's glass-box photos (demo/run after `make demo`). Each setting is passed
-through twice and the second time counts, as for somebody who moves a slider back and forth.
+Both are runs over the demo's glass-box photos (demo/run and demo/gap after `make demo`), for the
+explorer of highlights and for that of crops. Each setting is passed through twice and the second
+time counts, as for somebody who moves a slider back and forth.
 """
 
 import sys
@@ -17,7 +18,9 @@ from rsrl_lib.rounds import open_run
 
 
 def main():
-    run, photos = open_run(Path(sys.argv[1])), glassbox.open_set(700, 0).table
+    run, gap_run = (open_run(Path(folder)) for folder in sys.argv[1:3])
+    photos = glassbox.open_set(700, 0).table
+    crops = widgets._CropExplorer(gap_run, photos)
     explorer = widgets._HighlightExplorer(run, photos)
     rounds = len(run.rounds)
     moves = {
@@ -26,6 +29,10 @@ def main():
         "photo": (explorer.thumbs, range(10, 0, -1)),
         "channel J": (explorer.strip, range(10, 0, -1)),
         "fading": (explorer.fade, (0.1, 0.3, 0.5, 0.7, 0.9)),
+        "crops: photo": (crops.thumbs, range(10, 0, -1)),
+        "crops: threshold": (crops.threshold, (0.1, 0.5, 0.7, 0.9, 0.3)),
+        "crops: aspect ratio": (crops.ratio, ("1:1", "3:2", "2:3", "16:9", "as the region")),
+        "crops: level": (crops.level, ("high", "low")),
     }
     for name, (control, values) in moves.items():
         for _ in range(2):

@@ -279,7 +279,7 @@ def highlight_pictures(
 def outlined(picture: Image.Image, mask: Image.Image) -> Image.Image:
     """A picture with the edge of a mask of its size drawn in."""
     mask, picture = mask.convert("L"), picture.copy()
-    edge = ImageChops.difference(mask, mask.filter(ImageFilter.MinFilter))
+    edge = ImageChops.difference(mask, mask.filter(ImageFilter.MinFilter(5)))
     picture.paste((255, 170, 0), mask=edge)
     return picture
 

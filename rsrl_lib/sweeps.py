@@ -5,6 +5,7 @@
     scores = "oasis/photos.csv"
     options = {mean_column = "mean_score", votes = "oasis/votes.csv"}
     [grid]
+    dataset = "OASIS"              # a name for the table
     folds = [0, 1, 2, 3, 4]
     seeds = [0, 1, 2]
     labels = "mean"                # or "single_vote": one rater's vote a photo, drawn by the seed
@@ -47,6 +48,7 @@ from rsrl_lib.training import Training, machine
 
 REPORTED = ("macro_f1", "balanced_accuracy", "kappa", "macro_mae", "accuracy", "majority_accuracy")
 DONE = "cell.json"
+THRESHOLDS = {"k", "k_schedule", "keep_share"}
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,9 @@ class Cell:
     seed: int
     recipe: Recipe
     source: str
-    """The grid's table `photos` as JSON, and how labels are made."""
+    """The grid's table `photos` as JSON, how labels are made, and the name of the photos."""
     labels: str
+    dataset: str
 
     @property
     def name(self) -> str:
@@ -80,8 +83,9 @@ def read_grid(path: Path) -> list[Cell]:
     _known(path, grid, ("photos", "grid", "common", "arms"))
     if missing := [name for name in ("photos", "arms") if not grid.get(name)]:
         raise InputError(f"{path} needs a table [{missing[0]}]; see rsrl_lib/sweeps.py.")
-    places = {"folds": [0], "seeds": [0], "labels": "mean"} | grid.get("grid", {})
-    _known(path, places, ("folds", "seeds", "labels"))
+    places = {"dataset": path.stem, "folds": [0], "seeds": [0], "labels": "mean"}
+    _known(path, grid.get("grid", {}), places)
+    places |= grid.get("grid", {})
     if places["labels"] not in ("mean", "single_vote"):
         raise InputError(f"{path}: labels are 'mean' or 'single_vote', not {places['labels']!r}.")
     _known(path, grid["photos"], ("glassbox", "folder", "scores", "source", "options"))
@@ -96,11 +100,14 @@ def read_grid(path: Path) -> list[Cell]:
     cells = []
     for seed, fold, (arm, own) in product(places["seeds"], places["folds"], arms.items()):
         try:
-            recipe = _recipe(path, grid.get("common", {}) | own)
+            shared = grid.get("common", {})
+            if own.keys() & THRESHOLDS:  # an arm's own thresholds take the place of the common ones
+                shared = {name: v for name, v in shared.items() if name not in THRESHOLDS}
+            recipe = _recipe(path, shared | own)
             recipe = replace(recipe, fold=fold, seed=seed)
         except TypeError as error:
             raise InputError(f"{path}, arm {arm!r}: {error}.") from error
-        cells.append(Cell(arm, fold, seed, recipe, source, places["labels"]))
+        cells.append(Cell(arm, fold, seed, recipe, source, places["labels"], places["dataset"]))
     return cells
 
 
@@ -264,10 +271,10 @@ def _finish(cell: Cell, run: Run, scored: ScoredPhotos, crowd: np.ndarray | None
         merged = {int(k): v for k, v in run.info["merged_scores"].items()}
         own = np.array([merged.get(score, score) for score in own.tolist()])
         truth["crowd"] = np.clip(own, scores[0], scores[-1])
-    place = {"arm": cell.arm, "fold": cell.fold, "seed": cell.seed}
+    place = {"dataset": cell.dataset, "labels": cell.labels}
+    place |= {"arm": cell.arm, "fold": cell.fold, "seed": cell.seed}
     k = cell.recipe.drop.k
-    facts = {"labels": cell.labels, "k": np.nan if k is None else k[0]}
-    facts |= {"rounds": len(run.rounds), "chosen": chosen}
+    facts = {"k": np.nan if k is None else k[0], "rounds": len(run.rounds), "chosen": chosen}
     first, later = cell.recipe.first_steps, cell.recipe.training.steps
     if later:
         facts["steps"] = (first or later) + later * (len(run.rounds) - 1)

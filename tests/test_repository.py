@@ -87,9 +87,9 @@ def test_imports_of_the_library_run_one_way_and_without_jupyter():
 def test_the_library_stays_thin():
     lines = {p.stem: len(p.read_text().splitlines()) for p in (ROOT / "rsrl_lib").glob("*.py")}
     assert len(lines) - 1 <= 17
-    # Planned were 2,800 and 700, before runs that survive a kill, six sources and two explorers
-    # were known; more than a quarter are docstrings. An evening it stays.
-    assert sum(lines.values()) <= 4400
+    # Planned were 2,800 and 700, before runs that survive a kill, six sources, two explorers, the
+    # controls and their sweeps were known; more than a quarter are docstrings.
+    assert sum(lines.values()) <= 4500
     sizes = sorted(lines.values())
     assert sizes[len(sizes) // 2] <= 210
     core = ("network", "drop_rules", "rounds", "highlight")

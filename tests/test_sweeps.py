@@ -100,6 +100,7 @@ def test_every_cell_has_its_row_its_predictions_and_what_it_dropped(grid):
     table = run(grid)
     assert len(table) == 6
     assert (table.steps == 3 + 2).all()
+    assert set(table.dataset) == {"grid"}
     assert set(sweeps.REPORTED) <= set(table)
     out = grid.parent / "out"
     pd.testing.assert_frame_equal(pd.read_csv(out / "results.csv"), table, atol=1e-5)
@@ -241,3 +242,14 @@ def test_a_scheduler_that_does_not_answer_is_named(grid):
     pytest.importorskip("distributed", reason="distributed (extra 'cluster') is not installed")
     with pytest.raises(InputError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:1"):
         run(grid, cluster="tcp://127.0.0.1:1")
+
+
+def test_an_arms_own_threshold_takes_the_place_of_the_common_one(coloured, tmp_path):
+    path = written(tmp_path, coloured, ("rounds = 2", "rounds = 2\nkeep_share = 0.7"))
+    shared, own = {}, {}
+    for cell in sweeps.read_grid(path):
+        (own if cell.recipe.drop.k else shared)[cell.arm] = cell.recipe.drop.keep_share
+    assert shared == {}
+    assert set(own.values()) == {None}
+    path.write_text(path.read_text() + '[arms.common]\ncontrol = "random-drop"\n')
+    assert sweeps.read_grid(path)[3].recipe.drop.keep_share == 0.7
