@@ -38,31 +38,27 @@ import pandas as pd
 import torch
 import tyro
 from highlight_regions import _mask, as_tensor, bootstrap, centre, number, spectral_residual
-from sample_weighting import AMBIGUOUS, CUT
+from sample_weighting import CUT, trained, untrained
 from scipy.special import comb, expit
 from sklearn.metrics import roc_auc_score
 from tqdm.auto import tqdm
 
 from rsrl_lib import glassbox
-from rsrl_lib.activation import ActivationMaps, activation_maps, at_size
-from rsrl_lib.cropping import AGREEMENT, THRESHOLD, Box, crop_box, overlap, region_box
+from rsrl_lib.activation import ActivationMaps, activation_maps
+from rsrl_lib.cropping import AGREEMENT, Box, crop_box, overlap, region, region_box
 from rsrl_lib.measures import against_mask
-from rsrl_lib.network import AestheticNet, aesthetic_net
+from rsrl_lib.network import AestheticNet
 from rsrl_lib.photos import ROOT, InputError, ScoredPhotos, open_rgb, read_folder
 from rsrl_lib.pixels import SIDE, Pixels, decode, normalised, square
 from rsrl_lib.protocols import low_high, split
 from rsrl_lib.training import (
     Training,
-    fine_tune,
-    joint_loss,
-    joint_targets,
     logits,
     machine,
-    sample_weights,
-    soft_attributes,
 )
 
 PLACES = 4  # random crops a photo
+WEIGHTS = (1, 6)  # a and b
 
 
 def main(
@@ -96,7 +92,8 @@ def main(
     pixels, views = decode(known.table)[0], decode(unseen.table)[0]
     start, rows = ("squeezenet1_1", "starter"), np.arange(count)
     networks = [
-        trained(known, pixels, rows, start, glassbox.TAGS, seed, training) for seed in range(seeds)
+        trained(known, pixels, rows, start, glassbox.TAGS, WEIGHTS, seed, training)
+        for seed in range(seeds)
     ]
     masks = np.stack([_mask(path) for path in unseen.table["mask"]])
     judgements = [
@@ -122,7 +119,7 @@ def main(
         train, test = np.flatnonzero(parts == "train"), np.flatnonzero(parts != "train")
         start = ("squeezenet1_0", str(weights))
         networks = [
-            trained(photos, pixels, train, start, ("category",), seed, other)
+            trained(photos, pixels, train, start, ("category",), WEIGHTS, seed, other)
             for seed in range(seeds)
         ]
         crops += [
@@ -162,32 +159,6 @@ def main(
             wide = part.pivot(index="method", columns="measure", values="text").fillna("")
             wide = wide.loc[part.method.unique(), part.measure.unique()]
             print(f"\n{name}\n{wide.to_string()}")
-
-
-def trained(
-    photos: ScoredPhotos,
-    pixels: Pixels,
-    rows: np.ndarray,
-    start: tuple[str, str],
-    names: tuple[str, ...],
-    seed: int,
-    training: Training,
-) -> AestheticNet:
-    """AesAttCNN with w(1:6), trained on some photos."""
-    network, attributes = untrained(photos, rows, start, names, seed)
-    means = photos.table.mean_score.to_numpy()[rows]
-    nodes = network.nodes((means > CUT).astype(int))
-    weight = sample_weights(means, AMBIGUOUS, (1, 6))
-    targets = joint_targets(nodes, weight, attributes.to_numpy()[rows])
-    fine_tune(network, pixels, rows, targets, training, loss=joint_loss, seed=seed)
-    return network
-
-
-def untrained(photos, rows, start, names, seed) -> tuple[AestheticNet, pd.DataFrame]:
-    """The network as transferred, with random heads, and its attributes."""
-    attributes = soft_attributes(photos, names, rows)
-    form = {"head": "gap", "attributes": list(attributes), "levels": ("low", "high")}
-    return aesthetic_net(start[0], (0, 1), weights=start[1], seed=seed, **form), attributes
 
 
 def maps_of(network: AestheticNet, views: Pixels, rows: np.ndarray) -> list[ActivationMaps]:
@@ -253,12 +224,6 @@ def attributes_of(network: AestheticNet, views: Pixels) -> np.ndarray:
     parts = np.array_split(np.arange(len(views)), -(-len(views) // 25))
     photos = (normalised(views.crops(part, view="whole")) for part in parts)
     return torch.cat([network(some)[:, len(network.levels) :] for some in photos]).numpy()
-
-
-def region(values: np.ndarray) -> np.ndarray:
-    """Where a map reaches 30 % of its maximum, at 256 px."""
-    large = at_size(np.asarray(values, np.float32), (SIDE, SIDE))
-    return (large >= THRESHOLD * large.max()) & (large.max() > 0)
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:

@@ -36,7 +36,7 @@ from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from rsrl_lib import glassbox
-from rsrl_lib.network import aesthetic_net, replacing
+from rsrl_lib.network import AestheticNet, aesthetic_net, replacing
 from rsrl_lib.photos import ROOT, InputError, ScoredPhotos, read_folder
 from rsrl_lib.pixels import CACHE, Pixels, decode
 from rsrl_lib.protocols import FOLDS, low_high, split
@@ -156,13 +156,7 @@ def cell(
     high = low_high(means, CUT)
     parts = split(high, fold=fold, seed=seed).to_numpy()
     train, test = (np.flatnonzero(parts == part) for part in ("train", "test"))
-    attributes = soft_attributes(photos, names, train)
-    backbone, weights = start
-    form = {"head": "gap", "attributes": list(attributes), "levels": ("low", "high")}
-    network = aesthetic_net(backbone, (0, 1), weights=weights, seed=seed, **form)
-    weight = sample_weights(means, AMBIGUOUS, ab)[train]
-    targets = joint_targets(network.nodes(high[train]), weight, attributes.to_numpy()[train])
-    fine_tune(network, pixels, train, targets, training, loss=joint_loss, seed=seed)
+    network = trained(photos, pixels, train, start, names, ab, seed, training)
     low, top = logits(network, pixels, test, crops="five").T
     table = photos.table.iloc[test][["photo", "mean_score"]].assign(
         high=high[test],
@@ -171,6 +165,39 @@ def cell(
     )
     with replacing(file) as partial:
         table.to_parquet(partial, index=False)
+
+
+def trained(
+    photos: ScoredPhotos,
+    pixels: Pixels,
+    rows: np.ndarray,
+    start: tuple[str, str],
+    names: tuple[str, ...],
+    ab: tuple[float, float],
+    seed: int,
+    training: Training,
+) -> AestheticNet:
+    """AesCNN, or with `names` of attributes AesAttCNN, with w(a:b), trained on some photos."""
+    network, attributes = untrained(photos, rows, start, names, seed)
+    means = photos.table.mean_score.to_numpy()[rows]
+    nodes = network.nodes((means > CUT).astype(int))
+    weight = sample_weights(means, AMBIGUOUS, ab)
+    targets = joint_targets(nodes, weight, attributes.to_numpy()[rows])
+    fine_tune(network, pixels, rows, targets, training, loss=joint_loss, seed=seed)
+    return network
+
+
+def untrained(
+    photos: ScoredPhotos,
+    rows: np.ndarray,
+    start: tuple[str, str],
+    names: tuple[str, ...],
+    seed: int,
+) -> tuple[AestheticNet, pd.DataFrame]:
+    """The network as transferred, with random heads, and its attributes."""
+    attributes = soft_attributes(photos, names, rows)
+    form = {"head": "gap", "attributes": list(attributes), "levels": ("low", "high")}
+    return aesthetic_net(start[0], (0, 1), weights=start[1], seed=seed, **form), attributes
 
 
 def of_cell(found: pd.DataFrame) -> pd.Series:

@@ -21,23 +21,28 @@ THRESHOLD, AGREEMENT = 0.3, 0.3
 STORAGE = (*range(254, 267), 273, 274, *range(277, 280), 284, 317, *range(322, 326), 338, 339)
 
 
-def largest_region(values: np.ndarray, *, threshold: float = THRESHOLD) -> np.ndarray | None:
-    """Largest connected part (256, 256) in which a map (S, S) reaches `threshold` of its maximum.
+def region(values: np.ndarray, *, threshold: float = THRESHOLD) -> np.ndarray:
+    """Where a map (S, S) reaches `threshold` of its maximum, (256, 256) of booleans.
 
-    None where no value is positive.
+    Nowhere where no value is positive.
     """
     large = at_size(values.astype(np.float32), (SIDE, SIDE))
-    if not large.max() > 0:
+    return (large >= threshold * large.max()) & (large.max() > 0)
+
+
+def largest_region(values: np.ndarray, *, threshold: float = THRESHOLD) -> np.ndarray | None:
+    """Largest connected part (256, 256) of the `region` of a map (S, S), None without one."""
+    parts, count = ndimage.label(region(values, threshold=threshold))
+    if not count:
         return None
-    parts, _count = ndimage.label(large >= threshold * large.max())
     return parts == 1 + np.bincount(parts.ravel())[1:].argmax()
 
 
 def region_box(values: np.ndarray, *, threshold: float = THRESHOLD) -> Box | None:
     """Box of the `largest_region` of a map in pixels of the 256 px view, None without one."""
-    if (region := largest_region(values, threshold=threshold)) is None:
+    if (part := largest_region(values, threshold=threshold)) is None:
         return None
-    rows, columns = ndimage.find_objects(region.astype(int))[0]
+    rows, columns = ndimage.find_objects(part.astype(int))[0]
     return columns.start, rows.start, columns.stop, rows.stop
 
 
