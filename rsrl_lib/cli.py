@@ -300,11 +300,12 @@ def run_sweep(
 ) -> None:
     """Train a grid of arms, folds and seeds; the same command goes on with an unfinished one.
 
-    Example: rsrl sweep oasis.toml --out sweeps/oasis --jobs 2
+    Example: rsrl sweep oasis.toml --out sweeps/oasis.csv --jobs 2
 
     Args:
         grid: TOML file of the grid; rsrl_lib/sweeps.py says what stands in it.
-        out: Folder for results.csv, predictions.parquet, drops.parquet and the cells.
+        out: Table of results (.csv); predictions, drops and rounds lie beside it under its name.
+            Cells that it holds are not trained again.
         jobs: Cells trained at once, the cores shared among them.
         cluster: Address of a Dask scheduler, to train on its workers instead.
         cache: Folder for decoded photos.
@@ -315,7 +316,7 @@ def run_sweep(
     shown = ["macro_f1", "balanced_accuracy", "kappa", "accuracy", "majority_accuracy"]
     means = table.groupby(["target", "arm"], sort=False)[shown].mean()
     print(means.to_string(float_format="{:.3f}".format))
-    print(f"{len(table.groupby(['arm', 'fold', 'seed']))} cells are in {out / 'results.csv'}.")
+    print(f"{table.cell.nunique()} cells are in {out}.")
 
 
 def run_notebooks(

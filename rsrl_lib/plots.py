@@ -13,7 +13,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 from rsrl_lib.activation import at_size
@@ -36,21 +36,6 @@ def save(figure: Figure, folder: str | Path, name: str) -> Figure:
         figure.savefig(Path(folder) / f"{name}.png", dpi=150, bbox_inches="tight")
     plt.close(figure)
     return figure
-
-
-def score_distribution(scores: pd.Series, title: str, *, ax: Axes | None = None) -> Axes:
-    """Bars of the photos per score, with counts and shares (RSRL Fig. 1)."""
-    counts = scores.value_counts().sort_index()
-    counts = counts.reindex(range(counts.index.min(), counts.index.max() + 1), fill_value=0)
-    ax = ax or plt.subplots(figsize=(7, 3.6))[1]
-    colours = score_colours(counts.index)
-    bars = ax.bar(counts.index, counts, color=[colours[s] for s in counts.index], edgecolor="0.3")
-    labels = [f"{n}\n{n / counts.sum():.1%}" for n in counts]
-    ax.bar_label(bars, labels, fontsize=9, padding=2)
-    ax.set(xlabel="score", ylabel="photos", title=title, xticks=counts.index)
-    ax.margins(y=0.2)
-    sns.despine(ax=ax)
-    return ax
 
 
 def contact_sheet(rows: dict[str, pd.DataFrame], title: str, *, columns: int = 8) -> Figure:
@@ -77,12 +62,6 @@ def contact_sheet(rows: dict[str, pd.DataFrame], title: str, *, columns: int = 8
     figure.suptitle(title)
     figure.tight_layout(h_pad=0.4, w_pad=0.4)
     return figure
-
-
-def by_score(photos: pd.DataFrame, *, column: str = "score", columns: int = 8, seed: int = 0):
-    """Some photos of every score as rows of a contact sheet, drawn at random, lowest first."""
-    mixed = photos.sample(frac=1, random_state=seed)
-    return {f"{score}": group.head(columns) for score, group in mixed.groupby(column)}
 
 
 def likelihoods_by_class(sample: pd.DataFrame, thresholds: dict[int, float], title: str) -> Axes:
@@ -155,98 +134,6 @@ def over_rounds(
     )
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(fontsize=8, frameon=False)
-    sns.despine(ax=ax)
-    return ax
-
-
-def training_set(rounds: pd.DataFrame, samples: pd.DataFrame, majorities: Sequence[int]) -> Figure:
-    """Photos each round is trained on, by score, and the share of the three largest classes."""
-    kept = samples[samples.kept]
-    sizes = kept.groupby(["round", "label"]).size().unstack(fill_value=0)
-    figure, ax = plt.subplots(figsize=(7.5, 3.8))
-    colours = score_colours(sizes.columns)
-    bottom = np.zeros(len(sizes))
-    for score in sizes.columns:
-        ax.bar(sizes.index, sizes[score], 0.8, bottom, color=colours[score], label=score)
-        bottom += sizes[score].to_numpy()
-    share = sizes[[s for s in majorities if s in sizes]].sum(axis=1) / sizes.sum(axis=1)
-    for number, (i, height) in enumerate(zip(sizes.index, bottom, strict=True)):
-        ax.text(i, height, f"{share.iloc[number]:.0%}", ha="center", va="bottom", fontsize=8)
-    total, after = rounds.kept.iloc[0], sizes.sum(axis=1).iloc[1:]
-    found = f"After round 1, {after.min()} to {after.max()} of {total} photos are trained on"
-    names = ", ".join(map(str, sorted(majorities)))
-    ax.set(
-        xlabel="round",
-        ylabel="training photos",
-        title=f"{found if len(after) else f'{total} photos'} (above: share of scores {names})",
-    )
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.margins(y=0.12)
-    ax.legend(title="score", fontsize=8, frameon=False, bbox_to_anchor=(1, 1))
-    sns.despine(ax=ax)
-    return figure
-
-
-def per_class_over_rounds(per_class: pd.DataFrame, part: str, title: str) -> Figure:
-    """Precision, recall and F of every score over the rounds, side by side."""
-    table = per_class[per_class.part == part]
-    colours = score_colours(sorted(table.score.unique()))
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), sharey=True)
-    for ax, measure in zip(axes, ("precision", "recall", "f"), strict=True):
-        for score, of_score in table.groupby("score"):
-            style = {"color": colours[score], "marker": f"${score}$", "ms": 6, "lw": 1.2}
-            ax.plot(of_score["round"], of_score[measure], **style)
-        ax.set(xlabel="round", title=measure if measure != "f" else "F", ylim=(-0.04, 1.04))
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        sns.despine(ax=ax)
-    axes[0].set_ylabel(f"on the {part} photos")
-    figure.suptitle(title)
-    figure.tight_layout()
-    return figure
-
-
-def life_of_photos(samples: pd.DataFrame, title: str) -> Figure:
-    """One row of pixels per photo of a majority class, dark where a round was trained on it."""
-    train = samples[samples.part == "train"]
-    lives = train.pivot(index="photo", columns="round", values="kept")
-    lives = lives[~lives.all(axis=1)]
-    lives = lives.assign(n=lives.sum(axis=1)).sort_values(["n", *lives.columns], ascending=False)
-    lives = lives.drop(columns="n")
-    figure, ax = plt.subplots(figsize=(6.5, 4.2))
-    first, last = lives.columns[[0, -1]]
-    ax.imshow(
-        lives.to_numpy(float),
-        aspect="auto",
-        cmap="Greys",
-        vmin=-0.25,
-        vmax=1.4,
-        interpolation="nearest",
-        extent=(first - 0.5, last + 0.5, len(lives), 0),
-    )
-    ax.set(
-        xlabel="round (dark: trained on)",
-        ylabel=f"{len(lives)} photos that were dropped at least once",
-        title=title,
-    )
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return figure
-
-
-def assigned_rates(rates: pd.DataFrame, title: str) -> Axes:
-    """Share of photos assigned to each score (columns) by each round (rows): SSRL-2019 Table 3."""
-    ax = plt.subplots(figsize=(7.5, 3.8))[1]
-    colours = score_colours(rates.columns)
-    left = np.zeros(len(rates))
-    for score in rates.columns:
-        bars = ax.barh(rates.index.astype(str), rates[score], 0.8, left, color=colours[score])
-        dark = sum(colours[score][:3]) < 1.5
-        texts = [f"{score}" if width > 0.035 else "" for width in rates[score]]
-        ax.bar_label(bars, texts, label_type="center", color="w" if dark else "k", fontsize=8)
-        left += rates[score].to_numpy()
-    ax.invert_yaxis()
-    ax.set(xlabel="share of the photos, by assigned score", ylabel="round", title=title)
-    ax.xaxis.set_major_formatter(PercentFormatter(1))
-    ax.set_xlim(0, 1)
     sns.despine(ax=ax)
     return ax
 

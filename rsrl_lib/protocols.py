@@ -1,13 +1,17 @@
-"""Which photos are trained on, which choose, and which test: the 64/16/20 split."""
+"""Which photos are trained on, which choose, and which test: the 64/16/20 split, and its leaks."""
+
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
-from rsrl_lib.drop_rules import largest_classes
+from rsrl_lib.drop_rules import DropRule, decide, largest_classes
 from rsrl_lib.photos import InputError
 
 FOLDS = 5
+Resplit = Literal["never", "fresh", "rotating"]
 
 
 def merge_rare(scores: np.ndarray, *, least: int = FOLDS) -> tuple[np.ndarray, dict[int, int]]:
@@ -71,3 +75,44 @@ def split(labels: np.ndarray, *, fold: int, seed: int) -> pd.Series:
     part = np.full(len(labels), "train", dtype=object)
     part[validation], part[test] = "validation", "test"
     return pd.Series(part, name="part")
+
+
+def resplit(
+    parts: pd.Series, labels: np.ndarray, how: Resplit, *, round: int, seed: int
+) -> pd.Series:
+    """Parts (n,) in a round: as they are, or with training and validation photos divided anew.
+
+    What may have happened where a published accuracy is too good: photos that are reported on were
+    trained on in earlier rounds. `fresh` draws a fifth at random in every round, `rotating` lets
+    five fixed fifths validate in turn, as if one network went through a cross-validation. `test`
+    photos stay untouched and tell what the network is worth.
+    """
+    if how == "never":
+        return parts
+    rng = np.random.default_rng([seed, 11, round if how == "fresh" else 0])
+    order = rng.permutation(np.flatnonzero(parts != "test"))
+    fifth = pd.Series(labels[order]).groupby(labels[order]).cumcount() % FOLDS
+    divided = parts.copy()
+    divided.iloc[order] = np.where(fifth == (round - 1) % FOLDS, "validation", "train")
+    return divided
+
+
+def reported(samples: pd.DataFrame, rule: DropRule) -> pd.DataFrame:
+    """Accuracy of every round as it may be reported, and as it is: one row per round.
+
+    `samples` is that table of a run. Columns: `held_out` (validation photos), `held_out_kept`
+    (those of them that the rule keeps, as if they were training photos; `share_kept` says how
+    many), `original` (all training photos, dropped ones included: SSRL-2019 Table 1) and
+    `untouched` (test photos), each with nothing chosen. A photo of each majority class is kept.
+    """
+    rule, rows = replace(rule, min_per_class=1), []
+    for number, sample in samples[samples.part != "other"].groupby("round"):
+        right = (sample.assigned == sample.label).astype(float)
+        by_part = right.groupby(sample.part).mean()
+        held = sample[sample.part == "validation"]
+        likelihoods = held.own_likelihood.to_numpy(), held.top_likelihood.to_numpy()
+        kept = decide(rule, held.label.to_numpy(int), *likelihoods, after_round=number).kept
+        row = {"round": number, "held_out": by_part["validation"]}
+        row |= {"held_out_kept": right[held.index][kept].mean(), "share_kept": kept.mean()}
+        rows.append(row | {"original": by_part["train"], "untouched": by_part["test"]})
+    return pd.DataFrame(rows)

@@ -34,7 +34,7 @@ from safetensors.torch import load_file, save_file
 from rsrl_lib import controls
 from rsrl_lib import measures as m
 from rsrl_lib.controls import Control
-from rsrl_lib.drop_rules import DropRule, largest_classes
+from rsrl_lib.drop_rules import Decision, DropRule, largest_classes
 from rsrl_lib.network import (
     AestheticNet,
     Backbone,
@@ -46,7 +46,7 @@ from rsrl_lib.network import (
 )
 from rsrl_lib.photos import InputError, ScoredPhotos
 from rsrl_lib.pixels import Pixels
-from rsrl_lib.protocols import low_high, merge_rare, split
+from rsrl_lib.protocols import Resplit, low_high, merge_rare, resplit, split
 from rsrl_lib.training import (
     Training,
     fine_tune,
@@ -99,6 +99,9 @@ class Recipe:
     """Rounds without a better total F, for stop='patience'."""
     choose: Literal["validation", "test"] = "validation"
     """Photos whose total F chooses the round; 'test' is the papers' way, and a leak."""
+    resplit: Resplit = "never"
+    """Divide training and validation photos anew in every round, a leak that is to be shown:
+    'fresh' at random, 'rotating' so that each fifth validates in turn. Test photos stay."""
     fold: int = 0
     """Which fifth of the photos is the test part, 0..4."""
     seed: int = 0
@@ -115,6 +118,9 @@ class Recipe:
         for name in ("rounds", "patience"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be 1 or more, not {getattr(self, name)}.")
+        if self.resplit != "never" and self.control != "none":
+            found = f"{self.resplit!r} goes with no control, found is {self.control!r}"
+            raise InputError(f"resplit {found}; leave one of them out.")
         if self.ambiguous[0] >= self.ambiguous[1]:
             raise InputError(f"ambiguous must be a lower and a higher score, not {self.ambiguous}.")
         if min(self.weights_ab) < 0 or max(self.weights_ab) == 0:
@@ -205,14 +211,14 @@ def repeat(
     labels, merged = merge_rare(photos.table.score.to_numpy())
     if recipe.levels == "low-high":
         labels, merged = low_high(mean_scores, recipe.cut), {}
-    parts = split(labels, fold=recipe.fold, seed=recipe.seed)
-    original = np.flatnonzero(parts == "train")
+    divided = split(labels, fold=recipe.fold, seed=recipe.seed)
+    original = np.flatnonzero(divided == "train")
     attributes = soft_attributes(photos, recipe.attributes, original)
     weights = sample_weights(mean_scores, recipe.ambiguous, recipe.weights_ab)
     learned = np.column_stack([labels, weights, attributes])
     _claim(folder, recipe, _fingerprints(photos, pixels, other, learned), merged)
     with replacing(folder / "split.csv") as partial:
-        table = photos.table[["photo", "score"]].assign(label=labels, part=parts)
+        table = photos.table[["photo", "score"]].assign(label=labels, part=divided)
         table.to_csv(partial, index=False)
 
     scores = np.unique(labels).tolist()
@@ -229,8 +235,7 @@ def repeat(
     def train(network: AestheticNet, kept: np.ndarray, i: int) -> tuple[np.ndarray, float]:
         """Fine-tune on what is kept (n,) of the training photos; the rows used, and the loss."""
         seeds = np.random.SeedSequence([recipe.seed, i])
-        rows = original[kept]
-        rng = np.random.default_rng(seeds)
+        rng, rows = np.random.default_rng(seeds), original[kept]
         rows = rows[controls.resampled(recipe.control, labels[rows], rng)]
         targets = network.nodes(labels[rows]), weights[rows], attributes.to_numpy()[rows]
         steps = (recipe.first_steps if i == 1 else None) or recipe.training.steps
@@ -249,13 +254,14 @@ def repeat(
     tables, network, pair = _resume(run)
     while not finished(tables["rounds"], recipe):
         i = len(tables["rounds"]) + 1
+        parts = resplit(divided, labels, recipe.resplit, round=i, seed=recipe.seed)
+        original = np.flatnonzero(parts == "train")
         if i == 1:
             network = fresh()
             pair = [fresh() for _ in range(2 * is_halved)]
-            kept, rescued, thresholds = np.ones(len(original), bool), 0, ()
+            decision = Decision(np.ones(len(original), bool), 0, ())
         else:
-            previous = tables["samples"][tables["samples"]["round"] == i - 1]
-            previous = previous[previous.part == "train"]
+            previous = tables["samples"][tables["samples"]["round"] == i - 1].iloc[original]
             unseen = np.empty((len(original), len(scores)), np.float32)
             for n, of_other_half in enumerate(pair):
                 own_half = original[half == n]
@@ -271,11 +277,13 @@ def repeat(
                 after_round=i - 1,
                 rng=np.random.default_rng([recipe.seed, i, 1]),
             )
-            kept, rescued, thresholds = decision.kept, decision.rescued, decision.thresholds
         conv1_before = _conv1_weight(network)
-        rows, loss = train(network, kept, i)
+        rows, loss = train(network, decision.kept, i)
+        # The networks of halves are trained on only as long as a decision will read them.
+        if i == recipe.rounds or (i > 1 and recipe.control == "confident-learning"):
+            pair = []
         for n, of_other_half in enumerate(pair):
-            train(of_other_half, kept & (half != n), i)
+            train(of_other_half, decision.kept & (half != n), i)
         moved = (_conv1_weight(network) - conv1_before).norm() / conv1_before.norm()
 
         max1 = largest_classes(labels[original])[0]
@@ -286,9 +294,9 @@ def repeat(
             strangers = judge(network, other[1], top_score=max1, **view)
             strangers = strangers.assign(photo=other[0].photo.to_numpy(), part="other", kept=False)
             sample = pd.concat([sample, strangers], ignore_index=True)
-        row = {"round": i, "kept": int(sample.kept.sum()), "rescued": rescued, "chosen": False}
-        row |= {f"k{n + 1}": k for n, k in enumerate((*thresholds, *[np.nan] * 3)[:3])}
-        row |= {"conv1_change": float(moved), "loss": loss}
+        row = {"round": i, "kept": int(sample.kept.sum()), "rescued": decision.rescued}
+        row |= {f"k{n + 1}": k for n, k in enumerate((*decision.thresholds, *[np.nan] * 3)[:3])}
+        row |= {"chosen": False, "conv1_change": float(moved), "loss": loss}
         news = m.of_parts(sample, scores, PARTS) | {"samples": sample}
         news["rounds"] = pd.concat([pd.DataFrame([row]), news["rounds"]], axis=1)
         tables = {

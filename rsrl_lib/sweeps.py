@@ -17,17 +17,27 @@
     each_k = [0.9, 0.99]           # an arm for each K
 
 A cell is a run of `rounds.repeat` in a folder of its own, so a sweep that was stopped goes on with
-the round in which it was. Kept of a finished cell are its tables, no networks.
+the round in which it was. What a finished cell leaves goes into tables, beside each other under one
+name, and a cell that stands there is not trained again: tables can be kept, moved to another
+machine, and grown by a longer grid or by another one. Of `--out sweeps/oasis.csv` there are
+
+    sweeps/oasis.csv                    a row per cell and target: measures on test photos
+    sweeps/oasis_predictions.parquet    a row per cell and test photo
+    sweeps/oasis_drops.parquet          a row per cell and training photo: rounds it was left out of
+    sweeps/oasis_rounds.parquet         a row per cell and round: photos kept, measures
+    sweeps/oasis.json                   grids, command, machine
+    sweeps/oasis_cells/                 the runs, without networks; safe to delete
 """
 
 import difflib
+import hashlib
 import json
 import os
 import re
 import tomllib
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -47,6 +57,8 @@ from rsrl_lib.rounds import Recipe, Run, repeat
 from rsrl_lib.training import Training, machine
 
 REPORTED = ("macro_f1", "balanced_accuracy", "kappa", "macro_mae", "accuracy", "majority_accuracy")
+TABLES = ("predictions", "drops", "rounds")
+KEYS = ["labels", "seed", "fold", "arm"]
 DONE = "cell.json"
 THRESHOLDS = {"k", "k_schedule", "keep_share"}
 
@@ -55,23 +67,24 @@ THRESHOLDS = {"k", "k_schedule", "keep_share"}
 class Cell:
     """One run of a sweep: its place in the grid, and all that it needs to know."""
 
+    dataset: str
+    labels: str
     arm: str
     fold: int
     seed: int
     recipe: Recipe
     source: str
-    """The grid's table `photos` as JSON, how labels are made, and the name of the photos."""
-    labels: str
-    dataset: str
+    """The grid's table `photos` as JSON."""
+    id: str
+    """Hash of all that the grid says of the cell, with paths as they stand there."""
+
+    @property
+    def place(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in ("dataset", *KEYS)}
 
     @property
     def name(self) -> str:
-        return re.sub(r"[^\w.=-]", "_", f"{self.arm}-{self.fold}-{self.seed}")
-
-    @property
-    def facts(self) -> dict:
-        """All of it, as JSON reads it back."""
-        return json.loads(json.dumps(asdict(self)))
+        return re.sub(r"[^\w.=-]", "_", "-".join(map(str, self.place.values())))
 
 
 def read_grid(path: Path) -> list[Cell]:
@@ -89,6 +102,7 @@ def read_grid(path: Path) -> list[Cell]:
     if places["labels"] not in ("mean", "single_vote"):
         raise InputError(f"{path}: labels are 'mean' or 'single_vote', not {places['labels']!r}.")
     _known(path, grid["photos"], ("glassbox", "folder", "scores", "source", "options"))
+    asked = json.dumps(grid["photos"])
     for name in ("folder", "scores"):
         if name in grid["photos"]:
             grid["photos"][name] = str(path.parent / grid["photos"][name])
@@ -97,68 +111,67 @@ def read_grid(path: Path) -> list[Cell]:
         options["votes"] = str(path.parent / options["votes"])
     source = json.dumps(grid["photos"])
     arms = dict(_arms(grid["arms"]))
-    cells = []
+    cells, labels, dataset = [], places["labels"], places["dataset"]
     for seed, fold, (arm, own) in product(places["seeds"], places["folds"], arms.items()):
         try:
             shared = grid.get("common", {})
             if own.keys() & THRESHOLDS:  # an arm's own thresholds take the place of the common ones
                 shared = {name: v for name, v in shared.items() if name not in THRESHOLDS}
-            recipe = _recipe(path, shared | own)
-            recipe = replace(recipe, fold=fold, seed=seed)
+            recipe = replace(_recipe(path, shared | own), fold=fold, seed=seed)
         except TypeError as error:
             raise InputError(f"{path}, arm {arm!r}: {error}.") from error
-        cells.append(Cell(arm, fold, seed, recipe, source, places["labels"], places["dataset"]))
+        said = json.dumps([asked, dataset, labels, arm, fold, seed, shared | own], sort_keys=True)
+        identity = hashlib.sha256(said.encode()).hexdigest()[:12]
+        cells.append(Cell(dataset, labels, arm, fold, seed, recipe, source, identity))
     return cells
 
 
 def sweep(
     grid: Path, out: Path, *, jobs: int = 1, cluster: str = "", cache: Path = pixels.CACHE
 ) -> pd.DataFrame:
-    """Train every cell that is not finished, and write `results.csv` after each of them.
+    """Train every cell that is not finished, and write the table `out` after each of them.
 
     `jobs` cells are trained at once, the cores shared among them; or as many as a Dask `cluster`
-    (address of its scheduler) has workers, which must see the same files. Beside the results lie
-    `predictions.parquet` (a row per cell and test photo), `drops.parquet` (in how many rounds each
-    training photo was left out) and `provenance.json`. A cell that fails is named in
-    `failures.csv`, and the others go on; the error comes at the end.
+    (address of its scheduler) has workers, which must see the same files. A cell that fails is
+    named in a table of failures, and the others go on; the error comes at the end. Returned is the
+    whole table, other grids' cells included.
     """
+    if out.suffix != ".csv":
+        raise InputError(f"{out} is to be the table of results; give a name that ends in .csv.")
     cells = read_grid(grid)
-    out.mkdir(parents=True, exist_ok=True)
-    finished = {cell: _read_done(out, cell) for cell in cells}
-    for cell, known in finished.items():
-        if known and known["cell"] != cell.facts:
-            raise InputError(
-                f"{out} holds a cell {cell.name!r} of another grid; give another --out folder, the "
-                "grid it was made with, or another name to the arm."
-            )
-    left = [cell for cell, known in finished.items() if not known]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    finished = _gather(out, cells)
+    left = [cell for cell in cells if cell.id not in finished]
+    facts = _beside(out, ".json")
+    known = json.loads(facts.read_text())["grids"] if facts.exists() else {}
+    with replacing(facts) as partial:
+        command = f"rsrl sweep {grid} --out {out}"
+        known[grid.name] = {"command": command, "grid": grid.read_text(), **machine("auto")}
+        partial.write_text(json.dumps({"grids": known}, indent=1) + "\n")
     # Photos are decoded here once, not by every worker at the same time.
     for source in {cell.source for cell in left}:
         _photos(source, str(cache))
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    work = (delayed(_run)(cell, str(out.resolve()), str(cache), threads) for cell in left)
-    failures = {}
+    folders = [str(folder_of(cell, out).resolve()) for cell in left]
+    places = zip(left, folders, strict=True)
+    work = (delayed(_run)(cell, folder, str(cache), threads) for cell, folder in places)
+    failures, failed = {}, _beside(out, "_failures.csv")
     with _where(cluster):
         done = Parallel(n_jobs=-1 if cluster else jobs, return_as="generator_unordered")(work)
         for name, error in tqdm(done, "cells", len(left), unit="cell", mininterval=1):
             if error:
                 failures[name] = error
                 tqdm.write(f"failed: {name}: {error}")
-            _collect(out, cells)
-    table = _collect(out, cells)
-    with replacing(out / "provenance.json") as partial:
-        facts = {"grid": grid.read_text(), **machine("auto")}
-        partial.write_text(json.dumps(facts, indent=1) + "\n")
-    (out / "failures.csv").unlink(missing_ok=True)
+            _gather(out, cells)
+    failed.unlink(missing_ok=True)
     if failures:
-        named = pd.Series(failures, name="error").rename_axis("cell")
-        named.to_csv(out / "failures.csv")
+        pd.Series(failures, name="error").rename_axis("cell").to_csv(failed)
         first = next(iter(failures.items()))
         raise InputError(
             f"{len(failures)} of {len(cells)} cells failed (first: {first[0]}: {first[1]}); "
-            f"{out / 'failures.csv'} names them; the same command tries them again."
+            f"{failed} names them; the same command tries them again."
         )
-    return table
+    return pd.read_csv(out)
 
 
 def single_votes(photos: ScoredPhotos, seed: int) -> tuple[ScoredPhotos, np.ndarray]:
@@ -242,10 +255,9 @@ def _photos(source: str, cache: str) -> tuple[ScoredPhotos, pixels.Pixels]:
     return scored.without(broken), decoded
 
 
-def _run(cell: Cell, out: str, cache: str, threads: int) -> tuple[str, str]:
+def _run(cell: Cell, folder: str, cache: str, threads: int) -> tuple[str, str]:
     """Train one cell; returns its name and what went wrong, if anything did."""
-    folder = Path(out) / "cells" / cell.name
-    if (folder / DONE).exists():
+    if (Path(folder) / DONE).exists():
         return cell.name, ""
     torch.set_num_threads(threads)
     try:
@@ -253,7 +265,7 @@ def _run(cell: Cell, out: str, cache: str, threads: int) -> tuple[str, str]:
         crowd = None
         if cell.labels == "single_vote":
             scored, crowd = single_votes(scored, cell.seed)
-        run = repeat(scored, decoded, folder, cell.recipe)
+        run = repeat(scored, decoded, Path(folder), cell.recipe)
         _finish(cell, run, scored, crowd)
     except Exception as error:  # a cell must not take the others with it
         return cell.name, f"{type(error).__name__}: {error}"
@@ -261,65 +273,89 @@ def _run(cell: Cell, out: str, cache: str, threads: int) -> tuple[str, str]:
 
 
 def _finish(cell: Cell, run: Run, scored: ScoredPhotos, crowd: np.ndarray | None) -> None:
-    """Reduce a finished run to its row, its test predictions and what it dropped."""
-    samples, chosen = run.samples, run.chosen
+    """Reduce a finished run to its row, its test predictions, what it dropped and its rounds."""
+    samples, chosen, rounds, info = run.samples, run.chosen, run.rounds, run.info
     test = samples.query(f"part == 'test' and round == {chosen}")
     scores = sorted(samples.label.dropna().unique().tolist())
     truth = {"label": test.label.to_numpy(int)}
+    predictions = test[["photo", "assigned"]]
     if crowd is not None:
         own = pd.Series(round_half_up(crowd), scored.table.photo)[test.photo].to_numpy()
-        merged = {int(k): v for k, v in run.info["merged_scores"].items()}
+        merged = {int(k): v for k, v in info["merged_scores"].items()}
         own = np.array([merged.get(score, score) for score in own.tolist()])
         truth["crowd"] = np.clip(own, scores[0], scores[-1])
-    place = {"dataset": cell.dataset, "labels": cell.labels}
-    place |= {"arm": cell.arm, "fold": cell.fold, "seed": cell.seed}
+        # A rater's vote belongs to the source; `single_votes` draws it again.
+        predictions = predictions.assign(crowd=truth["crowd"])
+    else:
+        predictions = predictions.assign(label=truth["label"])
     k = cell.recipe.drop.k
-    facts = {"k": np.nan if k is None else k[0], "rounds": len(run.rounds), "chosen": chosen}
+    facts = {"k": np.nan if k is None else k[0], "rounds": len(rounds), "chosen": chosen}
     first, later = cell.recipe.first_steps, cell.recipe.training.steps
     if later:
-        facts["steps"] = (first or later) + later * (len(run.rounds) - 1)
-    facts["kept"] = int(run.rounds.kept.iloc[-1])
-    facts["validation_total_f"] = run.rounds.validation_total_f[chosen - 1]
-    rows = [
-        place
-        | facts
-        | {"target": target, "photos": len(test)}
-        | {
-            name: value
-            for name, value in measures(labels, test.assigned.to_numpy(), scores).items()
-            if name in REPORTED
-        }
-        for target, labels in truth.items()
-    ]
-    table = pd.DataFrame({"photo": test.photo, "assigned": test.assigned, **truth})
-    table.assign(**place).to_parquet(run.folder / "predictions.parquet", index=False)
+        facts["steps"] = (first or later) + later * (len(rounds) - 1)
+    facts["kept"] = int(rounds.kept.iloc[-1])
+    facts["validation_total_f"] = rounds.validation_total_f[chosen - 1]
+    facts |= {"photos": len(test), "fingerprint": info["fingerprint"]["photos"]}
+    facts |= {"precision": info["precision"], "torch": info["versions"]["torch"]}
+    rows = []
+    for target, labels in truth.items():
+        found = measures(labels, test.assigned.to_numpy(), scores)
+        found = {name: found[name] for name in REPORTED}
+        rows.append({"cell": cell.id, **cell.place, "target": target, **facts, **found})
     train = samples[samples.part == "train"]
-    out = (~train.kept).groupby(train.photo, sort=False).sum().rename("rounds_out").reset_index()
-    out["label"] = train.groupby("photo", sort=False).label.first().to_numpy(int)
-    out.assign(**place).to_parquet(run.folder / "drops.parquet", index=False)
+    out = (~train.kept).groupby(train.photo, sort=False).sum().rename("rounds_out")
+    told = [f"{p}_{name}" for p in ("train", "validation", "test") for name in REPORTED]
+    told = ["round", "kept", "rescued", "k1", "conv1_change", "loss", "chosen", *told]
+    tables = (predictions, out.reset_index(), rounds[told])
+    for name, table in zip(TABLES, tables, strict=True):
+        table = table.assign(cell=cell.id, **cell.place)
+        table.to_parquet(run.folder / f"cell_{name}.parquet", index=False)
     with replacing(run.folder / DONE) as partial:
-        partial.write_text(json.dumps({"cell": cell.facts, "rows": rows}))
+        partial.write_text(json.dumps({"cell": cell.id, "rows": rows}))
     for network in run.folder.glob("*.safetensors"):
         network.unlink()
 
 
-def _read_done(out: Path, cell: Cell) -> dict | None:
-    """What a finished cell left; None of one that is not finished."""
-    path = out / "cells" / cell.name / DONE
-    return json.loads(path.read_text()) if path.exists() else None
+def _beside(out: Path, ending: str) -> Path:
+    return out.with_name(out.stem + ending)
 
 
-def _collect(out: Path, cells: list[Cell]) -> pd.DataFrame:
-    """Put the finished cells together, in the order of the grid."""
-    done = {cell: known for cell in cells if (known := _read_done(out, cell))}
-    if not done:
-        return pd.DataFrame()
-    folders = [out / "cells" / cell.name for cell in done]
-    table = pd.DataFrame([row for known in done.values() for row in known["rows"]])
-    with replacing(out / "results.csv") as partial:
-        table.to_csv(partial, index=False, float_format="%.5f")
-    for name in ("predictions", "drops"):
-        parts = [pd.read_parquet(folder / f"{name}.parquet") for folder in folders]
-        with replacing(out / f"{name}.parquet") as partial:
-            pd.concat(parts).to_parquet(partial, index=False)
-    return table
+def folder_of(cell: Cell, out: Path) -> Path:
+    """Folder of a cell's run; what stands in it beside the tables is not kept for long."""
+    return _beside(out, "_cells") / cell.name
+
+
+def _gather(out: Path, cells: list[Cell]) -> set[str]:
+    """Put cells that are finished into the tables; returns the ids of all that stand there.
+
+    The table of results is written last, so a cell that it names is whole in the others.
+    """
+    results = pd.read_csv(out) if out.exists() else pd.DataFrame(columns=["cell", *KEYS])
+    places = results.drop_duplicates("cell").set_index(KEYS).cell.to_dict()
+    done = {}
+    for cell in cells:
+        path = folder_of(cell, out) / DONE
+        known = places.get(tuple(cell.place[name] for name in KEYS))
+        if known is None and path.exists():
+            done[cell.id] = json.loads(path.read_text())
+            known = done[cell.id]["cell"]
+        if known not in (None, cell.id):
+            raise InputError(
+                f"{out} holds a cell {cell.name!r} of another grid; give another --out, the grid "
+                "it was made with, or another name to the arm."
+            )
+    if done:
+        folders = [folder_of(cell, out) for cell in cells if cell.id in done]
+        for name in TABLES:
+            path = _beside(out, f"_{name}.parquet")
+            parts = [pd.read_parquet(path)] if path.exists() else []
+            parts = [table[~table.cell.isin(done)] for table in parts]
+            parts += [pd.read_parquet(folder / f"cell_{name}.parquet") for folder in folders]
+            with replacing(path) as partial:
+                pd.concat(parts, ignore_index=True).to_parquet(partial, index=False)
+        news = pd.DataFrame([row for known in done.values() for row in known["rows"]])
+        results = pd.concat([results, news], ignore_index=True) if len(results) else news
+        results = results.sort_values(KEYS, kind="stable", ignore_index=True)
+        with replacing(out) as partial:
+            results.to_csv(partial, index=False, float_format="%.5f")
+    return set(results.cell)

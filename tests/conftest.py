@@ -1,5 +1,7 @@
 """Shared by the tests: a tiny scored folder that a network learns in seconds, and real photos."""
 
+import ast
+import json
 from pathlib import Path
 
 import numpy as np
@@ -52,3 +54,14 @@ def small_crops():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pixels, "CROP", 67)
         yield
+
+
+def from_chapter(chapter: str, name: str):
+    """A function that a notebook defines; of the notebook only imports and functions are run."""
+    notebook = json.loads((ROOT / "notebooks" / f"{chapter}.ipynb").read_text())
+    code = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    kinds = ast.Import | ast.ImportFrom | ast.FunctionDef
+    parts = [part for cell in code for part in ast.parse(cell).body if isinstance(part, kinds)]
+    known = {}
+    exec(compile(ast.Module(parts, []), chapter, "exec"), known)
+    return known[name]

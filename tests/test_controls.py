@@ -140,7 +140,19 @@ def test_a_run_judges_halves_by_networks_that_never_saw_them(coloured, tmp_path,
     assert len(judged) == 2 * (RECIPE.rounds - 1)
     for network, rows in judged:
         assert not rows & trained[network]
-    assert len(list(run.folder.glob("half_*"))) == 2
+    assert len(list(run.folder.glob("half_*"))) == 0  # no decision follows the last round
+
+
+@pytest.mark.parametrize(("control", "trainings"), [("cross-fitted", 2), ("confident-learning", 1)])
+def test_networks_of_halves_are_trained_only_as_long_as_a_decision_reads_them(
+    coloured, tmp_path, monkeypatch, control, trainings
+):
+    if control == "confident-learning":
+        pytest.importorskip("cleanlab", reason="cleanlab (extra 'study') is not installed")
+    calls, real = [], rounds.fine_tune
+    monkeypatch.setattr(rounds, "fine_tune", lambda *a, **k: calls.append(1) or real(*a, **k))
+    rounds.repeat(*coloured, tmp_path / "run", dataclasses.replace(RECIPE, control=control))
+    assert len(calls) == RECIPE.rounds + 2 * trainings
 
 
 def test_a_cross_fitted_run_that_broke_off_ends_with_identical_tables(

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from rsrl_lib import plots
+from tests.conftest import from_chapter
 
 ROUNDS = pd.DataFrame(
     {
@@ -45,7 +46,9 @@ def test_a_score_has_the_same_colour_whatever_other_scores_are_shown():
 
 
 def test_bars_count_the_photos_of_every_score_also_of_an_absent_one():
-    ax = plots.score_distribution(pd.Series([3, 4, 4, 6]), "title")
+    ax = from_chapter("01_score_distribution", "score_distribution")(
+        pd.Series([3, 4, 4, 6]), "title"
+    )
     assert [bar.get_height() for bar in ax.patches] == [1, 2, 0, 1]
     assert list(ax.get_xticks()) == [3, 4, 5, 6]
 
@@ -67,7 +70,7 @@ def test_the_legend_says_whether_the_test_photos_were_used(chosen_by, label):
 
 
 def test_the_bars_of_the_training_set_are_the_photos_kept():
-    figure = plots.training_set(ROUNDS, SAMPLES, [4, 3])
+    figure = from_chapter("03_repetitive_retraining", "training_set")(ROUNDS, SAMPLES, [4, 3])
     heights = {}
     for bar in figure.axes[0].patches:
         at = round(bar.get_x() + 0.4)
@@ -76,14 +79,14 @@ def test_the_bars_of_the_training_set_are_the_photos_kept():
 
 
 def test_the_lives_show_only_photos_that_were_dropped():
-    figure = plots.life_of_photos(SAMPLES, "title")
+    figure = from_chapter("03_repetitive_retraining", "life_of_photos")(SAMPLES, "title")
     picture = figure.axes[0].images[0].get_array()
     assert picture.tolist() == [[1, 1, 0], [1, 0, 1], [1, 0, 1]]
 
 
 def test_the_rates_of_a_round_fill_its_bar():
     rates = pd.DataFrame([[0.25, 0.75, 0], [0.5, 0.25, 0.25]], [1, 2], [3, 4, 5])
-    ax = plots.assigned_rates(rates, "title")
+    ax = from_chapter("04_assigned_rates", "assigned_rates")(rates, "title")
     widths = np.array([bar.get_width() for bar in ax.patches]).reshape(3, 2)
     assert widths.sum(axis=0).tolist() == [1, 1]
 
@@ -91,7 +94,7 @@ def test_the_rates_of_a_round_fill_its_bar():
 def test_a_saved_figure_is_a_png_of_its_name_and_without_a_folder_nothing_is_written(tmp_path):
     Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
     table = pd.DataFrame({"path": [str(tmp_path / "a.png")] * 3, "score": [3, 3, 4]})
-    rows = plots.by_score(table)
+    rows = from_chapter("01_score_distribution", "by_score")(table)
     assert {name: len(row) for name, row in rows.items()} == {"3": 2, "4": 1}
     figure = plots.contact_sheet(rows, "title")
     assert plots.save(figure, "", "sheet") is figure

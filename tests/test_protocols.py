@@ -1,8 +1,10 @@
 import numpy as np
+import pandas as pd
 import pytest
 
+from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.photos import InputError
-from rsrl_lib.protocols import low_high, merge_rare, split
+from rsrl_lib.protocols import low_high, merge_rare, reported, resplit, split
 
 LABELS = np.repeat([2, 3, 4, 5], [25, 100, 250, 125])
 
@@ -62,3 +64,55 @@ def test_a_photo_is_high_when_its_mean_score_is_above_the_cut():
 def test_a_cut_that_leaves_a_single_level_is_refused(cut):
     with pytest.raises(InputError, match=rf"Two levels.* 2\.5 to 7, on one side of the cut {cut};"):
         low_high(np.array([2.5, 7.0]), cut)
+
+
+def divided(how, rounds=6):
+    parts = split(LABELS, fold=2, seed=1)
+    return parts, [resplit(parts, LABELS, how, round=i + 1, seed=1) for i in range(rounds)]
+
+
+@pytest.mark.parametrize("how", ["fresh", "rotating"])
+def test_dividing_anew_leaves_test_photos_alone_and_a_fifth_of_every_class_validates(how):
+    parts, each = divided(how)
+    for again in each:
+        assert ((again == "test") == (parts == "test")).all()
+        for score in np.unique(LABELS):
+            rest = again[(score == LABELS) & (again != "test")]
+            assert (rest == "validation").mean() == pytest.approx(0.2, abs=0.01)
+    assert not each[0].equals(each[1])
+    assert parts.equals(split(LABELS, fold=2, seed=1))
+
+
+def test_rotating_fifths_validate_once_each_and_come_back_in_the_sixth_round():
+    parts, each = divided("rotating")
+    validated = sum((again == "validation").astype(int) for again in each[:5])
+    assert (validated[parts != "test"] == 1).all()
+    assert each[5].equals(each[0])
+
+
+def test_fresh_fifths_are_drawn_independently_of_each_other():
+    parts, each = divided("fresh", rounds=40)
+    validated = sum((again == "validation").astype(int) for again in each)[parts != "test"]
+    # Binomial: 40 draws at 1/5 each.
+    assert validated.var() == pytest.approx(40 * 0.2 * 0.8, rel=0.25)
+
+
+def test_without_a_leak_the_parts_stay_as_they_are():
+    parts, each = divided("never")
+    assert all(again.equals(parts) for again in each)
+
+
+def test_what_is_reported_depends_on_the_photos_it_is_reported_of():
+    held = [(4, 4, 0.95), (4, 5, 0.2), (4, 4, 0.95), (5, 4, 0.3), (5, 5, 0.91), (6, 4, 0.1)]
+    rows = [("validation", *photo) for photo in [*held, (3, 3, 0.92), (2, 4, 0.0)]]
+    rows += [("train", 4, 4, 0.9), ("test", 4, 5, 0.1), ("test", 5, 5, 0.9), ("other", None, 4, 0)]
+    columns = ["part", "label", "assigned", "own_likelihood"]
+    samples = pd.DataFrame(rows, columns=columns).assign(round=1, top_likelihood=0.0)
+    found = reported(samples, DropRule(k=(0.9,))).iloc[0]
+    assert found.held_out == 4 / 8
+    # Majorities are 4, 5 and 2, the lower one of the rare scores; 3 and 6 are never dropped, and of
+    # score 2 the likeliest photo stays: right are two of 4, one of 5, the one of 3.
+    assert found.share_kept == 6 / 8
+    assert found.held_out_kept == pytest.approx(4 / 6)
+    assert found.original == 1
+    assert found.untouched == 1 / 2

@@ -345,3 +345,34 @@ def test_a_network_that_the_photos_cannot_teach_is_refused(described, tmp_path, 
 def test_weights_that_cannot_be_learned_from_are_refused(changes, says):
     with pytest.raises(InputError, match=says):
         altered(**changes)
+
+
+@pytest.mark.parametrize("how", ["fresh", "rotating"])
+def test_a_run_that_divides_its_photos_anew_trains_on_those_it_reported_on(coloured, tmp_path, how):
+    run = rounds.repeat(*coloured, tmp_path / "run", altered(resplit=how))
+    parts = run.samples.pivot(index="photo", columns="round", values="part")
+    kept = run.samples.pivot(index="photo", columns="round", values="kept")
+    assert (parts.eq("test").nunique(axis=1) == 1).all()
+    assert not kept[parts != "train"].fillna(False).any(axis=None)
+    later = kept[3][parts[1] == "validation"]
+    assert later.any()
+    dropped = (parts[2] == "train") & ~kept[2]
+    assert dropped.any()
+
+
+def test_a_run_that_divides_its_photos_anew_resumes_with_identical_tables(
+    coloured, tmp_path, monkeypatch
+):
+    recipe = altered(resplit="fresh")
+    whole = rounds.repeat(*coloured, tmp_path / "whole", recipe)
+    real = rounds.finished
+    monkeypatch.setattr(rounds, "finished", lambda table, r: len(table) == 2 or real(table, r))
+    rounds.repeat(*coloured, tmp_path / "run", recipe)
+    monkeypatch.undo()
+    resumed = rounds.repeat(*coloured, tmp_path / "run", recipe)
+    assert contents(resumed.folder) == contents(whole.folder)
+
+
+def test_dividing_anew_goes_with_no_control():
+    with pytest.raises(InputError, match="'fresh' goes with no control, found is 'focal'"):
+        altered(resplit="fresh", control="focal")

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import signal
@@ -63,7 +64,12 @@ def written(folder, coloured, *changes):
 
 
 def run(grid, **options):
-    return sweeps.sweep(grid, grid.parent / "out", cache=grid.parent / "cache", **options)
+    return sweeps.sweep(grid, grid.parent / "all.csv", cache=grid.parent / "cache", **options)
+
+
+def same_but_for_the_grid(a, b):
+    """Tables of results of grids that name different folders of photos."""
+    pd.testing.assert_frame_equal(a.drop(columns="cell"), b.drop(columns="cell"))
 
 
 def test_a_grid_is_every_arm_with_every_fold_and_k_seed_by_seed(grid):
@@ -96,29 +102,36 @@ def test_what_a_grid_cannot_mean_is_said(coloured, tmp_path, before, after, sent
         sweeps.read_grid(path)
 
 
-def test_every_cell_has_its_row_its_predictions_and_what_it_dropped(grid):
+def test_every_cell_has_its_row_its_predictions_its_rounds_and_what_it_dropped(grid):
     table = run(grid)
     assert len(table) == 6
     assert (table.steps == 3 + 2).all()
     assert set(table.dataset) == {"grid"}
     assert set(sweeps.REPORTED) <= set(table)
-    out = grid.parent / "out"
-    pd.testing.assert_frame_equal(pd.read_csv(out / "results.csv"), table, atol=1e-5)
-    predictions = pd.read_parquet(out / "predictions.parquet")
     keys = ["arm", "fold", "seed"]
-    for (arm, fold, seed), own in predictions.groupby(keys):
+    parts = {n: pd.read_parquet(grid.parent / f"all_{n}.parquet") for n in sweeps.TABLES}
+    assert all({*part.cell} == {*table.cell} for part in parts.values())
+    rounds = parts["rounds"].query("chosen").set_index(keys)
+    for (arm, fold, seed), own in parts["predictions"].groupby(keys):
         row = table[(table.arm == arm) & (table.fold == fold) & (table.seed == seed)].iloc[0]
         found = measures(own.label.to_numpy(), own.assigned.to_numpy(), [2, 3, 4, 5])
-        assert row.kappa == pytest.approx(found["kappa"], nan_ok=True)
+        assert row.kappa == pytest.approx(found["kappa"], nan_ok=True, abs=1e-5)
         assert row.photos == len(own)
-    drops = pd.read_parquet(out / "drops.parquet")
+        assert row.accuracy == pytest.approx(rounds.test_accuracy[arm, fold, seed], abs=1e-5)
+    assert len(parts["rounds"]) == 6 * 2
+    drops = parts["drops"]
     assert (drops[drops.arm == "keep training"].rounds_out == 0).all()
     assert drops[drops.arm == "dropping K=0.5"].rounds_out.max() == 1
-    assert not list(out.rglob("*.safetensors"))
+    assert not list(grid.parent.rglob("*.safetensors"))
+    facts = json.loads((grid.parent / "all.json").read_text())["grids"]["grid.toml"]
+    assert facts["grid"] == grid.read_text()
 
 
-def test_finished_cells_are_not_trained_again_and_new_arms_are(grid, monkeypatch):
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_finished_cells_are_not_trained_again_and_new_arms_are(grid, monkeypatch, is_moved):
     first = run(grid)
+    if is_moved:  # the tables are enough, the runs need not be there
+        shutil.rmtree(grid.parent / "all_cells")
     trained, real = [], sweeps.repeat
     monkeypatch.setattr(sweeps, "repeat", lambda *a: trained.append(a[3]) or real(*a))
     pd.testing.assert_frame_equal(run(grid), first)
@@ -126,29 +139,61 @@ def test_finished_cells_are_not_trained_again_and_new_arms_are(grid, monkeypatch
     grid.write_text(grid.read_text() + '[arms.focal]\ncontrol = "focal"\n')
     again = run(grid)
     assert [recipe.control for recipe in trained] == ["focal", "focal"]
+    pd.testing.assert_frame_equal(again[again.arm != "focal"].reset_index(drop=True), first)
     assert len(again) == 8
 
 
-def test_a_cell_of_another_grid_is_refused(grid):
+def test_a_second_grid_grows_the_same_table(grid):
+    first = run(grid)
+    other = grid.with_name("other.toml")
+    text = grid.read_text().split("[arms")[0].replace("seeds = [3]", "seeds = [4]")
+    other.write_text(text + "[arms.alone]\nk = [0.5]\n")
+    both = sweeps.sweep(other, grid.parent / "all.csv", cache=grid.parent / "cache")
+    assert len(both) == len(first) + 2
+    pd.testing.assert_frame_equal(both[both.seed == 3].reset_index(drop=True), first)
+    assert len(json.loads((grid.parent / "all.json").read_text())["grids"]) == 2
+
+
+def test_a_sweep_killed_between_its_tables_loses_and_doubles_nothing(grid, monkeypatch):
+    whole = run(grid)
+    (grid.parent / "all.csv").unlink()  # written last, after predictions, drops and rounds
+    monkeypatch.setattr(sweeps, "repeat", None)
+    pd.testing.assert_frame_equal(run(grid), whole)
+    rounds = pd.read_parquet(grid.parent / "all_rounds.parquet")
+    assert not rounds.duplicated(["cell", "round"]).any()
+    assert len(rounds) == 6 * 2
+
+
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_a_cell_of_another_grid_is_refused(grid, is_moved):
     run(grid)
+    (grid.parent / "all.csv").unlink() if is_moved else shutil.rmtree(grid.parent / "all_cells")
     grid.write_text(grid.read_text().replace("steps = 2", "steps = 4"))
     with pytest.raises(InputError, match="of another grid"):
         run(grid)
 
 
+def test_a_table_of_results_ends_in_csv(grid):
+    with pytest.raises(InputError, match=r"ends in \.csv"):
+        sweeps.sweep(grid, grid.parent / "out")
+
+
 def test_a_failing_cell_is_named_and_the_others_go_on(grid):
     text = grid.read_text() + '[arms.broken]\nweights = "nowhere.safetensors"\n'
     grid.write_text(text)
-    with pytest.raises(InputError, match=r"2 of 8 cells failed \(first: broken-0-3: InputError"):
+    with pytest.raises(InputError, match=r"2 of 8 cells failed \(first: \S+-broken: InputError"):
         run(grid)
-    out = grid.parent / "out"
-    assert len(pd.read_csv(out / "results.csv")) == 6
-    assert pd.read_csv(out / "failures.csv").cell.tolist() == ["broken-0-3", "broken-1-3"]
+    assert len(pd.read_csv(grid.parent / "all.csv")) == 6
+    named = pd.read_csv(grid.parent / "all_failures.csv").cell
+    assert named.tolist() == ["grid-mean-3-0-broken", "grid-mean-3-1-broken"]
+    grid.write_text(text.split("[arms.broken]")[0])
+    run(grid)
+    assert not (grid.parent / "all_failures.csv").exists()
 
 
 def test_two_processes_give_the_table_of_one(finished, coloured, tmp_path):
     other = written(tmp_path, coloured)
-    pd.testing.assert_frame_equal(run(other, jobs=2), run(finished))
+    same_but_for_the_grid(run(other, jobs=2), run(finished))
 
 
 def test_a_single_vote_is_one_of_the_photo_and_the_truth_is_the_mean_of_the_others():
@@ -182,10 +227,13 @@ def test_single_votes_are_tested_against_the_vote_and_the_crowd(coloured, tmp_pa
     assert table.target.tolist() == ["label", "crowd"] * 3
     both = table.pivot(index="arm", columns="target", values="accuracy")
     assert (both.label == both.crowd).all()  # here all votes of a photo are the same
+    predictions = pd.read_parquet(tmp_path / "all_predictions.parquet")
+    assert {"assigned", "crowd"} <= set(predictions)
+    assert "label" not in predictions  # a rater's vote stays with its source
 
 
 def test_the_command_prints_the_means(grid, monkeypatch, capsys):
-    words = ["rsrl", "sweep", str(grid), "--out", str(grid.parent / "out")]
+    words = ["rsrl", "sweep", str(grid), "--out", str(grid.parent / "all.csv")]
     monkeypatch.setattr(sys, "argv", [*words, "--cache", str(grid.parent / "cache")])
     cli.main()
     assert "6 cells are in" in capsys.readouterr().out
@@ -223,10 +271,16 @@ def test_a_dask_cluster_gives_the_table_of_one_process_even_if_a_worker_is_kille
 ):
     other = written(tmp_path, coloured)
     where, workers = cluster
-    words = [Path(sys.executable).parent / "rsrl", "sweep", other, "--out", other.parent / "out"]
+    words = [
+        Path(sys.executable).parent / "rsrl",
+        "sweep",
+        other,
+        "--out",
+        other.parent / "all.csv",
+    ]
     words += ["--cluster", where, "--cache", other.parent / "cache"]
     swept = subprocess.Popen(list(map(str, words)), stderr=subprocess.PIPE, text=True)
-    cells = other.parent / "out" / "cells"
+    cells = other.parent / "all_cells"
     end = time.monotonic() + 120
     while not list(cells.glob("*/cell.json")):
         assert time.monotonic() < end and swept.poll() is None, swept.communicate()[1][-2000:]
@@ -234,8 +288,7 @@ def test_a_dask_cluster_gives_the_table_of_one_process_even_if_a_worker_is_kille
     os.kill(workers[0].pid, signal.SIGKILL)
     _, said = swept.communicate(timeout=240)
     assert swept.returncode == 0, said[-2000:]
-    tables = [pd.read_csv(path.parent / "out" / "results.csv") for path in (other, finished)]
-    pd.testing.assert_frame_equal(*tables)
+    same_but_for_the_grid(*(pd.read_csv(p.parent / "all.csv") for p in (other, finished)))
 
 
 def test_a_scheduler_that_does_not_answer_is_named(grid):
