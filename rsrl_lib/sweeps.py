@@ -53,6 +53,7 @@ from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.measures import measures
 from rsrl_lib.network import replacing
 from rsrl_lib.photos import InputError, ScoredPhotos, read_photos, round_half_up
+from rsrl_lib.protocols import reported
 from rsrl_lib.rounds import Recipe, Run, repeat
 from rsrl_lib.training import Training, machine
 
@@ -172,6 +173,22 @@ def sweep(
             f"{failed} names them; the same command tries them again."
         )
     return pd.read_csv(out)
+
+
+def reported_accuracies(grid: Path, out: Path, rule: DropRule) -> pd.DataFrame:
+    """`protocols.reported` of all cells of a sweep whose runs are still there: a row a round.
+
+    `rule` drops photos from the reported ones. Beside its columns: dataset, arm, resplit, seed,
+    fold, and `majority`, the accuracy of always answering the largest score of the test photos.
+    """
+    rows = []
+    for cell in read_grid(grid):
+        run = Run(folder_of(cell, out))
+        facts = {name: cell.place[name] for name in ("dataset", "arm", "seed", "fold")}
+        facts["resplit"] = cell.recipe.resplit
+        facts["majority"] = run.rounds.test_majority_accuracy.iloc[0]
+        rows.append(reported(run.samples, rule).assign(**facts))
+    return pd.concat(rows, ignore_index=True)
 
 
 def single_votes(photos: ScoredPhotos, seed: int) -> tuple[ScoredPhotos, np.ndarray]:
