@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/whom_it_drops.py --oasis data/oasis
 
 Reads `data/results/glassbox_arms_drops.parquet` and `oasis_arms_drops.parquet`, and writes
-`data/results/whom_it_drops.csv`: a row per cell and target. Only training photos of the three
-largest classes count, since the papers' rules drop no others. Targets:
+`data/results/whom_it_drops.csv`: a row per arm and target, means over its cells. Only training
+photos of the three largest classes count, since the papers' rules drop no others. Targets:
 
     mislabelled   glass-box: the score is not that of the noise-free quality
     border        glass-box: the quarter of the photos whose quality is nearest to a class border
@@ -12,10 +12,15 @@ largest classes count, since the papers' rules drop no others. Targets:
     stray         OASIS, single votes: the quarter of the votes farthest from the crowd's mean
 
 All dropping decisions of a run are pooled: `precision` is the share of the target among the photos
-left out, `recall` the share left out of the target, `auc` that of the number of rounds out.
-`base_rate` is the precision, `share_out` the recall, of dropping as many at random.
+left out, `recall` the share of the target that was out, `base_rate` and `share_out` the same of all
+photos. `chance` is the precision of dropping as many of each score at random: a score that loses
+more photos, and holds more of the target, lifts precision without any photo being told from
+another. `gain` is precision minus chance, `low` to `high` its 95 % interval over photos: they are
+drawn again, the same in all cells, which share most of their training photos. `auc`, of the number
+of rounds out for the target, is the mean of those within each score.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +33,21 @@ from rsrl_lib.drop_rules import largest_classes
 from rsrl_lib.network import replacing
 from rsrl_lib.photos import ROOT, ScoredPhotos, read_folder
 from rsrl_lib.protocols import merge_rare
-from rsrl_lib.sweeps import single_votes
+from rsrl_lib.sweeps import read_results, single_votes
 
 RESULTS = ROOT / "data" / "results"
-KEYS = ["dataset", "labels", "arm", "seed", "fold"]
+KEYS = ["dataset", "labels", "arm"]
+DRAWS = 2000
+
+
+@dataclass
+class Drops:
+    """Photos of the majority classes in one cell: label, share of the rounds out, target or not."""
+
+    photo: np.ndarray
+    label: np.ndarray
+    out: np.ndarray
+    is_one: np.ndarray
 
 
 def main(oasis: Path | None = None, count: int = 700, drawn: int = 0) -> None:
@@ -42,12 +58,14 @@ def main(oasis: Path | None = None, count: int = 700, drawn: int = 0) -> None:
         count: Glass-box photos of the grid, and
         drawn: the seed that they were drawn with.
     """
-    rows = []
+    scored = glassbox.open_set(count, drawn)
     facts = pd.read_csv(glassbox.set_folder(count, drawn) / "photos.csv").set_index("photo")
     near = facts.border_distance <= facts.border_distance.quantile(0.25)
     known = {"mislabelled": facts.mislabelled == 1, "border": near}
-    for place, out in cells_of("glassbox_arms"):
-        rows += [place | found for found in hits(out, glassbox.open_set(count, drawn), known)]
+    found = {}
+    for place, _, out in cells_of("glassbox_arms"):
+        for target, truth in known.items():
+            found.setdefault((*place, target), []).append(hit(out, scored, truth))
     if oasis:
         votes = oasis / "votes.csv"
         scored = read_folder(
@@ -55,45 +73,78 @@ def main(oasis: Path | None = None, count: int = 700, drawn: int = 0) -> None:
         )
         spread = pd.read_csv(votes, dtype={"photo": str}).groupby("photo").score.std()
         disputed = spread[scored.table.photo] >= spread.quantile(0.75)
-        for place, out in cells_of("oasis_arms"):
+        for place, seed, out in cells_of("oasis_arms"):
             labelled, known = scored, {"disputed": disputed}
-            if place["labels"] == "single_vote":
-                labelled, crowd = single_votes(scored, place["seed"])
+            if "single_vote" in place:
+                labelled, crowd = single_votes(scored, seed)
                 far = pd.Series(abs(labelled.table.score.to_numpy() - crowd), disputed.index)
                 known = known | {"stray": far >= far.quantile(0.75)}
-            rows += [place | found for found in hits(out, labelled, known)]
+            for target, truth in known.items():
+                found.setdefault((*place, target), []).append(hit(out, labelled, truth))
+    rows = [dict(zip([*KEYS, "target"], key, strict=True)) | told(c) for key, c in found.items()]
     table = pd.DataFrame(rows)
     with replacing(RESULTS / "whom_it_drops.csv") as partial:
         table.to_csv(partial, index=False, float_format="%.5f")
-    means = table.drop(columns=["seed", "fold", "photos"])
-    means = means.groupby([*KEYS[:3], "target"], sort=False).mean()
-    print(means.to_string(float_format="{:.3f}".format))
+    print(table.set_index([*KEYS, "target"]).to_string(float_format="{:.3f}".format))
 
 
 def cells_of(name: str):
-    """Place of every cell that dropped something, and in how many rounds each photo was out."""
+    """Place and seed of every cell that dropped something, and each photo's share of rounds out."""
     drops = pd.read_parquet(RESULTS / f"{name}_drops.parquet")
-    rounds = pd.read_csv(RESULTS / f"{name}.csv").drop_duplicates("cell").set_index("cell").rounds
+    rounds = read_results(RESULTS / f"{name}.csv").drop_duplicates("cell").set_index("cell").rounds
     for cell, out in drops.groupby("cell", sort=False):
         # Resampling leaves photos out of the first round already, before anything is judged.
         if 0 < out.rounds_out.max() < rounds[cell]:
-            place = {key: out[key].iloc[0] for key in KEYS}
-            yield place, out.set_index("photo").rounds_out / (rounds[cell] - 1)
+            share = out.set_index("photo").rounds_out / (rounds[cell] - 1)
+            yield tuple(out[KEYS].iloc[0]), out.seed.iloc[0], share
 
 
-def hits(out: pd.Series, photos: ScoredPhotos, known: dict[str, pd.Series]) -> list[dict]:
-    """How well the share of rounds that photos were out of finds those of a target."""
-    labels = pd.Series(merge_rare(photos.table.score.to_numpy())[0], photos.table.photo)
-    labels = labels[out.index]
-    out = out[labels.isin(largest_classes(labels.to_numpy()))]
-    found = []
-    for target, truth in known.items():
-        is_one = truth[out.index].to_numpy(bool)
-        row = {"target": target, "photos": len(out), "base_rate": is_one.mean()}
-        row |= {"share_out": out.mean(), "precision": np.average(is_one, weights=out)}
-        row |= {"recall": out[is_one].mean(), "auc": roc_auc_score(is_one, out)}
-        found.append(row)
-    return found
+def hit(out: pd.Series, photos: ScoredPhotos, truth: pd.Series) -> Drops:
+    """What is known of the photos of a cell that could have been dropped."""
+    labels = pd.Series(merge_rare(photos.table.score.to_numpy())[0], photos.table.photo)[out.index]
+    keep = labels.isin(largest_classes(labels.to_numpy()))
+    places = pd.Index(photos.table.photo).get_indexer(out.index)
+    is_one = truth[out.index].to_numpy(bool)
+    return Drops(places[keep], labels[keep].to_numpy(), out[keep].to_numpy(), is_one[keep])
+
+
+def told(cells: list[Drops]) -> dict[str, float]:
+    """Means over the cells of an arm, and the interval of precision above chance."""
+    count = 1 + max(cell.photo.max() for cell in cells)
+    draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), DRAWS)
+    weights = np.vstack([np.ones(count), draws])
+    both = [precision(cell, weights[:, cell.photo]) for cell in cells]
+    gains = np.nanmean([found - chance for found, chance in both], axis=0)
+    row = {"cells": len(cells), "photos": np.mean([len(cell.photo) for cell in cells])}
+    row["base_rate"] = np.mean([cell.is_one.mean() for cell in cells])
+    row["share_out"] = np.mean([cell.out.mean() for cell in cells])
+    row["precision"], row["chance"] = np.mean([[f[0], c[0]] for f, c in both], axis=0)
+    row["gain"], (row["low"], row["high"]) = gains[0], np.nanpercentile(gains[1:], [2.5, 97.5])
+    row["recall"] = np.mean([cell.out[cell.is_one].mean() for cell in cells])
+    return row | {"auc": np.mean([within(cell) for cell in cells])}
+
+
+def precision(cell: Drops, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Share of the target among what was left out, and by chance, of weighted photos (draws,)."""
+    total = weights @ cell.out
+    chance = np.zeros(len(weights))
+    for score in np.unique(cell.label):
+        own = cell.label == score
+        rate = weights[:, own] @ cell.is_one[own] / np.maximum(weights[:, own].sum(1), 1)
+        chance += rate * (weights[:, own] @ cell.out[own])
+    with np.errstate(invalid="ignore"):
+        return weights @ (cell.out * cell.is_one) / total, chance / total
+
+
+def within(cell: Drops) -> float:
+    """Mean of the areas under the ROC within each score, weighted by its photos."""
+    aucs, sizes = [], []
+    for score in np.unique(cell.label):
+        own = cell.label == score
+        if 0 < cell.is_one[own].mean() < 1:
+            aucs.append(roc_auc_score(cell.is_one[own], cell.out[own]))
+            sizes.append(own.sum())
+    return np.average(aucs, weights=sizes)
 
 
 if __name__ == "__main__":

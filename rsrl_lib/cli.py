@@ -314,7 +314,7 @@ def run_sweep(
         raise InputError(f"jobs must be 1 or more, not {jobs}.")
     table = sweeps.sweep(grid, out, jobs=jobs, cluster=cluster, cache=cache)
     shown = ["macro_f1", "balanced_accuracy", "kappa", "accuracy", "majority_accuracy"]
-    means = table.groupby(["target", "arm"], sort=False)[shown].mean()
+    means = table.groupby(["dataset", "labels", "target", "arm"], sort=False)[shown].mean()
     print(means.to_string(float_format="{:.3f}".format))
     print(f"{table.cell.nunique()} cells are in {out}.")
 

@@ -102,8 +102,9 @@ def reported(samples: pd.DataFrame, rule: DropRule) -> pd.DataFrame:
 
     `samples` is that table of a run. Columns: `held_out` (validation photos), `held_out_kept`
     (those of them that the rule keeps, as if they were training photos; `share_kept` says how
-    many), `original` (all training photos, dropped ones included: SSRL-2019 Table 1) and
-    `untouched` (test photos), each with nothing chosen. A photo of each majority class is kept.
+    many, `majority_kept` what always answering their largest class reaches), `original` (all
+    training photos, dropped ones included: SSRL-2019 Table 1) and `untouched` (test photos), each
+    with nothing chosen. A photo of each majority class is kept.
     """
     rule, rows = replace(rule, min_per_class=1), []
     for number, sample in samples[samples.part != "other"].groupby("round"):
@@ -114,5 +115,6 @@ def reported(samples: pd.DataFrame, rule: DropRule) -> pd.DataFrame:
         kept = decide(rule, held.label.to_numpy(int), *likelihoods, after_round=number).kept
         row = {"round": number, "held_out": by_part["validation"]}
         row |= {"held_out_kept": right[held.index][kept].mean(), "share_kept": kept.mean()}
+        row["majority_kept"] = held.label[kept].value_counts(normalize=True).max()
         rows.append(row | {"original": by_part["train"], "untouched": by_part["test"]})
     return pd.DataFrame(rows)

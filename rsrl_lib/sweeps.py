@@ -59,7 +59,7 @@ from rsrl_lib.training import Training, machine
 
 REPORTED = ("macro_f1", "balanced_accuracy", "kappa", "macro_mae", "accuracy", "majority_accuracy")
 TABLES = ("predictions", "drops", "rounds")
-KEYS = ["labels", "seed", "fold", "arm"]
+KEYS = ["dataset", "labels", "seed", "fold", "arm"]
 DONE = "cell.json"
 THRESHOLDS = {"k", "k_schedule", "keep_share"}
 
@@ -81,7 +81,7 @@ class Cell:
 
     @property
     def place(self) -> dict[str, object]:
-        return {name: getattr(self, name) for name in ("dataset", *KEYS)}
+        return {name: getattr(self, name) for name in KEYS}
 
     @property
     def name(self) -> str:
@@ -102,14 +102,14 @@ def read_grid(path: Path) -> list[Cell]:
     places |= grid.get("grid", {})
     if places["labels"] not in ("mean", "single_vote"):
         raise InputError(f"{path}: labels are 'mean' or 'single_vote', not {places['labels']!r}.")
+    for name in ("folds", "seeds"):
+        if not isinstance(places[name], list):
+            raise InputError(f"{path}: {name} are a list such as [0, 1], not {places[name]!r}.")
     _known(path, grid["photos"], ("glassbox", "folder", "scores", "source", "options"))
     asked = json.dumps(grid["photos"])
-    for name in ("folder", "scores"):
-        if name in grid["photos"]:
-            grid["photos"][name] = str(path.parent / grid["photos"][name])
-    options = grid["photos"].get("options", {})
-    if "votes" in options:
-        options["votes"] = str(path.parent / options["votes"])
+    for table in (grid["photos"], grid["photos"].get("options", {})):
+        for name in table.keys() & {"folder", "scores", "votes"}:
+            table[name] = str((path.parent / table[name]).resolve())
     source = json.dumps(grid["photos"])
     arms = dict(_arms(grid["arms"]))
     cells, labels, dataset = [], places["labels"], places["dataset"]
@@ -124,6 +124,8 @@ def read_grid(path: Path) -> list[Cell]:
         said = json.dumps([asked, dataset, labels, arm, fold, seed, shared | own], sort_keys=True)
         identity = hashlib.sha256(said.encode()).hexdigest()[:12]
         cells.append(Cell(dataset, labels, arm, fold, seed, recipe, source, identity))
+    if len({cell.name for cell in cells}) < len(cells):
+        raise InputError(f"{path}: names of arms must differ in their letters or digits.")
     return cells
 
 
@@ -142,13 +144,13 @@ def sweep(
     cells = read_grid(grid)
     out.parent.mkdir(parents=True, exist_ok=True)
     finished = _gather(out, cells)
-    left = [cell for cell in cells if cell.id not in finished]
-    facts = _beside(out, ".json")
-    known = json.loads(facts.read_text())["grids"] if facts.exists() else {}
-    with replacing(facts) as partial:
+    if left := [cell for cell in cells if cell.id not in finished]:
+        facts = _beside(out, ".json")
+        known = json.loads(facts.read_text())["grids"] if facts.exists() else {}
         command = f"rsrl sweep {grid} --out {out}"
         known[grid.name] = {"command": command, "grid": grid.read_text(), **machine("auto")}
-        partial.write_text(json.dumps({"grids": known}, indent=1) + "\n")
+        with replacing(facts) as partial:
+            partial.write_text(json.dumps({"grids": known}, indent=1) + "\n")
     # Photos are decoded here once, not by every worker at the same time.
     for source in {cell.source for cell in left}:
         _photos(source, str(cache))
@@ -172,7 +174,13 @@ def sweep(
             f"{len(failures)} of {len(cells)} cells failed (first: {first[0]}: {first[1]}); "
             f"{failed} names them; the same command tries them again."
         )
-    return pd.read_csv(out)
+    return read_results(out)
+
+
+def read_results(path: Path) -> pd.DataFrame:
+    """The table of results of a sweep; a name such as `0.90` or `None` stays a name."""
+    names = dict.fromkeys(("cell", "dataset", "labels", "arm"), str)
+    return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
 
 
 def reported_accuracies(grid: Path, out: Path, rule: DropRule) -> pd.DataFrame:
@@ -180,10 +188,13 @@ def reported_accuracies(grid: Path, out: Path, rule: DropRule) -> pd.DataFrame:
 
     `rule` drops photos from the reported ones. Beside its columns: dataset, arm, resplit, seed,
     fold, and `majority`, the accuracy of always answering the largest score of the test photos.
+    Raises `InputError` where a run is gone.
     """
     rows = []
     for cell in read_grid(grid):
         run = Run(folder_of(cell, out))
+        if not (run.folder / DONE).exists():
+            raise InputError(f"The run {run.folder} is needed and gone; give another --out table.")
         facts = {name: cell.place[name] for name in ("dataset", "arm", "seed", "fold")}
         facts["resplit"] = cell.recipe.resplit
         facts["majority"] = run.rounds.test_majority_accuracy.iloc[0]
@@ -231,7 +242,7 @@ def _recipe(path: Path, values: dict) -> Recipe:
     own = {kind: {k: v for k, v in values.items() if names[k] is kind} for kind in kinds}
     weights = own[Recipe].get("weights", "")
     if "." in weights:  # a file, beside the grid
-        own[Recipe]["weights"] = str(path.parent / weights)
+        own[Recipe]["weights"] = str((path.parent / weights).resolve())
     return Recipe(drop=DropRule(**own[DropRule]), training=Training(**own[Training]), **own[Recipe])
 
 
@@ -313,7 +324,8 @@ def _finish(cell: Cell, run: Run, scored: ScoredPhotos, crowd: np.ndarray | None
     facts["kept"] = int(rounds.kept.iloc[-1])
     facts["validation_total_f"] = rounds.validation_total_f[chosen - 1]
     facts |= {"photos": len(test), "fingerprint": info["fingerprint"]["photos"]}
-    facts |= {"precision": info["precision"], "torch": info["versions"]["torch"]}
+    facts |= {"device": info["device"], "precision": info["precision"]}
+    facts["torch"] = info["versions"]["torch"]
     rows = []
     for target, labels in truth.items():
         found = measures(labels, test.assigned.to_numpy(), scores)
@@ -347,7 +359,7 @@ def _gather(out: Path, cells: list[Cell]) -> set[str]:
 
     The table of results is written last, so a cell that it names is whole in the others.
     """
-    results = pd.read_csv(out) if out.exists() else pd.DataFrame(columns=["cell", *KEYS])
+    results = read_results(out) if out.exists() else pd.DataFrame(columns=["cell", *KEYS])
     places = results.drop_duplicates("cell").set_index(KEYS).cell.to_dict()
     done = {}
     for cell in cells:
@@ -366,7 +378,7 @@ def _gather(out: Path, cells: list[Cell]) -> set[str]:
         for name in TABLES:
             path = _beside(out, f"_{name}.parquet")
             parts = [pd.read_parquet(path)] if path.exists() else []
-            parts = [table[~table.cell.isin(done)] for table in parts]
+            parts = [table[table.cell.isin(results.cell)] for table in parts]
             parts += [pd.read_parquet(folder / f"cell_{name}.parquet") for folder in folders]
             with replacing(path) as partial:
                 pd.concat(parts, ignore_index=True).to_parquet(partial, index=False)

@@ -5,6 +5,7 @@ from sklearn import metrics
 
 from rsrl_lib import measures as m
 from rsrl_lib.photos import InputError
+from tests.conftest import from_chapter
 
 LABELS = np.array([3, 3, 4, 4, 4, 4, 5, 9])
 ASSIGNED = np.array([3, 4, 4, 4, 4, 5, 4, 4])
@@ -132,3 +133,21 @@ def test_equal_cells_leave_no_doubt_either_way():
 def test_holm_raises_p_by_the_number_of_comparisons_left_and_keeps_their_order():
     assert m.holm([0.5, 0.01, 0.02]) == pytest.approx([0.5, 0.03, 0.04])
     assert m.holm([0.9, 0.8]).tolist() == [1, 1]
+
+
+def test_the_measures_of_chapter_10_from_many_confusion_matrices_are_those_of_the_library():
+    of_confusions = from_chapter("10_does_dropping_help", "of_confusions")
+    rng = np.random.default_rng(0)
+    scores = [2, 3, 4, 5, 7]
+    labels, assigned = rng.choice(scores[1:4], (2, 30)), rng.choice(scores, (2, 30))
+    counts = np.stack(
+        [
+            metrics.confusion_matrix(*pair, labels=range(2, 8))
+            for pair in zip(labels, assigned, strict=True)
+        ]
+    )
+    found = of_confusions(counts.astype(float))
+    for i in range(2):
+        expected = m.measures(labels[i], assigned[i], list(range(2, 8)))
+        for name, values in found.items():
+            assert values[i] == pytest.approx(expected[name])

@@ -17,6 +17,9 @@ SMOKE = {
     "long_epochs": 2,
     "keep_share": 0.7,
     "min_per_class": 2,
+    "recompute": True,
+    "steps": 3,
+    "resamples": 200,
 }
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
@@ -29,6 +32,7 @@ def places(tmp_path_factory):
         "run": str(folder / "run"),
         "gap_run": str(folder / "gap"),
         "runs": str(folder / "runs"),
+        "sweep": str(folder / "sweep"),
         "figures": str(folder / "figures"),
     }
 

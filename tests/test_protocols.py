@@ -114,5 +114,6 @@ def test_what_is_reported_depends_on_the_photos_it_is_reported_of():
     # score 2 the likeliest photo stays: right are two of 4, one of 5, the one of 3.
     assert found.share_kept == 6 / 8
     assert found.held_out_kept == pytest.approx(4 / 6)
+    assert found.majority_kept == 2 / 6
     assert found.original == 1
     assert found.untouched == 1 / 2

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from rsrl_lib import cli, sweeps
+from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.measures import measures
 from rsrl_lib.photos import InputError, ScoredPhotos
 
@@ -94,6 +95,12 @@ def test_a_grid_is_every_arm_with_every_fold_and_k_seed_by_seed(grid):
         ("rounds = 2", "rounds = 0", "rounds must be 1 or more"),
         ("seeds = [3]", 'labels = "votes"', "'mean' or 'single_vote', not 'votes'"),
         ("scores = ", "score = ", "no 'score'; did you mean 'scores'"),
+        ("folds = [0, 1]", "folds = 5", "folds are a list such as"),
+        (
+            "[arms.dropping]",
+            '[arms."a:b"]\n[arms."a/b"]\n[arms.dropping]',
+            "names of arms must differ",
+        ),
     ],
 )
 def test_what_a_grid_cannot_mean_is_said(coloured, tmp_path, before, after, sentence):
@@ -162,6 +169,28 @@ def test_a_sweep_killed_between_its_tables_loses_and_doubles_nothing(grid, monke
     rounds = pd.read_parquet(grid.parent / "all_rounds.parquet")
     assert not rounds.duplicated(["cell", "round"]).any()
     assert len(rounds) == 6 * 2
+
+
+def test_rows_of_a_cell_that_is_trained_anew_otherwise_do_not_stay(grid):
+    run(grid)
+    (grid.parent / "all.csv").unlink()
+    shutil.rmtree(grid.parent / "all_cells")
+    grid.write_text(grid.read_text().replace("steps = 2", "steps = 1"))
+    table = run(grid)
+    for name in sweeps.TABLES:
+        assert set(pd.read_parquet(grid.parent / f"all_{name}.parquet").cell) == set(table.cell)
+
+
+def test_an_arm_may_be_named_like_a_number_or_nothing(grid):
+    text = grid.read_text().split("[arms")[0].replace("folds = [0, 1]", "folds = [0]")
+    grid.write_text(text + '[arms."0.90"]\nk = [0.9]\n[arms."None"]\n')
+    first = run(grid)
+    named = set(first.arm)
+    assert {"0.90", "None"} <= named
+    grid.write_text(grid.read_text() + "[arms.another]\nk = [0.1]\n")
+    again = run(grid)
+    assert len(again) == len(first) + 1
+    assert set(again.arm) == named | {"another"}
 
 
 @pytest.mark.parametrize("is_moved", [False, True])
@@ -306,3 +335,20 @@ def test_an_arms_own_threshold_takes_the_place_of_the_common_one(coloured, tmp_p
     assert set(own.values()) == {None}
     path.write_text(path.read_text() + '[arms.common]\ncontrol = "random-drop"\n')
     assert sweeps.read_grid(path)[3].recipe.drop.keep_share == 0.7
+
+
+def test_what_could_be_reported_of_a_sweep_is_a_row_per_cell_and_round(grid):
+    grid.write_text(grid.read_text() + '[arms.leaking]\nresplit = "fresh"\n')
+    table = run(grid)
+    rule = DropRule(k=(0.5,))
+    told = sweeps.reported_accuracies(grid, grid.parent / "all.csv", rule)
+    assert len(told) == table.cell.nunique() * 2
+    assert set(told.resplit) == {"never", "fresh"}
+    rounds = pd.read_parquet(grid.parent / "all_rounds.parquet")
+    keys = ["arm", "seed", "fold", "round"]
+    both = told.merge(rounds, on=keys)
+    assert both.untouched.tolist() == pytest.approx(both.test_accuracy.tolist())
+    assert both.held_out.tolist() == pytest.approx(both.validation_accuracy.tolist())
+    shutil.rmtree(grid.parent / "all_cells")
+    with pytest.raises(InputError, match="is needed and gone"):
+        sweeps.reported_accuracies(grid, grid.parent / "all.csv", rule)
