@@ -15,8 +15,7 @@ from pathlib import Path
 import tyro
 
 from rsrl_lib.drop_rules import DropRule
-from rsrl_lib.network import replacing
-from rsrl_lib.photos import ROOT
+from rsrl_lib.photos import ROOT, replacing
 from rsrl_lib.sweeps import reported_accuracies, sweep
 
 

@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, ImageDraw, ImageFilter
 from scipy.interpolate import pchip_interpolate
 from scipy.special import ndtr
 
-from rsrl_lib.photos import ROOT, InputError, ScoredPhotos, read_folder
+from rsrl_lib.photos import ROOT, InputError, ScoredPhotos, read_folder, replacing
 
 ATTRIBUTES = ("distinctness", "placement", "clutter", "sharpness", "exposure", "harmony")
 WEIGHTS = dict(zip(ATTRIBUTES, (0.20, 0.14, -0.18, 0.18, 0.17, 0.13), strict=True))
@@ -121,8 +121,9 @@ def write(folder: Path, count: int, *, seed: int = 0, scenes: Sequence[str] = DE
     jobs = (delayed(_store)(folder, seed, index, tuple(scenes)) for index in range(count))
     rows, votes = zip(*Parallel(n_jobs=-1 if count > 100 else 1)(jobs), strict=True)
     pd.concat(votes).to_csv(folder / "votes.csv", index=False)
-    pd.DataFrame(rows).to_csv(folder / "photos.part", index=False)
-    return (folder / "photos.part").replace(table)
+    with replacing(table) as partial:
+        pd.DataFrame(rows).to_csv(partial, index=False)
+    return table
 
 
 def set_folder(count: int, seed: int, scenes: Sequence[str] = DEMO_SCENES) -> Path:

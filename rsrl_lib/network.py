@@ -9,8 +9,7 @@ without their last pooling (the paper: VGG-16's S = 14; AlexNet's maps are finer
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 from urllib.error import URLError
@@ -21,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision import models
 
-from rsrl_lib.photos import ROOT, InputError
+from rsrl_lib.photos import ROOT, InputError, replacing
 
 Backbone = Literal["alexnet", "vgg16", "squeezenet1_0", "squeezenet1_1", "resnet18"]
 Head = Literal["fc", "gap"]
@@ -133,14 +132,6 @@ def aesthetic_net(
         )
     network.body.load_state_dict({k: state[k] for k in wanted})
     return network
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name to write to, renamed when all is written: a kill leaves the old file."""
-    partial = path.with_name(path.name + ".partial")
-    yield partial
-    partial.replace(path)
 
 
 def save_network(network: AestheticNet, path: Path, **facts: object) -> None:

@@ -4,13 +4,16 @@ Traded away: colour management (embedded ICC profiles) and tables larger than me
 """
 
 import io
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 from PIL import Image, ImageOps
 from scipy.io import loadmat
 from tqdm.auto import tqdm
@@ -29,6 +32,37 @@ NOTHING = pd.DataFrame(columns=["photo", "reason"], dtype="str")
 
 class InputError(Exception):
     """Bad input, in one sentence: what was needed, what was found where, what to do."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name to write to, renamed when all is on the disk: a kill or a power cut leaves
+    the old file or the new one."""
+    partial = path.with_name(path.name + ".partial")
+    yield partial
+    for written, new in ((partial, path), (path.parent, None)):
+        handle = os.open(written, os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)
+        if new:
+            written.replace(new)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file; it is free again when its owner ends, however that happens.
+
+    Raises `InputError` where another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path, timeout=0):
+            yield
+    except Timeout as error:
+        raise InputError(
+            f"{path.parent} is being written by another process, which holds {path.name}; wait for "
+            "it, stop it, or give another folder."
+        ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -317,8 +351,9 @@ def fetch_oasis(
     pd.DataFrame(votes).astype({"score": int}).to_csv(out / "votes.csv", index=False)
     names = ["photo", "theme", "category", "source", "mean_score", "score_sd", "votes", "score"]
     facts = facts[[*names, "valence"]]
-    facts.to_csv(out / "photos.csv.part", index=False, float_format="%.4f")
-    return (out / "photos.csv.part").replace(out / "photos.csv")
+    with replacing(out / "photos.csv") as partial:
+        facts.to_csv(partial, index=False, float_format="%.4f")
+    return out / "photos.csv"
 
 
 def read_photos(source: str, folder: File, scores: File | None = None, **columns) -> ScoredPhotos:

@@ -1,7 +1,7 @@
 """Figures of the papers, drawn from the tidy tables of a run.
 
 A score class has the same colour everywhere: its place on viridis, which is ordered in grey and to
-the colour-blind. What an algorithm may not look at (the test part) is drawn dashed.
+the colour-blind. Figures of a single chapter stand there.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,11 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 from rsrl_lib.activation import at_size
 from rsrl_lib.highlight import Highlight
 from rsrl_lib.photos import open_rgb
-
-DASHES = {"train": "", "validation": (1, 1), "test": (4, 2)}
-PART_COLOURS = {"train": "#1b3a6b", "validation": "#7a7a7a", "test": "#b5541c"}
 
 
 def score_colours(scores: Sequence[int]) -> dict[int, tuple]:
@@ -90,50 +86,6 @@ def likelihoods_by_class(sample: pd.DataFrame, thresholds: dict[int, float], tit
         ax.text(len(order) - 0.45, k, f"K = {k:.2g}", color="crimson", fontsize=9, va="center")
     ax.set(xlabel="score of the photo", ylabel="likelihood of that score", title=title)
     ax.set_ylim(-0.03, 1.03)
-    sns.despine(ax=ax)
-    return ax
-
-
-def over_rounds(
-    rounds: pd.DataFrame,
-    measure: str,
-    title: str,
-    *,
-    chosen_by: str = "validation",
-    ax: Axes | None = None,
-) -> Axes:
-    """A measure of every round on all parts; the round chosen by a part is marked.
-
-    Accuracy gets the line of always answering the test part's largest class beside it.
-    """
-    ax = ax or plt.subplots(figsize=(6.5, 3.6))[1]
-    for part in DASHES:
-        note = " (chose the round)" if part == chosen_by else ""
-        note = " (shown, not used)" if part == "test" != chosen_by else note
-        ax.plot(
-            rounds["round"],
-            rounds[f"{part}_{measure}"],
-            color=PART_COLOURS[part],
-            dashes=DASHES[part] or (None, None),
-            marker="o",
-            ms=3.5,
-            label=part + note,
-        )
-    if measure == "accuracy":
-        line = rounds["test_majority_accuracy"].iloc[0]
-        ax.axhline(line, color="0.25", lw=1, ls=":")
-        ax.text(
-            rounds["round"].iloc[-1], line, "majority class", fontsize=8, ha="right", va="bottom"
-        )
-    chosen = rounds["round"][rounds.chosen].item()
-    ax.axvline(chosen, color="0.8", lw=6, zorder=0)
-    ax.set(
-        xlabel="round (grey: chosen)",
-        ylabel=measure.replace("_f", "-F").replace("_", " "),
-        title=title,
-    )
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(fontsize=8, frameon=False)
     sns.despine(ax=ax)
     return ax
 

@@ -41,10 +41,9 @@ from rsrl_lib.network import (
     Head,
     aesthetic_net,
     load_network,
-    replacing,
     save_network,
 )
-from rsrl_lib.photos import InputError, ScoredPhotos
+from rsrl_lib.photos import InputError, ScoredPhotos, locked, replacing
 from rsrl_lib.pixels import Pixels
 from rsrl_lib.protocols import Resplit, low_high, merge_rare, resplit, split
 from rsrl_lib.training import (
@@ -203,9 +202,18 @@ def repeat(
     `pixels` holds the photos of `photos` in the same order. `other` are unscored photos of another
     source (table with `photo`, their pixels): each round's network assigns them scores too
     (SSRL-2019 Table 3; part `other` of `samples`). Raises `InputError` when the folder holds a run
-    of another recipe or of other photos.
+    of another recipe or of other photos, or another process is at it.
     """
     folder = Path(folder)
+    passing = (".partial", ".lock")
+    is_run = (folder / "run.json").exists() or not folder.exists()
+    if not is_run and any(p.suffix not in passing for p in folder.iterdir()):
+        raise InputError(f"{folder} holds other files and no run; give a new or empty folder.")
+    with locked(folder / "run.lock"):
+        return _repeat(photos, pixels, folder, recipe, other)
+
+
+def _repeat(photos: ScoredPhotos, pixels: Pixels, folder: Path, recipe: Recipe, other) -> Run:
     run = Run(folder)
     mean_scores = photos.table.mean_score.to_numpy()
     labels, merged = merge_rare(photos.table.score.to_numpy())
@@ -345,13 +353,6 @@ def _claim(
             )
         return
     # Before a first round is finished there is nothing to lose, and a corrected recipe may follow.
-    if (
-        not path.exists()
-        and folder.exists()
-        and any(p.suffix != ".partial" for p in folder.iterdir())
-    ):
-        raise InputError(f"{folder} holds other files and no run; give a new or empty folder.")
-    folder.mkdir(parents=True, exist_ok=True)
     info = {
         "recipe": described,
         "fingerprint": fingerprint,

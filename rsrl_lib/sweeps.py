@@ -51,8 +51,14 @@ from tqdm.auto import tqdm
 from rsrl_lib import glassbox, pixels
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.measures import measures
-from rsrl_lib.network import replacing
-from rsrl_lib.photos import InputError, ScoredPhotos, read_photos, round_half_up
+from rsrl_lib.photos import (
+    InputError,
+    ScoredPhotos,
+    locked,
+    read_photos,
+    replacing,
+    round_half_up,
+)
 from rsrl_lib.protocols import reported
 from rsrl_lib.rounds import Recipe, Run, repeat
 from rsrl_lib.training import Training, machine
@@ -137,38 +143,39 @@ def sweep(
     `jobs` cells are trained at once, the cores shared among them; or as many as a Dask `cluster`
     (address of its scheduler) has workers, which must see the same files. A cell that fails is
     named in a table of failures, and the others go on; the error comes at the end. Returned is the
-    whole table, other grids' cells included.
+    whole table, other grids' cells included. Raises `InputError` while another sweep writes to it.
     """
     if out.suffix != ".csv":
         raise InputError(f"{out} is to be the table of results; give a name that ends in .csv.")
     cells = read_grid(grid)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    finished = _gather(out, cells)
-    if left := [cell for cell in cells if cell.id not in finished]:
-        facts = _beside(out, ".json")
-        known = json.loads(facts.read_text())["grids"] if facts.exists() else {}
-        command = f"rsrl sweep {grid} --out {out}"
-        known[grid.name] = {"command": command, "grid": grid.read_text(), **machine("auto")}
-        with replacing(facts) as partial:
-            partial.write_text(json.dumps({"grids": known}, indent=1) + "\n")
-    # Photos are decoded here once, not by every worker at the same time.
-    for source in {cell.source for cell in left}:
-        _photos(source, str(cache))
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    folders = [str(folder_of(cell, out).resolve()) for cell in left]
-    places = zip(left, folders, strict=True)
-    work = (delayed(_run)(cell, folder, str(cache), threads) for cell, folder in places)
-    failures, failed = {}, _beside(out, "_failures.csv")
-    with _where(cluster):
-        done = Parallel(n_jobs=-1 if cluster else jobs, return_as="generator_unordered")(work)
-        for name, error in tqdm(done, "cells", len(left), unit="cell", mininterval=1):
-            if error:
-                failures[name] = error
-                tqdm.write(f"failed: {name}: {error}")
-            _gather(out, cells)
-    failed.unlink(missing_ok=True)
+    with locked(_beside(out, "_cells") / "sweep.lock"):
+        finished = _gather(out, cells)
+        if left := [cell for cell in cells if cell.id not in finished]:
+            facts = _beside(out, ".json")
+            known = json.loads(facts.read_text())["grids"] if facts.exists() else {}
+            command = f"rsrl sweep {grid} --out {out}"
+            known[grid.name] = {"command": command, "grid": grid.read_text(), **machine("auto")}
+            with replacing(facts) as partial:
+                partial.write_text(json.dumps({"grids": known}, indent=1) + "\n")
+        # Photos are decoded here once, not by every worker at the same time.
+        for source in {cell.source for cell in left}:
+            _photos(source, str(cache))
+        threads = max(1, (os.cpu_count() or 1) // jobs)
+        folders = [str(folder_of(cell, out).resolve()) for cell in left]
+        places = zip(left, folders, strict=True)
+        work = (delayed(_run)(cell, folder, str(cache), threads) for cell, folder in places)
+        failures, failed = {}, _beside(out, "_failures.csv")
+        with _where(cluster):
+            done = Parallel(n_jobs=-1 if cluster else jobs, return_as="generator_unordered")(work)
+            for name, error in tqdm(done, "cells", len(left), unit="cell", mininterval=1):
+                if error:
+                    failures[name] = error
+                    tqdm.write(f"failed: {name}: {error}")
+                _gather(out, cells)
+        failed.unlink(missing_ok=True)
+        if failures:
+            pd.Series(failures, name="error").rename_axis("cell").to_csv(failed)
     if failures:
-        pd.Series(failures, name="error").rename_axis("cell").to_csv(failed)
         first = next(iter(failures.items()))
         raise InputError(
             f"{len(failures)} of {len(cells)} cells failed (first: {first[0]}: {first[1]}); "

@@ -54,7 +54,7 @@ def test_bars_count_the_photos_of_every_score_also_of_an_absent_one():
 
 
 def test_accuracy_has_the_majority_line_and_the_chosen_round_is_marked():
-    ax = plots.over_rounds(ROUNDS, "accuracy", "title")
+    ax = from_chapter("03_repetitive_retraining", "over_rounds")(ROUNDS, "accuracy", "title")
     heights = {line.get_ydata()[0] for line in ax.lines if len(set(line.get_ydata())) == 1}
     assert 0.52 in heights
     assert any(list(line.get_xdata()) == [2, 2] for line in ax.lines)
@@ -65,7 +65,9 @@ def test_accuracy_has_the_majority_line_and_the_chosen_round_is_marked():
     [("validation", "test (shown, not used)"), ("test", "test (chose the round)")],
 )
 def test_the_legend_says_whether_the_test_photos_were_used(chosen_by, label):
-    ax = plots.over_rounds(ROUNDS, "accuracy", "title", chosen_by=chosen_by)
+    ax = from_chapter("03_repetitive_retraining", "over_rounds")(
+        ROUNDS, "accuracy", "title", chosen_by=chosen_by
+    )
     assert label in [text.get_text() for text in ax.get_legend().get_texts()]
 
 

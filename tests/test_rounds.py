@@ -13,7 +13,7 @@ import torch
 
 from rsrl_lib import measures, rounds
 from rsrl_lib.drop_rules import DropRule, decide
-from rsrl_lib.photos import InputError
+from rsrl_lib.photos import InputError, locked
 from rsrl_lib.training import Training
 
 RECIPE = rounds.Recipe(
@@ -376,3 +376,21 @@ def test_a_run_that_divides_its_photos_anew_resumes_with_identical_tables(
 def test_dividing_anew_goes_with_no_control():
     with pytest.raises(InputError, match="'fresh' goes with no control, found is 'focal'"):
         altered(resplit="fresh", control="focal")
+
+
+def test_a_folder_that_another_process_writes_to_is_refused_and_nothing_is_lost(run, coloured):
+    before = contents(run.folder)
+    with (
+        locked(run.folder / "run.lock"),
+        pytest.raises(InputError, match="is being written by another process"),
+    ):
+        rounds.repeat(*coloured, run.folder, RECIPE)
+    assert contents(run.folder) == before
+    rounds.repeat(*coloured, run.folder, RECIPE)
+
+
+def test_a_folder_of_other_files_gets_no_lock(coloured, tmp_path):
+    (tmp_path / "holiday.jpg").write_bytes(b"x")
+    with pytest.raises(InputError, match="holds other files and no run"):
+        rounds.repeat(*coloured, tmp_path, RECIPE)
+    assert [p.name for p in tmp_path.iterdir()] == ["holiday.jpg"]

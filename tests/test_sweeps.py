@@ -15,7 +15,7 @@ import pytest
 from rsrl_lib import cli, sweeps
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.measures import measures
-from rsrl_lib.photos import InputError, ScoredPhotos
+from rsrl_lib.photos import InputError, ScoredPhotos, locked
 
 GRID = """
 [photos]
@@ -352,3 +352,12 @@ def test_what_could_be_reported_of_a_sweep_is_a_row_per_cell_and_round(grid):
     shutil.rmtree(grid.parent / "all_cells")
     with pytest.raises(InputError, match="is needed and gone"):
         sweeps.reported_accuracies(grid, grid.parent / "all.csv", rule)
+
+
+def test_a_second_sweep_on_the_same_table_is_refused(grid):
+    with (
+        locked(grid.parent / "all_cells" / "sweep.lock"),
+        pytest.raises(InputError, match="is being written by another process"),
+    ):
+        run(grid)
+    assert len(run(grid)) == 6
