@@ -24,7 +24,9 @@ def tuned(coloured, training, seed=0):
     "training",
     [
         t.Training(learning_rate=1e-3, epochs=8, batch=12),
-        t.Training(optimiser="sgd", learning_rate=1e-2, head_learning_rate=1e-2, epochs=8, batch=6),
+        t.Training(
+            optimiser="sgd", learning_rate=1e-2, head_learning_rate=1e-2, epochs=12, batch=6
+        ),
     ],
 )
 def test_both_optimisers_learn_photos_whose_score_is_their_colour(coloured, training):
