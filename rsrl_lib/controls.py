@@ -125,6 +125,14 @@ def decision(
     return decided
 
 
+def reads_unseen(control: Control, *, after_round: int) -> bool:
+    """Whether `decision` reads, after a round, networks that have not seen the photo.
+
+    The networks of halves need not be trained in a round after which nobody asks them.
+    """
+    return control in HALVED and (control != "confident-learning" or after_round == 1)
+
+
 def as_many_at_random(kept: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A decision (n,) that keeps as many photos of every class, but not the same ones."""
     drawn = np.zeros(len(kept), bool)

@@ -40,12 +40,17 @@ def replacing(path: Path) -> Iterator[Path]:
     the old file or the new one."""
     partial = path.with_name(path.name + ".partial")
     yield partial
-    for written, new in ((partial, path), (path.parent, None)):
-        handle = os.open(written, os.O_RDONLY)
+    _to_disk(partial)
+    partial.replace(path)
+    _to_disk(path.parent)  # the new name
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
         os.fsync(handle)
+    finally:
         os.close(handle)
-        if new:
-            written.replace(new)
 
 
 @contextmanager
@@ -55,14 +60,18 @@ def locked(path: Path) -> Iterator[None]:
     Raises `InputError` where another process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=0)
     try:
-        with FileLock(path, timeout=0):
-            yield
+        lock.acquire()
     except Timeout as error:
         raise InputError(
             f"{path.parent} is being written by another process, which holds {path.name}; wait for "
             "it, stop it, or give another folder."
         ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @dataclass(frozen=True, eq=False)

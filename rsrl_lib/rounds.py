@@ -205,9 +205,9 @@ def repeat(
     of another recipe or of other photos, or another process is at it.
     """
     folder = Path(folder)
-    passing = (".partial", ".lock")
-    is_run = (folder / "run.json").exists() or not folder.exists()
-    if not is_run and any(p.suffix not in passing for p in folder.iterdir()):
+    there = folder.iterdir() if folder.exists() else ()
+    has_files = any(path.suffix not in (".partial", ".lock") for path in there)
+    if has_files and not (folder / "run.json").exists():
         raise InputError(f"{folder} holds other files and no run; give a new or empty folder.")
     with locked(folder / "run.lock"):
         return _repeat(photos, pixels, folder, recipe, other)
@@ -287,8 +287,7 @@ def _repeat(photos: ScoredPhotos, pixels: Pixels, folder: Path, recipe: Recipe, 
             )
         conv1_before = _conv1_weight(network)
         rows, loss = train(network, decision.kept, i)
-        # The networks of halves are trained on only as long as a decision will read them.
-        if i == recipe.rounds or (i > 1 and recipe.control == "confident-learning"):
+        if i == recipe.rounds or not controls.reads_unseen(recipe.control, after_round=i):
             pair = []
         for n, of_other_half in enumerate(pair):
             train(of_other_half, decision.kept & (half != n), i)

@@ -26,7 +26,7 @@ machine, and grown by a longer grid or by another one. Of `--out sweeps/oasis.cs
     sweeps/oasis_drops.parquet          a row per cell and training photo: rounds it was left out of
     sweeps/oasis_rounds.parquet         a row per cell and round: photos kept, measures
     sweeps/oasis.json                   grids, command, machine
-    sweeps/oasis_cells/                 the runs, without networks; safe to delete
+    sweeps/oasis_cells/                 the runs, without networks; for `reported_accuracies` alone
 """
 
 import difflib
