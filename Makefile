@@ -1,6 +1,6 @@
 PYTHON ?= python3
 
-.PHONY: help .venv demo app test lab lock clean
+.PHONY: help .venv demo app test lab bench lock clean
 help:
 	@echo "make demo   the main job on the embedded photos: notebooks, figures and a run, in demo/"
 	@echo "make app    highlight regions and crops in a browser, on the demo's runs; on your own:"
@@ -9,6 +9,7 @@ help:
 	@echo "            OPTIONS='{score_column: rating}' as in the notebooks)"
 	@echo "make test   all tests, and every notebook at smoke size"
 	@echo "make lab    JupyterLab on notebooks/"
+	@echo "make bench  how fast, against whom, how far from the machine's limit: one table"
 
 .venv: .venv/ready
 
@@ -39,7 +40,15 @@ SOURCE =
 OPTIONS =
 
 # An uploaded photo is one message; the servers' own limit of 10 MB would drop the connection.
-UPLOADS = tornado_settings='{"websocket_max_message_size": 134217728}'
+UPLOADS = "websocket_max_message_size": 134217728
+
+# The page answers this machine alone, and by no name that another site may point here; it gives no
+# file beside the notebook, takes no template that its address names, and ends what nobody looks at.
+PAGE = --Voila.ip=127.0.0.1 \
+	--Voila.tornado_settings='{$(UPLOADS), "allow_remote_access": False}' \
+	--VoilaConfiguration.file_allowlist='[]' \
+	--VoilaConfiguration.allow_template_override=NO --VoilaConfiguration.allow_theme_override=NO \
+	--MappingKernelManager.cull_idle_timeout=600 --MappingKernelManager.cull_interval=60
 
 # Paths are made absolute: the kernel's folder is that of the page, not the caller's.
 app: .venv/ready $(if $(filter demo/run,$(RUN)),demo/run/network_last.safetensors)
@@ -50,13 +59,25 @@ app: .venv/ready $(if $(filter demo/run,$(RUN)),demo/run/network_last.safetensor
 		$(if $(PHOTOS),-r photos "$$(realpath -m "$(PHOTOS)")") \
 		$(if $(SCORES),-r scores "$$(realpath -m "$(SCORES)")") \
 		$(if $(OPTIONS),-y 'options: $(OPTIONS)')
-	.venv/bin/voila demo/app.ipynb --Voila.ip=127.0.0.1 --Voila.$(UPLOADS)
+	.venv/bin/voila demo/app.ipynb $(PAGE)
 
+# Two processes of one thread each: two that ask for every core wait for one another.
 test: .venv/ready
-	.venv/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 lab: .venv/ready
-	.venv/bin/jupyter lab notebooks --ServerApp.$(UPLOADS)
+	.venv/bin/jupyter lab notebooks --ServerApp.tornado_settings='{$(UPLOADS)}'
+
+# What it is compared with lives in an environment of its own, on the same PyTorch.
+.venv-others/ready: .venv/ready
+	$(PYTHON) -m venv .venv-others
+	realpath .venv/lib/python3*/site-packages > $$(echo .venv-others/lib/python3*/site-packages)/shared.pth
+	.venv-others/bin/python -m pip install --quiet fastai==2.8.12 timm==1.0.31
+	@touch $@
+
+BENCH =
+bench: .venv-others/ready
+	.venv/bin/python benchmarks/bench.py $(BENCH)
 
 lock: pyproject.toml
 	uv pip compile --universal --python-version 3.11 --all-extras --no-header --no-annotate \

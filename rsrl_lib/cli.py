@@ -29,14 +29,16 @@ from rsrl_lib.photos import (
     open_rgb,
     read_photos,
     read_unscored,
+    reading,
 )
 from rsrl_lib.plots import highlight_pictures
 from rsrl_lib.rounds import Recipe, open_run, repeat
-from rsrl_lib.training import Training, likelihoods, logits
+from rsrl_lib.training import Training, likelihoods, logits, team
 
 Flat = tyro.conf.OmitArgPrefixes
 Listed = tyro.conf.Positional
 Source = Literal["folder", "ava", "eva", "aadb", "para", "oasis"]
+RUN = "run", "give a whole one, or make one with rsrl train"
 
 
 def train(
@@ -57,6 +59,7 @@ def train(
     """Retrain a network repetitively on scored photos; the same command resumes an unfinished run.
 
     Example: rsrl train --photos my_photos --scores my_photos/scores.csv --run runs/mine
+    On several GPUs: torchrun --nproc-per-node 4 --no-python -- rsrl train ...
 
     Args:
         photos: Folder of photos; for a public set, the folder it was unpacked into.
@@ -102,6 +105,8 @@ def train(
     last = run / "network_last.safetensors"
     before = last.stat().st_mtime_ns if last.exists() else None
     made = repeat(scored, decoded, run, recipe, other=strangers)
+    if team()[0] > 0:
+        return
     if len(left_out):
         left_out.to_csv(run / "left_out.csv", index=False)
         print(f"{len(left_out)} photos were left out; {run / 'left_out.csv'} says why.")
@@ -130,8 +135,11 @@ def assess(
         csv: Write the table here instead of printing it.
         skip_broken: Leave out unreadable photos, and name them.
     """
-    view = Training(**open_run(run).info["recipe"]["training"]).view
-    network, _ = load_network(run / "network_best.safetensors")
+    with reading(run, *RUN):
+        view = Training(**open_run(run).info["recipe"]["training"]).view
+        if (view["shrink_to"] or pixels.CROP) not in range(1, 1025):
+            raise ValueError(f"crops of {view['shrink_to']} pixels")
+        network, _ = load_network(run / "network_best.safetensors")
     paths = _paths(photos)
     table = pd.DataFrame({"photo": paths, "path": paths})
     with tempfile.TemporaryDirectory() as scratch:
@@ -177,17 +185,17 @@ def highlight(
         flip: Take the other one of the two clusters.
         skip_broken: Leave out photos that are unreadable or have no highlight, and name them.
     """
-    pair = h.stacked(*(h.conv1_of(open_run(run), i) for i in rounds))
+    with reading(run, *RUN):
+        pair = h.stacked(*(h.conv1_of(open_run(run), i) for i in rounds))
     options = {"channel": channel, "after_relu": after_relu, "absolute": absolute, "flip": flip}
     paths = _paths(photos)
-    names = _names(paths)
-    out.mkdir(parents=True, exist_ok=True)
+    targets = _targets(paths, out, "highlights", ".png")
     columns = ["photo", "J", "correlation", "area_share", "left", "top", "width", "height"]
     written = 0
     with (out / "highlights.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, columns)
         table.writeheader()
-        for path, name in zip(tqdm(paths, "highlights", unit="photo"), names, strict=True):
+        for path, target in zip(tqdm(paths, "highlights", unit="photo"), targets, strict=True):
             try:
                 photo = open_rgb(path)
                 crops = torch.from_numpy(pixels.square(photo)).permute(2, 0, 1)[None]
@@ -203,7 +211,7 @@ def highlight(
             table.writerow({"photo": path} | found.facts(photo.size))
             photo.thumbnail((480, 480))
             pictures = highlight_pictures(photo, found).values()
-            Image.fromarray(np.hstack(list(pictures))).save(out / f"{name}.png", compress_level=1)
+            Image.fromarray(np.hstack(list(pictures))).save(target, compress_level=1)
             written += 1
     print(f"{written} photos: original, later map, earlier map, difference and region in {out}.")
 
@@ -230,28 +238,29 @@ def crop(
         agree: Average the box with that of the likeliest attribute where their IoU is 0.3 or more.
         skip_broken: Leave out unreadable photos, and name them.
     """
-    open_run(run)
-    network, _ = load_network(run / "network_best.safetensors")
+    with reading(run, *RUN):
+        open_run(run)
+        network, _ = load_network(run / "network_best.safetensors")
+        if "high" not in network.levels:
+            list(map(int, network.levels))  # then they are scores
     activation.pooling(network)
     if agree and not network.attributes:
         raise InputError(f"--agree needs a network with attributes, {run} has none; leave it out.")
     shape = {"aspect": aspect and cropping.aspect_ratio(aspect), "least": least}
     paths = _paths(photos)
-    if any(Path(path).resolve().parent == out.resolve() for path in paths):
-        raise InputError(f"{out} holds photos that crops would overwrite; give another folder.")
-    out.mkdir(parents=True, exist_ok=True)
+    targets = _targets(paths, out, "crops")
     written = 0
     with (out / "crops.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["photo", "left", "top", "width", "height", "reason"])
-        for path, name in zip(tqdm(paths, "crops", unit="photo"), _names(paths), strict=True):
+        for path, target in zip(tqdm(paths, "crops", unit="photo"), targets, strict=True):
             try:
                 photo = open_rgb(path)
                 view = torch.from_numpy(pixels.square(photo)).permute(2, 0, 1)[None]
                 maps = activation.activation_maps(network, view)[0]
                 att = next(iter(maps.attributes.values())) if agree else None
                 box, reason = cropping.crop_box(maps.high, photo.size, att=att, **shape)
-                cropping.save_crop(path, box, out / (name + Path(path).suffix))
+                cropping.save_crop(path, box, target)
             except InputError as error:
                 if not skip_broken:
                     raise
@@ -294,7 +303,7 @@ def fetch(what: tyro.conf.Positional[Literal["oasis"]], out: Path) -> None:
 def run_sweep(
     grid: tyro.conf.Positional[Path],
     out: Path,
-    jobs: int = 1,
+    jobs: int | None = None,
     cluster: str = "",
     cache: Path = pixels.CACHE,
 ) -> None:
@@ -306,12 +315,14 @@ def run_sweep(
         grid: TOML file of the grid; rsrl_lib/sweeps.py says what stands in it.
         out: Table of results (.csv); predictions, drops and rounds lie beside it under its name.
             Cells that it holds are not trained again.
-        jobs: Cells trained at once, the cores shared among them.
+        jobs: Cells trained at once, a thread each; else one per core, or one where there is a GPU.
         cluster: Address of a Dask scheduler, to train on its workers instead.
         cache: Folder for decoded photos.
     """
-    if jobs < 1:
+    if jobs is not None and jobs < 1:
         raise InputError(f"jobs must be 1 or more, not {jobs}.")
+    with reading(grid, "grid of a sweep", "correct it"):
+        sweeps.read_grid(grid)
     table = sweeps.sweep(grid, out, jobs=jobs, cluster=cluster, cache=cache)
     shown = ["macro_f1", "balanced_accuracy", "kappa", "accuracy", "majority_accuracy"]
     means = table.groupby(["dataset", "labels", "target", "arm"], sort=False)[shown].mean()
@@ -383,24 +394,28 @@ def run_notebooks(
 
 def main() -> None:
     """Entry point: one sentence and a non-zero exit for bad input, never a traceback."""
-    commands = {
-        "train": train,
-        "assess": assess,
-        "highlight": highlight,
-        "crop": crop,
-        "glassbox": draw,
-        "fetch": fetch,
-        "sweep": run_sweep,
-        "notebooks": run_notebooks,
-    }
+    commands = {"train": train, "assess": assess, "highlight": highlight, "crop": crop}
+    commands |= {"glassbox": draw, "fetch": fetch, "sweep": run_sweep, "notebooks": run_notebooks}
     try:
         tyro.extras.subcommand_cli_from_dict(
             commands, prog="rsrl", config=(tyro.conf.FlagCreatePairsOff,)
         )
     except InputError as error:
         sys.exit(f"rsrl: {error}")
+    except OSError as error:
+        sys.exit(f"rsrl: {error}; give files and folders that can be read and written.")
     except KeyboardInterrupt:
         sys.exit("rsrl: stopped; finished rounds are kept, and the same command goes on from them.")
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "alloc" not in str(
+            error
+        ):
+            raise
+        found = str(error).splitlines()[0] if str(error) else "no more could be had"
+        sys.exit(
+            f"rsrl: memory ran out ({found}); finished rounds are kept: give a smaller --batch or "
+            "network, or end other programs, and give the same command again."
+        )
 
 
 def _paths(photos: tuple[Path, ...]) -> list[str]:
@@ -408,15 +423,28 @@ def _paths(photos: tuple[Path, ...]) -> list[str]:
     found = [read_unscored(p).path if p.is_dir() else [str(p)] for p in photos]
     if not (paths := [path for some in found for path in some]):
         raise InputError("At least one photo is needed; give files or folders.")
+    with reading(f"One of {len(paths)} names of photos", "path in UTF-8", "rename that photo"):
+        "".join(str(Path(path).resolve()) for path in paths).encode()
     return paths
 
 
-def _names(paths: list[str]) -> list[str]:
-    """Names of the photos without their endings; numbered where two are the same."""
+def _targets(paths: list[str], out: Path, table: str, ending: str = "") -> list[Path]:
+    """Files to write for the photos, named like them, numbered where two names are the same.
+
+    Raises `InputError` where one of them is a photo; what else is there is removed, since what is
+    written over a link lands in another folder.
+    """
     names = [Path(path).stem for path in paths]
-    if len(set(names)) == len(names):
-        return names
-    return [f"{number:05d}_{name}" for number, name in enumerate(names, 1)]
+    if len({*names, table}) <= len(names):
+        names = [f"{number:05d}_{name}" for number, name in enumerate(names, 1)]
+    pairs = zip(names, paths, strict=True)
+    targets = [out / (name + (ending or Path(path).suffix)) for name, path in pairs]
+    if {t.resolve() for t in targets} & {Path(path).resolve() for path in paths}:
+        raise InputError(f"{out} holds photos that {table} would overwrite; give another folder.")
+    out.mkdir(parents=True, exist_ok=True)
+    for target in (*targets, out / f"{table}.csv"):
+        target.unlink(missing_ok=True)
+    return targets
 
 
 def _nearest(kind: str, name: str, known: list[str]) -> str:
@@ -430,7 +458,7 @@ def _value(name: str, text: str, default: object) -> object:
         return text
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         value = text
     if isinstance(default, list) and not isinstance(value, list):
         value = [value]

@@ -6,6 +6,7 @@ Boxes are left, top, right, foot; a crop's is exact to 1/256 of the photo's side
 
 import re
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -95,7 +96,7 @@ def aspect_ratio(text: str) -> float:
     return float(sides[1]) / float(sides[2])
 
 
-def save_crop(path: str | Path, box: Box, target: Path) -> None:
+def save_crop(path: str | Path | BinaryIO, box: Box, target: Path | BinaryIO) -> None:
     """Write the part in `box` of the upright photo in its own format, with EXIF and ICC profile.
 
     Raises `InputError` where the format can be read but not written.
@@ -111,5 +112,5 @@ def save_crop(path: str | Path, box: Box, target: Path) -> None:
         try:
             upright.crop(box).save(target, kind, **kept)
         except (OSError, KeyError, ValueError) as error:
-            found = f"{target} cannot be written as {kind} ({error})"
+            found = f"{getattr(target, 'name', 'The crop')} cannot be written as {kind} ({error})"
             raise InputError(f"{found}; convert the photo to JPEG or PNG.") from error

@@ -12,15 +12,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
-from urllib.error import URLError
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision import models
 
-from rsrl_lib.photos import ROOT, InputError, replacing
+from rsrl_lib.photos import ROOT, InputError, reading, replacing, size_of
 
 Backbone = Literal["alexnet", "vgg16", "squeezenet1_0", "squeezenet1_1", "resnet18"]
 Head = Literal["fc", "gap"]
@@ -120,18 +119,26 @@ def aesthetic_net(
         state = _read(STARTER)[0]
     else:
         state = _read(Path(weights))[0]
-    state = {k.removeprefix("body."): v.float() for k, v in state.items() if "head." not in k}
+    state = {k.removeprefix("body."): v for k, v in state.items() if "head." not in k}
+    state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     wanted = network.body.state_dict()
-    missing = sorted(wanted.keys() - state.keys())
-    unfit = [k for k in wanted if k in state and state[k].shape != wanted[k].shape]
-    if missing or unfit:
-        raise InputError(
-            f"The weights {weights} do not fit {backbone}: of its {len(wanted)} tensors "
-            f"{len(missing)} are missing and {len(unfit)} have another shape (first: "
-            f"{[*missing, *unfit][0]}); give the backbone they were trained with."
-        )
+    _fits(f"The weights {weights}", backbone, state, wanted)
     network.body.load_state_dict({k: state[k] for k in wanted})
     return network
+
+
+def _fits(what: str, backbone: str, state: dict, wanted: dict[str, torch.Tensor]) -> None:
+    """`InputError` unless all tensors are there, of the shape and kind wanted, and finite."""
+    missing = sorted(wanted.keys() - state.keys())
+    there = [(k, state[k], v) for k, v in wanted.items() if k in state]
+    unfit = [k for k, v, w in there if (v.shape, v.dtype) != (w.shape, w.dtype)]
+    unfit += [k for k, v, _ in there if not v.isfinite().all()]
+    if missing or unfit:
+        raise InputError(
+            f"{what} do not fit {backbone}: of its {len(wanted)} tensors {len(missing)} are "
+            f"missing and {len(unfit)} have another shape or kind or are not finite (first: "
+            f"{[*missing, *unfit][0]}); give the backbone they were trained with."
+        )
 
 
 def save_network(network: AestheticNet, path: Path, **facts: object) -> None:
@@ -152,40 +159,36 @@ def load_network(path: Path) -> tuple[AestheticNet, dict[str, str]]:
     state, facts = _read(path)
     if not {"backbone", "scores"} <= facts.keys():
         raise InputError(f"{path} holds weights but no scores; give a network of a run.")
-    form = {"head": facts.get("head", "fc"), "levels": facts.get("levels", "").split()}
-    form["attributes"] = json.loads(facts.get("attributes", "[]"))
-    network = AestheticNet(facts["backbone"], [int(s) for s in facts["scores"].split()], **form)
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise InputError(
-            f"{path} does not hold the {facts['backbone']} network that it names; "
-            "train the run anew."
-        ) from error
+    with reading(path, "network of a run", "train the run anew"), torch.device("meta"):
+        if max(map(len, facts.values())) > 10**5:
+            raise ValueError("a fact of more than 100,000 characters")
+        form = {"head": facts.get("head", "fc"), "levels": facts.get("levels", "").split()}
+        form["attributes"] = json.loads(facts.get("attributes", "[]"))
+        scores = [int(score) for score in facts["scores"].split()]
+        network = AestheticNet(facts["backbone"], scores, **form)
+        if len(network.levels) != len(scores) or network.state_dict().keys() != state.keys():
+            raise ValueError("levels, scores and tensors do not go together")
+    # Nothing is allocated before all is known to fit.
+    _fits(f"The weights of {path}", network.backbone, state, network.state_dict())
+    network.to_empty(device="cpu").load_state_dict(state)
     return network, facts
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    try:
+    if size_of(path) < 0:
+        known = "'imagenet', 'starter', 'none' or a safetensors file that exists"
+        raise InputError(f"There are no weights at {path}; give {known}.")
+    with reading(path, "safetensors file", "weights are read from safetensors alone"):
         with safe_open(path, "pt") as file:
             facts = file.metadata() or {}
         return load_file(path), facts
-    except FileNotFoundError as error:
-        raise InputError(
-            f"There are no weights at {path}; give 'imagenet', 'starter', 'none' or a safetensors "
-            "file that exists."
-        ) from error
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{path} is no readable safetensors file ({error}); weights are read from "
-            "safetensors alone."
-        ) from error
 
 
 def _download(backbone: Backbone) -> dict[str, torch.Tensor]:
     try:
-        return models.get_model_weights(backbone).DEFAULT.get_state_dict(progress=True)
-    except (URLError, OSError, RuntimeError) as error:
+        weights = models.get_model_weights(backbone).DEFAULT
+        return weights.get_state_dict(check_hash=True, weights_only=True)
+    except Exception as error:  # what a server, a disk or a damaged file can do is not one kind
         raise InputError(
             f"The ImageNet weights of {backbone} could not be downloaded ({error}); go online, or "
             "give weights 'starter' (shipped, squeezenet1_1), a safetensors file, or 'none'."

@@ -15,12 +15,14 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 from PIL import Image, ImageOps
+from safetensors import SafetensorError
 from scipy.io import loadmat
 from tqdm.auto import tqdm
 
 File = str | Path
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # the same, by Pillow's names
 # OASIS themes of nudity, injury, death, violence or excrement; the single photos show the same.
 DISTURBING = (
     r"(Animal carcass|BDSM|Bloody|Dead|Dummy|Feces|Injury|KKK|Neonazi|Nude|Severed|Shot|"
@@ -33,16 +35,53 @@ NOTHING = pd.DataFrame(columns=["photo", "reason"], dtype="str")
 class InputError(Exception):
     """Bad input, in one sentence: what was needed, what was found where, what to do."""
 
+    def __str__(self) -> str:  # names and other libraries' words may hold line ends, or no end
+        text = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", super().__str__())
+        return text if len(text) < 2000 else f"{text[:1200]} … {text[-400:]}"
+
+
+@contextmanager
+def reading(path: File, what: str, remedy: str) -> Iterator[None]:
+    """Turn what a damaged or hostile file makes any library raise into `InputError`."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        found = f"{path} is no readable {what} ({type(error).__name__}: {error})"
+        raise InputError(f"{found}; {remedy}.") from error
+
+
+def size_of(path: File) -> int:
+    """Bytes of a file; -1 where there is none, but a folder, a pipe or a name that cannot be."""
+    try:
+        return Path(path).stat().st_size if Path(path).is_file() else -1
+    except OSError:
+        return -1
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name to write to, renamed when all is on the disk: a kill or a power cut leaves
-    the old file or the new one."""
+    the old file or the new one. Raises `InputError` where it cannot be written."""
     partial = path.with_name(path.name + ".partial")
-    yield partial
-    _to_disk(partial)
-    partial.replace(path)
-    _to_disk(path.parent)  # the new name
+    with writing(path):
+        yield partial
+        _to_disk(partial)
+        partial.replace(path)
+        _to_disk(path.parent)  # the new name
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what a full, read-only or vanished folder raises into `InputError`."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{path} could not be written ({error}); what was finished before is kept: make room "
+            "or give the folder back, and give the same command again."
+        ) from error
 
 
 def _to_disk(path: Path) -> None:
@@ -54,13 +93,14 @@ def _to_disk(path: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a lock file; it is free again when its owner ends, however that happens.
 
-    Raises `InputError` where another process holds it.
+    Where another process holds it: `InputError`, or to `wait`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, timeout=0)
+    lock = FileLock(path, timeout=-1 if wait else 0)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     try:
         lock.acquire()
     except Timeout as error:
@@ -117,7 +157,10 @@ def _read_table(path: Path, columns: dict[str, str | int], separator: str = "") 
     """Columns of a table as strings, index "file line n"; `columns`: name -> header or position."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
-        separator = separator or max(",;\t", key=re.match(r"[^\r\n]*", text)[0].count)
+        head = re.match(r"[^\r\n]*", text)[0]
+        separator = separator or max(",;\t", key=head.count)
+        if len(re.split(separator, head, maxsplit=2000)) > 2000:
+            raise ValueError("more than 2000 columns")
         how = {"dtype": str, "keep_default_na": False, "skip_blank_lines": False, "header": None}
         cells = pd.read_csv(io.StringIO(text, newline=None), sep=separator, **how).fillna("")
     except (OSError, ValueError) as error:  # pandas counts rows from 0, but lines from 1
@@ -135,17 +178,19 @@ def _read_table(path: Path, columns: dict[str, str | int], separator: str = "") 
             raise InputError(f"{found}; correct it or choose among {', '.join(names)}.")
         columns = dict(zip(names, names, strict=True)) | columns
         columns = {ours: names.index(theirs) for ours, theirs in columns.items()}
-    table = pd.DataFrame({name: cells.get(place, "") for name, place in columns.items()})
+    places = {name: cells.get(place, "") for name, place in columns.items()}
+    table = pd.DataFrame(places, cells.index)
     table = table.apply(lambda column: column.str.strip())
     return table[(table != "").any(axis=1)]
 
 
-def _numbers(table: pd.DataFrame, column: str, kind: str = "finite") -> np.ndarray:
+def _numbers(table: pd.DataFrame, column: str, kind: str = "finite", least=-1e15, most=1e15):
     values = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
-    bad = ~np.isfinite(values) | ((kind == "whole") & (np.floor(values) != values))
+    bad = ~((least <= values) & (values <= most))  # NaN too
+    bad |= (kind == "whole") & (np.floor(values) != values)
     if bad.any():
-        found = f"{table.index[bad][0]}: {column} '{table[column][bad].iloc[0]}'"
-        raise InputError(f"{found} is not a {kind} number; write a number such as 4.")
+        found = f"{table.index[bad][0]}: {column} '{table[column][bad].iloc[0]}' is not a {kind}"
+        raise InputError(f"{found} number in {least:g}..{most:g}; write a number such as 4.")
     return values.astype(np.int64) if kind == "whole" else values
 
 
@@ -160,7 +205,7 @@ def _scored(table: pd.DataFrame, source: str, strict: bool, **known) -> ScoredPh
         table = table.assign(mean_score=mean.to_numpy())
     table = table.assign(mean_score=_numbers(table, "mean_score"))
     table["score"] = table.get("score", round_half_up(table["mean_score"]))
-    size = np.array([p.stat().st_size if p.is_file() else -1 for p in map(Path, table["path"])])
+    size = np.array([size_of(path) for path in table["path"]])
     reasons = np.where(size < 0, "no such file: ", "0 bytes in ").astype(object) + table["path"]
     absent = table[["photo"]].assign(reason=reasons)[size <= 0]
     if len(absent) and (strict or len(absent) == len(table)):
@@ -199,7 +244,8 @@ def read_folder(
         table["mean_score"] = _numbers(cells, "mean_score") if mean_column else given
     if votes:
         cast = _read_table(Path(votes), {"photo": "photo", "score": "score"})
-        known["votes"] = pd.crosstab(cast["photo"], _numbers(cast, "score", "whole"))
+        # A wider range is a wrong column, and a table larger than the memory.
+        known["votes"] = pd.crosstab(cast["photo"], _numbers(cast, "score", "whole", -100, 100))
     if attribute_columns:
         known["attributes"] = _attributes(cells, attribute_columns)
     return _scored(table, "folder", strict, **known)
@@ -213,6 +259,9 @@ def _attributes(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
         if pd.to_numeric(words, errors="coerce").notna().any():
             known[name] = _numbers(table, name)
             continue
+        if words.nunique() > 200:
+            found = f"{table.index[0]}: {name} has {words.nunique()} different words"
+            raise InputError(f"{found}, an attribute may have 200; name another column.")
         for word in sorted({*words} - {""}):
             known[f"{name}={word}"] = np.where(words == "", np.nan, words == word)
     return pd.DataFrame(known, table["photo"])
@@ -222,7 +271,7 @@ def ava_votes(path: File) -> pd.DataFrame:
     """Votes of `AVA.txt` without its photos: index `<id>.jpg`, columns 1..10, counts."""
     columns = {"photo": 1} | {f"votes of {vote}": vote + 1 for vote in range(1, 11)}
     table = _read_table(Path(path), columns, r"\s+")
-    counts = {vote: _numbers(table, f"votes of {vote}", "whole") for vote in range(1, 11)}
+    counts = {v: _numbers(table, f"votes of {v}", "whole", 0, 1e9) for v in range(1, 11)}
     return pd.DataFrame(counts).set_index(table["photo"] + ".jpg")
 
 
@@ -230,13 +279,15 @@ def read_ava(folder: File, *, strict: bool = False) -> ScoredPhotos:
     """AVA: `AVA.txt` (about 200 votes a photo on 1..10), `images/<id>.jpg`, and `tags.txt` for the
     names of the attributes `tag=<name, else number>`, unknown of a photo without tags."""
     votes = ava_votes(Path(folder, "AVA.txt"))
-    given = _read_table(Path(folder, "AVA.txt"), {"tag 1": 12, "tag 2": 13}, r"\s+")
-    given = np.stack([_numbers(given, name, "whole") for name in given], 1)
-    tags = np.zeros((len(given), max(66, given.max()) + 1), np.float32)
+    columns = {"photo": 1, "tag 1": 12, "tag 2": 13}  # with photos, so that rows are the same
+    given = _read_table(Path(folder, "AVA.txt"), columns, r"\s+")
+    given = np.stack([_numbers(given, f"tag {n}", "whole", 0, 999) for n in (1, 2)], 1)
+    tags = np.zeros((len(given), given.max(initial=66) + 1), np.float32)
     tags[np.arange(len(given))[:, None], given] = 1
     tags[~given.any(axis=1)] = np.nan
     listed = Path(folder, "tags.txt")
-    names = dict(re.findall(r"(?m)^(\d+) +(.*\S)", listed.read_text() if listed.exists() else ""))
+    listed = listed.read_text("utf-8", "replace") if size_of(listed) > 0 else ""
+    names = dict(re.findall(r"(?m)^(\d+) +(.*\S)", listed))
     names = ["tag=" + names.get(str(tag), str(tag)) for tag in range(tags.shape[1])]
     tags = pd.DataFrame(tags, votes.index, names).iloc[:, 1:]
     table = pd.DataFrame({"photo": votes.index, "path": f"{folder}/images/" + votes.index})
@@ -254,9 +305,10 @@ def read_eva(folder: File, *, strict: bool = False) -> ScoredPhotos:
     wanted = {"photo": "image_id", "score": "score"}
     table = _read_table(Path(folder, "data/votes_filtered.csv"), wanted, "=")
     table["photo"] += ".jpg"
-    votes = pd.crosstab(table["photo"], _numbers(table, "score", "whole"))
+    votes = pd.crosstab(table["photo"], _numbers(table, "score", "whole", -100, 100))
     grades = table.reindex(columns=["visual", "composition", "quality", "semantic"])
-    grades = grades.apply(pd.to_numeric, errors="coerce").groupby(table["photo"]).mean()
+    grades = grades.apply(pd.to_numeric, errors="coerce").astype(float)
+    grades = grades.groupby(table["photo"]).mean()
     table = _below(folder, table[["photo"]].drop_duplicates())
     return _scored(table, "eva", strict, votes=votes, attributes=grades)
 
@@ -286,7 +338,8 @@ def read_para(folder: File, *, strict: bool = False) -> ScoredPhotos:
     table["photo"] = table["session"] + "/" + table["photo"]
     table["path"] = f"{folder}/imgs/" + table["photo"]
     means = table.filter(regex=r"_mean$").apply(pd.to_numeric, errors="coerce")
-    return _scored(table, "para", strict, attributes=means.set_index(table["photo"]))
+    means = means.set_index(table["photo"])
+    return _scored(table[["photo", "path", "mean_score"]], "para", strict, attributes=means)
 
 
 def read_oasis(folder: File, *, strict: bool = False, disturbing: bool = False) -> ScoredPhotos:
@@ -294,19 +347,20 @@ def read_oasis(folder: File, *, strict: bool = False, disturbing: bool = False) 
     Pelli 2019); photos whose theme is `DISTURBING` only if asked for."""
     columns = {"item": "", "photo": "Theme", "category": "Category"}
     table = _read_table(Path(folder, "OASIS.csv"), columns)
-    try:
-        columns = table["item"].str.removeprefix("I").astype(int) - 1
+    given = f"{folder}/corrData.mat, the beauty votes that OASIS.csv lacks,"
+    with reading(given, "matrix for it", "fetch it from aenneb/OASIS-beauty"):
+        columns = table["item"].str.extract(r"^I([1-9]\d*)$")[0].astype(int) - 1
         beauty = loadmat(Path(folder, "corrData.mat"))["corrData"][:, columns]  # (raters, photos)
-    except Exception as error:  # SciPy raises many kinds for a damaged file
-        found = f"{folder}/corrData.mat, the beauty votes that OASIS.csv lacks, cannot be read"
-        raise InputError(f"{found} ({error}); fetch it from aenneb/OASIS-beauty.") from error
+        votes = {v: pd.Series((beauty == v).sum(0)) for v in range(1, 8)}
     hidden = table["photo"].str.match(DISTURBING) & (not disturbing)
     table["photo"] += ".jpg"
     table["path"] = f"{folder}/images/" + table["photo"]
-    votes = pd.DataFrame({v: (beauty == v).sum(0) for v in range(1, 8)}, index=table["photo"])
+    votes = pd.DataFrame(votes).set_index(table["photo"])
     known = {"votes": votes, "attributes": _attributes(table, ["category"])}
+    known = {name: part[~hidden.to_numpy()] for name, part in known.items()}
     left_out = table[["photo"]][hidden].assign(reason="disturbing; left out unless asked for")
-    return _scored(table[~hidden], "oasis", strict, **known).without(left_out)
+    shown = table.loc[~hidden, ["photo", "path"]]
+    return _scored(shown, "oasis", strict, **known).without(left_out)
 
 
 def fetch_oasis(
@@ -382,17 +436,31 @@ def read_unscored(folder: File) -> pd.DataFrame:
     files = [f for f in files if f.lower().endswith(PICTURES) and not re.search(r"(^|/)\.", f)]
     if not files:
         raise InputError(f"{folder} holds no photos; name a folder with {' '.join(PICTURES)}.")
-    return pd.DataFrame({"photo": sorted(files)}).assign(path=lambda t: f"{folder}/" + t["photo"])
+    with reading(folder, "folder of photos", "rename those whose names are not UTF-8"):
+        table = pd.DataFrame({"photo": sorted(files)})
+        return table.assign(path=f"{folder}/" + table["photo"])
 
 
-def open_rgb(path: File) -> Image.Image:
-    """Upright RGB picture as a viewer shows it (16 bits scaled, alpha on white) or `InputError`."""
+def open_rgb(
+    path: File, content: bytes | None = None, *, at_least: int | None = None
+) -> Image.Image:
+    """Upright RGB picture as a viewer shows it (16 bits scaled, alpha on white) or `InputError`.
+
+    A JPEG is decoded at a half, quarter or eighth where each side keeps `at_least` so many pixels,
+    several times faster. Of an upload, its `content` is decoded and `path` is but a name.
+    """
+    size = size_of(path) if content is None else len(content)
     try:
-        with Image.open(path) as image:
+        if size < 0:  # opening a pipe would wait forever
+            raise FileNotFoundError(path)
+        given = (path,) if content is None else (io.BytesIO(content), "r", FORMATS)
+        with Image.open(*given) as image:
+            if image.format == "EPS":  # Pillow would run Ghostscript
+                raise ValueError("PostScript is a program")
             if image.width * image.height > (Image.MAX_IMAGE_PIXELS or np.inf):
-                raise Image.DecompressionBombError(
-                    f"{image.width} x {image.height} pixels are too many"
-                )
+                raise ValueError(f"{image.width} x {image.height} pixels are too many")
+            if at_least:
+                image.draft(None, (at_least, at_least))
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith("I"):
                 image = Image.fromarray((np.clip(image, 0, 65535) / 257).round().astype(np.uint8))
@@ -401,5 +469,6 @@ def open_rgb(path: File) -> Image.Image:
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             return image.convert("RGB")
     except Exception as error:  # damaged files make Pillow's plugins raise anything
-        found = f"{Path(path).stat().st_size} bytes, {error}" if Path(path).is_file() else "no file"
+        reason = re.sub(" <_io.+", "", str(error))  # how Pillow calls an upload
+        found = f"{size} bytes, {reason}" if size >= 0 else "no file"
         raise InputError(f"{path} is no whole picture ({found}); copy or shrink it.") from error

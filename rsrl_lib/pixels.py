@@ -6,11 +6,14 @@ the papers) and disk, 197 kB a photo.
 """
 
 import hashlib
+import json
+import math
 import os
-import tempfile
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,52 +23,91 @@ from PIL import Image
 from torch.nn.functional import interpolate
 from tqdm.auto import tqdm
 
-from rsrl_lib.photos import ROOT, InputError, open_rgb
+from rsrl_lib.photos import ROOT, InputError, locked, open_rgb, reading, replacing, size_of, writing
 
 CACHE = ROOT / "data" / "cache"
 SIDE = 256
 CROP = 227
+CHUNK = 512
+"""Photos, about 100 MB, after which decoding notes how far it is."""
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """Decoded photos: `array` (n, 256, 256, 3) of uint8, and `fingerprint`, a hash of the files."""
+    """Decoded photos: `array` (n, 256, 256, 3) of uint8, `fingerprint`, a hash of the files, and
+    `digests` (n,) of each."""
 
     array: np.ndarray
     fingerprint: str
+    digests: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.array)
 
-    def crops(self, rows: Sequence[int] | np.ndarray, *, view: str | tuple) -> torch.Tensor:
-        """Bytes of some photos in one of five views, (batch, 3, side, side), channels last.
+    def crops(
+        self,
+        rows: Sequence[int] | np.ndarray,
+        *,
+        view: str | tuple,
+        draw: torch.Generator | None = None,
+        share: slice = slice(None),
+    ) -> torch.Tensor:
+        """Bytes of some photos in one of five views, (batch, 3, side, side), channels last; crops,
+        which networks learn and judge by, on the GPU where the photos are held there.
 
-        `view` is `"random"` (227 px crop at a random place, mirrored for half of the photos, from
-        torch's global generator), `"five"` (one of the `five_corners`, drawn for each photo),
-        `"centre"` (the 227 px centre), a crop's top and left, or `"whole"` (all 256 px).
+        `view` is `"random"` (227 px crop at a random place, mirrored for half of the photos),
+        `"five"` (one of the `five_corners`, drawn for each photo), `"centre"` (the 227 px centre),
+        a crop's top and left, or `"whole"` (all 256 px). Places are drawn by `draw`, else by
+        torch's global generator, for all `rows`; `share` says which of them are cut.
         """
-        photos = torch.from_numpy(self.array[np.asarray(rows)])  # (batch, 256, 256, 3)
-        if view == "whole":
-            return photos.permute(0, 3, 1, 2)
-        if view == "centre" or isinstance(view, tuple):
-            top, left = five_corners()[-1] if view == "centre" else view
-            window = photos[:, top : top + CROP, left : left + CROP]
-            return window.contiguous().permute(0, 3, 1, 2)
-        crops = torch.empty(len(photos), CROP, CROP, 3, dtype=torch.uint8)
+        rows, side = torch.as_tensor(rows), SIDE if view == "whole" else CROP
+        corners, mirrored = torch.zeros(len(rows), 2, dtype=int), torch.zeros(len(rows), dtype=bool)
         if view == "random":
-            corners = torch.randint(SIDE - CROP + 1, (len(photos), 2)).tolist()
-            mirrored = (torch.rand(len(photos)) < 0.5).tolist()
+            corners = torch.randint(SIDE - CROP + 1, (len(rows), 2), generator=draw)
+            mirrored = torch.rand(len(rows), generator=draw) < 0.5
         elif view == "five":
-            corners = [five_corners()[i] for i in torch.randint(5, (len(photos),))]
-            mirrored = [False] * len(photos)
-        else:
+            drawn = torch.randint(5, (len(rows),), generator=draw)
+            corners = torch.tensor(five_corners())[drawn]
+        elif view == "centre" or isinstance(view, tuple):
+            corners += torch.tensor(five_corners()[-1] if view == "centre" else view)
+        elif view != "whole":
             raise ValueError(f"view must be one of the five above, not {view!r}")
-        for crop, photo, (top, left), mirror in zip(crops, photos, corners, mirrored, strict=True):
-            window = photo[top : top + CROP, left : left + CROP]
-            crop.copy_(window.flip(1) if mirror else window)
-        return crops.permute(0, 3, 1, 2)
+        place = rows[share], corners[share], mirrored[share], side
+        if view == "whole" or self.on_gpu is None:
+            return windows(self.array, *place).permute(0, 3, 1, 2)
+        return windows_at_once(self.on_gpu, *place).permute(0, 3, 1, 2)
+
+    @cached_property
+    def on_gpu(self) -> torch.Tensor | None:
+        """The array in the GPU's memory, where it takes at most two thirds of what is free."""
+        room = 2 / 3 * torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
+        if self.array.nbytes >= room:
+            return None
+        held = torch.empty(self.array.shape, dtype=torch.uint8, device="cuda")
+        for first in range(0, len(self), CHUNK):
+            held[first : first + CHUNK] = torch.tensor(self.array[first : first + CHUNK])
+        return held
+
+
+def windows(array: np.ndarray, rows, corners, mirrored, side: int) -> torch.Tensor:
+    """Windows (n, side, side, 3) of photos, copied one by one, which suits a processor best."""
+    copies = np.empty((len(rows), side, side, 3), np.uint8)
+    places = zip(copies, rows.tolist(), corners.tolist(), mirrored.tolist(), strict=True)
+    for copy, row, (top, left), mirror in places:
+        window = array[row, top : top + side, left : left + side]
+        copy[:] = window[:, ::-1] if mirror else window
+    return torch.from_numpy(copies)
+
+
+def windows_at_once(photos: torch.Tensor, rows, corners, mirrored, side: int) -> torch.Tensor:
+    """The same windows in one gathering, which suits a GPU."""
+    along = torch.arange(side)
+    down = corners[:, :1] + along  # (n, side)
+    across = corners[:, 1:] + torch.where(mirrored[:, None], side - 1 - along, along)
+    where = rows[:, None, None], down[:, :, None], across[:, None, :]
+    return photos[tuple(index.to(photos.device, non_blocking=True) for index in where)]
 
 
 def five_corners() -> list[tuple[int, int]]:
@@ -95,8 +137,9 @@ def decode(
     """Decode the photos of a table once and keep them in a file named by their contents.
 
     `table` has the columns `photo` and `path`. Returned are the pixels of the readable photos, in
-    the table's order, and a table (photo, reason) of those left out. With `strict` the first
-    unreadable photo raises `InputError` instead, and nothing is kept.
+    the table's order, and a table (photo, reason) of those left out; with `strict` an unreadable
+    photo raises `InputError`, as do too small a disk and one that cannot be written. A decoding
+    that was stopped goes on where it was, and a second process waits for the first.
     """
     paths = list(table["path"])
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -104,48 +147,70 @@ def decode(
         fingerprint = hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
         target, broken_list = cache / f"{fingerprint}.npy", cache / f"{fingerprint}.broken.npy"
         if not (target.exists() and broken_list.exists()):
-            cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=cache) as scratch:
-                partial = Path(scratch) / "partial.npy"
-                array = _new_map(partial, len(paths))
-
-                def decode_row(row: int) -> bool:
-                    try:
-                        array[row] = square(open_rgb(paths[row]))
-                    except InputError:
-                        return False
-                    return True
-
-                rows = tqdm(
-                    pool.map(decode_row, range(len(paths))),
-                    "decoding",
-                    len(paths),
-                    unit="photo",
-                    mininterval=2,
-                )
-                readable = np.fromiter(rows, bool, len(paths))
-                broken = np.flatnonzero(~readable)
-                if len(broken) and strict:
-                    raise InputError(_why(paths[broken[0]], len(broken), len(paths)))
-                if len(broken):
-                    whole, partial = array, Path(scratch) / "readable.npy"
-                    array = _new_map(partial, int(readable.sum()))
-                    for row, source in enumerate(np.flatnonzero(readable)):
-                        array[row] = whole[source]
-                array.flush()
-                np.save(Path(scratch) / "broken.npy", broken)
-                (Path(scratch) / "broken.npy").replace(broken_list)
-                partial.replace(target)
-    broken = np.load(broken_list)
+            with writing(target), locked(cache / f"{fingerprint}.lock", wait=True):
+                if not (target.exists() and broken_list.exists()):
+                    _decode(paths, pool, target, broken_list)
+    with reading(target, "array of decoded photos", "delete it, and it is made again"):
+        broken, array = np.load(broken_list), np.load(target, mmap_mode="r")
+        if array.dtype != np.uint8 or array.shape != (len(paths) - len(broken), SIDE, SIDE, 3):
+            raise ValueError(f"{array.shape} of {array.dtype}")
+        left_out = table[["photo"]].iloc[broken].reset_index(drop=True)
     if len(broken) and strict:
         raise InputError(_why(paths[broken[0]], len(broken), len(paths)))
-    left_out = table[["photo"]].iloc[broken].reset_index(drop=True)
     left_out["reason"] = [_reason(paths[row]) for row in broken]
-    return Pixels(np.load(target, mmap_mode="r"), fingerprint), left_out
+    return Pixels(array, fingerprint, np.delete(digests, broken)), left_out
 
 
-def _new_map(path: Path, count: int) -> np.memmap:
-    return np.lib.format.open_memmap(path, "w+", np.uint8, (count, SIDE, SIDE, 3))
+def _decode(paths: list[str], pool: ThreadPoolExecutor, target: Path, broken_list: Path) -> None:
+    """Append photos to a file; what the notes beside it call done is on the disk.
+
+    Appended, not mapped: a disk that is full is then an error of writing, not a dead process.
+    """
+    partial, notes = target.with_suffix(".partial"), target.with_suffix(".notes")
+    done, broken = 0, []
+    if partial.exists() and notes.exists():
+        done, broken = json.loads(notes.read_text())
+    needed, free = (len(paths) - done) * SIDE * SIDE * 3, shutil.disk_usage(target.parent).free
+    if needed > free:
+        raise InputError(
+            f"Decoding {len(paths)} photos takes {needed / 1e9:.2f} GB in {target.parent}, "
+            f"{free / 1e9:.2f} GB are free; free more, or make it a link to a larger disk."
+        )
+    title = f"decoding to {len(paths) * SIDE * SIDE * 3 / 1e9:.2f} GB"
+    bar = tqdm(None, title, len(paths), initial=done, unit="photo", mininterval=2)
+    with partial.open("r+b" if done else "w+b") as file, bar:
+        while True:
+            shape = (done - len(broken), SIDE, SIDE, 3)
+            file.seek(0)
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            file.seek(math.prod(shape), os.SEEK_CUR)
+            file.truncate()  # what came after the notes
+            if done == len(paths):
+                break
+            for row, photo in enumerate(pool.map(_decoded, paths[done : done + CHUNK]), done):
+                if photo is None:
+                    broken.append(row)
+                else:
+                    file.write(photo)
+                bar.update()
+            done = min(done + CHUNK, len(paths))
+            file.flush()
+            os.fsync(file.fileno())
+            with replacing(notes) as new:
+                new.write_text(json.dumps([done, broken]))
+    with replacing(broken_list) as new, new.open("wb") as file:
+        np.save(file, np.array(broken, int))
+    with replacing(target) as new:
+        partial.rename(new)
+    notes.unlink()
+
+
+def _decoded(path: str) -> np.ndarray | None:
+    try:
+        return square(open_rgb(path, at_least=2 * SIDE))
+    except InputError:
+        return None
 
 
 def _reason(path: str) -> str:
@@ -165,6 +230,8 @@ def _why(path: str, broken: int, total: int) -> str:
 
 
 def _digest(path: str) -> str:
+    if size_of(path) < 0:  # opening a pipe would wait forever
+        return f"unreadable {path}"
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

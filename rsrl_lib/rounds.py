@@ -5,7 +5,8 @@ original training photos decide which of them the next network, started from the
 on. Everything a round knows is a row of a tidy table in the run's folder:
 
     run.json              recipe, seed, versions, device, fingerprint of photos and scores
-    split.csv             photo, score, label (a rare score merged into its neighbour), part
+    split.csv             photo, score, label (a rare score merged into its neighbour), part,
+                          digest of the file
     rounds.csv            one row per round: photos kept, rescued, K, loss, measures, chosen
     per_class.csv         one row per round, part and score; confusion.csv beside it
     samples.parquet       one row per round and photo: assigned score, own and top likelihood, kept
@@ -22,6 +23,7 @@ processor.
 import functools
 import hashlib
 import json
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -30,6 +32,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
+from torch import distributed
 
 from rsrl_lib import controls
 from rsrl_lib import measures as m
@@ -56,6 +59,7 @@ from rsrl_lib.training import (
     machine,
     sample_weights,
     soft_attributes,
+    team,
 )
 
 PARTS = ("train", "validation", "test")
@@ -133,7 +137,7 @@ class Run:
     folder: Path
 
     def _table(self, name: str) -> pd.DataFrame:
-        return pd.read_csv(self.folder / name, dtype={"photo": str})
+        return pd.read_csv(self.folder / name, dtype={"photo": str, "digest": str})
 
     @property
     def info(self) -> dict:
@@ -209,11 +213,17 @@ def repeat(
     has_files = any(path.suffix not in (".partial", ".lock") for path in there)
     if has_files and not (folder / "run.json").exists():
         raise InputError(f"{folder} holds other files and no run; give a new or empty folder.")
-    with locked(folder / "run.lock"):
-        return _repeat(photos, pixels, folder, recipe, other)
+    writes = team()[0] == 0  # of the processes of torchrun, the first
+    with locked(folder / "run.lock") if writes else nullcontext():
+        run = _repeat(photos, pixels, folder, recipe, other, writes=writes)
+    if team()[1] > 1:
+        distributed.barrier()  # the others read what the first has written
+    return run
 
 
-def _repeat(photos: ScoredPhotos, pixels: Pixels, folder: Path, recipe: Recipe, other) -> Run:
+def _repeat(
+    photos: ScoredPhotos, pixels: Pixels, folder: Path, recipe: Recipe, other, *, writes: bool
+) -> Run:
     run = Run(folder)
     mean_scores = photos.table.mean_score.to_numpy()
     labels, merged = merge_rare(photos.table.score.to_numpy())
@@ -224,10 +234,12 @@ def _repeat(photos: ScoredPhotos, pixels: Pixels, folder: Path, recipe: Recipe, 
     attributes = soft_attributes(photos, recipe.attributes, original)
     weights = sample_weights(mean_scores, recipe.ambiguous, recipe.weights_ab)
     learned = np.column_stack([labels, weights, attributes])
-    _claim(folder, recipe, _fingerprints(photos, pixels, other, learned), merged)
-    with replacing(folder / "split.csv") as partial:
+    if writes:
         table = photos.table[["photo", "score"]].assign(label=labels, part=divided)
-        table.to_csv(partial, index=False)
+        table["digest"] = pixels.digests
+        _claim(run, recipe, _fingerprints(photos, pixels, other, learned), merged, table)
+        with replacing(folder / "split.csv") as partial:
+            table.to_csv(partial, index=False)
 
     scores = np.unique(labels).tolist()
     view = recipe.training.view
@@ -312,7 +324,8 @@ def _repeat(photos: ScoredPhotos, pixels: Pixels, folder: Path, recipe: Recipe, 
         }
         best = int(tables["rounds"][f"{recipe.choose}_total_f"].argmax())
         tables["rounds"]["chosen"] = np.arange(i) == best
-        _save(run, tables, network, pair, i, is_best=best == i - 1)
+        if writes:
+            _save(run, tables, network, pair, i, is_best=best == i - 1)
     return run
 
 
@@ -326,18 +339,26 @@ def _fingerprints(photos: ScoredPhotos, pixels: Pixels, other, learned) -> dict[
 
 
 def _claim(
-    folder: Path, recipe: Recipe, fingerprint: dict[str, str], merged: dict[int, int]
+    run: Run,
+    recipe: Recipe,
+    fingerprint: dict[str, str],
+    merged: dict[int, int],
+    table: pd.DataFrame,
 ) -> None:
     """Make the run's folder its own, or see that it already is."""
     described = json.loads(json.dumps(asdict(recipe)))
-    path = folder / "run.json"
+    folder, path = run.folder, run.folder / "run.json"
     if (folder / "network_last.safetensors").exists():
         there = json.loads(path.read_text())
         others = [name for name in fingerprint if there["fingerprint"][name] != fingerprint[name]]
         if others:
+            known = ["photo", "score", "digest"]
+            rows = pd.concat([run.split[known], table[known]]).drop_duplicates(keep=False)
+            names = rows.photo.unique()
+            named = f" ({len(names)} photos, first: {names[0]})" if len(names) else ""
             raise InputError(
-                f"{folder} holds a run with different {' and '.join(others)}; give another --run "
-                "folder, or those it was made with."
+                f"{folder} holds a run with different {' and '.join(others)}{named}; give another "
+                "--run folder, or those it was made with."
             )
         was, now = ({**r, **r["drop"], **r["training"]} for r in (there["recipe"], described))
         changes = [

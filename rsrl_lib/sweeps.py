@@ -61,7 +61,7 @@ from rsrl_lib.photos import (
 )
 from rsrl_lib.protocols import reported
 from rsrl_lib.rounds import Recipe, Run, repeat
-from rsrl_lib.training import Training, machine
+from rsrl_lib.training import Training, device, machine
 
 REPORTED = ("macro_f1", "balanced_accuracy", "kappa", "macro_mae", "accuracy", "majority_accuracy")
 TABLES = ("predictions", "drops", "rounds")
@@ -136,14 +136,21 @@ def read_grid(path: Path) -> list[Cell]:
 
 
 def sweep(
-    grid: Path, out: Path, *, jobs: int = 1, cluster: str = "", cache: Path = pixels.CACHE
+    grid: Path,
+    out: Path,
+    *,
+    jobs: int | None = None,
+    cluster: str = "",
+    cache: Path = pixels.CACHE,
 ) -> pd.DataFrame:
     """Train every cell that is not finished, and write the table `out` after each of them.
 
-    `jobs` cells are trained at once, the cores shared among them; or as many as a Dask `cluster`
-    (address of its scheduler) has workers, which must see the same files. A cell that fails is
-    named in a table of failures, and the others go on; the error comes at the end. Returned is the
-    whole table, other grids' cells included. Raises `InputError` while another sweep writes to it.
+    `jobs` cells are trained at once, else one per core, or one where there is a GPU; or as many as
+    a Dask `cluster` (address of its scheduler) has workers, which must see the same files. A cell
+    has one thread however many there are: the number of threads changes the last digits. A cell
+    that fails is named in a table of failures, and the others go on; the error comes at the end.
+    Returned is the whole table, other grids' cells included. Raises `InputError` while another
+    sweep writes to it.
     """
     if out.suffix != ".csv":
         raise InputError(f"{out} is to be the table of results; give a name that ends in .csv.")
@@ -160,10 +167,10 @@ def sweep(
         # Photos are decoded here once, not by every worker at the same time.
         for source in {cell.source for cell in left}:
             _photos(source, str(cache))
-        threads = max(1, (os.cpu_count() or 1) // jobs)
+        jobs = jobs or (1 if device().type == "cuda" else os.cpu_count())
         folders = [str(folder_of(cell, out).resolve()) for cell in left]
         places = zip(left, folders, strict=True)
-        work = (delayed(_run)(cell, folder, str(cache), threads) for cell, folder in places)
+        work = (delayed(_run)(cell, folder, str(cache)) for cell, folder in places)
         failures, failed = {}, _beside(out, "_failures.csv")
         with _where(cluster):
             done = Parallel(n_jobs=-1 if cluster else jobs, return_as="generator_unordered")(work)
@@ -290,11 +297,12 @@ def _photos(source: str, cache: str) -> tuple[ScoredPhotos, pixels.Pixels]:
     return scored.without(broken), decoded
 
 
-def _run(cell: Cell, folder: str, cache: str, threads: int) -> tuple[str, str]:
+def _run(cell: Cell, folder: str, cache: str) -> tuple[str, str]:
     """Train one cell; returns its name and what went wrong, if anything did."""
     if (Path(folder) / DONE).exists():
         return cell.name, ""
-    torch.set_num_threads(threads)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
         scored, decoded = _photos(cell.source, cache)
         crowd = None
@@ -304,6 +312,8 @@ def _run(cell: Cell, folder: str, cache: str, threads: int) -> tuple[str, str]:
         _finish(cell, run, scored, crowd)
     except Exception as error:  # a cell must not take the others with it
         return cell.name, f"{type(error).__name__}: {error}"
+    finally:
+        torch.set_num_threads(threads)
     return cell.name, ""
 
 

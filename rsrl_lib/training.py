@@ -4,8 +4,11 @@ Everything a round does to a network happens here; precision and memory format a
 nowhere else. There are no worker processes: the photos are already bytes in memory.
 """
 
+import atexit
+import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Literal
@@ -15,7 +18,9 @@ import pandas as pd
 import torch
 import torchvision
 from scipy.special import expit
+from torch import distributed
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
 from rsrl_lib.network import AestheticNet
@@ -77,8 +82,32 @@ class Training:
 
 @cache
 def device() -> torch.device:
-    """The GPU where there is one, else the processor."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU where there is one, one for each process of `torchrun`, else the processor."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+
+
+@cache
+def team() -> tuple[int, int]:
+    """Which of how many processes this is that train a network together: those of `torchrun`."""
+    if not distributed.is_torchelastic_launched():
+        return 0, 1
+    if device().type == "cuda":
+        torch.cuda.set_device(device())
+    distributed.init_process_group("nccl" if device().type == "cuda" else "gloo")
+    atexit.register(distributed.destroy_process_group)
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def ahead(items: Iterable) -> Iterator:
+    """The same items, each being made while the one before it is worked on."""
+    items = iter(items)
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
 
 
 def fast_precision() -> str:
@@ -103,34 +132,51 @@ def fine_tune(
     """Fine-tune a network in place on some photos; returns the mean loss of the last epoch.
 
     `rows` (n,) are positions in `pixels`, `targets` (n, ...) what `loss(logits, targets)` compares
-    a batch with: for softmax cross-entropy the nodes of the scores, for `joint_loss` what
-    `joint_targets` packs. The same seed gives the same network on the same processor. Raises
-    `InputError` when the loss is no longer finite.
+    a batch with, by its mean: for softmax cross-entropy the nodes of the scores, for `joint_loss`
+    what `joint_targets` packs. The same seed gives the same network on the same processor. The
+    processes of a `team` share each batch, and but for dropout, which each draws for itself, train
+    as one would. Raises `InputError` when the loss is no longer finite.
     """
-    rows = np.asarray(rows)
+    rows = torch.as_tensor(rows)
     network.to(device(), memory_format=torch.channels_last).train()
+    rank, processes = team()
+    shared = DistributedDataParallel(network) if processes > 1 else network
     per_epoch = -(-len(rows) // training.batch)
     left = training.steps or training.epochs * per_epoch
     optimiser, schedule = _optimiser(network, training, left)
+    draw = torch.Generator().manual_seed(seed)  # of its own: others draw dropout elsewhere
+
+    def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor, int, float]]:
+        """Crops and targets of this process, photos of the batch, weight of this share of them."""
+        for batch in torch.randperm(len(rows), generator=draw).split(training.batch)[:left]:
+            share = slice(rank if rank < len(batch) else 0, None, processes)
+            crops = pixels.crops(rows[batch], view=training.crops, draw=draw, share=share)
+            target, here = targets[batch[share]], rank < len(batch)
+            if device().type == "cuda":
+                crops = crops if crops.is_cuda else crops.pin_memory()
+                crops, target = (x.to(device(), non_blocking=True) for x in (crops, target))
+            yield crops, target, len(batch), here * len(target) * processes / len(batch)
+
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        bar = tqdm(range(-(-left // per_epoch)), title, unit="epoch", mininterval=5)
+        torch.manual_seed(seed + rank)
+        epochs = range(-(-left // per_epoch))
+        bar = tqdm(epochs, title, unit="epoch", mininterval=5, disable=rank > 0)
         for _epoch in bar:
             total, seen = torch.zeros((), device=device()), 0
-            for batch in torch.randperm(len(rows)).split(training.batch)[:left]:
-                crops = pixels.crops(rows[batch.numpy()], view=training.crops)
-                target = targets[batch].to(device())
+            for crops, target, count, share in ahead(batches()):
                 with _autocast(training.precision):
-                    seen_so = normalised(crops.to(device()), shrink_to=training.shrink_to)
-                    logits = network(seen_so)  # (batch, nodes)
-                batch_loss = loss(logits, target)
+                    # (batch, nodes)
+                    logits = shared(normalised(crops, shrink_to=training.shrink_to))
+                batch_loss = loss(logits, target) * share
                 optimiser.zero_grad(set_to_none=True)
                 batch_loss.backward()
                 optimiser.step()
                 schedule.step()
-                total += batch_loss.detach() * len(batch)
-                seen += len(batch)
+                total += batch_loss.detach() * (count / processes)
+                seen += count
             left -= per_epoch
+            if processes > 1:
+                distributed.all_reduce(total)
             mean_loss = total.item() / seen
             if not np.isfinite(mean_loss):
                 raise InputError(
@@ -223,18 +269,24 @@ def logits(
     """Logits (n, scores), float32, of all photos or some `rows`; at the centre crop, or where
     `crops` is "five" the mean over the five crops.
     """
-    rows = np.arange(len(pixels)) if rows is None else np.asarray(rows)
+    rows = torch.arange(len(pixels)) if rows is None else torch.as_tensor(rows)
+    rank, processes = team()
     network.to(device(), memory_format=torch.channels_last).eval()
     views = five_corners() if crops == "five" else ["centre"]
-    parts = [torch.empty(0, len(network.scores))]
+    parts = [torch.empty(0, len(network.scores), device=device())]
     with torch.inference_mode(), _autocast(precision):
-        for first in range(0, len(rows), batch):
-            some = rows[first : first + batch]
+        for some in rows[rank::processes].split(batch):
             bytes_of = (pixels.crops(some, view=view).to(device()) for view in views)
             photos = (normalised(crops, shrink_to=shrink_to) for crops in bytes_of)
             mean = sum(map(network, photos)) / len(views)  # (batch, nodes)
-            parts.append(mean[:, : len(network.scores)].float().cpu())
-    return torch.cat(parts).numpy()
+            parts.append(mean[:, : len(network.scores)].float())
+    found = [torch.cat(parts).cpu()] * processes
+    if processes > 1:
+        distributed.all_gather_object(found, found[0])
+    judged = torch.empty(len(rows), len(network.scores))
+    for n, own in enumerate(found):
+        judged[n::processes] = own
+    return judged.numpy()
 
 
 def likelihoods(logits: np.ndarray) -> np.ndarray:

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache, lru_cache, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import ipywidgets as w
@@ -27,7 +26,7 @@ from rsrl_lib.activation import activation_maps, pooling
 from rsrl_lib.cropping import THRESHOLD, aspect_ratio, crop_box, largest_region, save_crop
 from rsrl_lib.drop_rules import Decision, DropRule, decide, largest_classes
 from rsrl_lib.highlight import Highlight, conv1_of, highlights, stacked
-from rsrl_lib.photos import InputError, open_rgb
+from rsrl_lib.photos import PICTURES, InputError, open_rgb
 from rsrl_lib.pixels import Pixels, square
 from rsrl_lib.plots import activation_picture, framed, highlight_pictures, picture_rows
 from rsrl_lib.rounds import Run
@@ -172,7 +171,7 @@ class _Explorer:
         self.thumbs = w.ToggleButtons().add_class("rsrl-thumbs")
         self.back = w.Button(icon="chevron-left", tooltip="previous photos")
         self.forth = w.Button(icon="chevron-right", tooltip="next photos")
-        self.upload = w.FileUpload(accept="image/*", description="Your own photo")
+        self.upload = w.FileUpload(accept=",".join(PICTURES), description="Your own photo")
         self.save = w.Button(icon="download")
         self.images = {name: w.Image(format="jpeg") for name in figures}
         self.captions = {name: w.HTML() for name in figures}
@@ -278,14 +277,13 @@ class _Explorer:
     def _take(self) -> None:
         """Show an uploaded photo; the name that it came with is text and nothing else."""
         upload = self.upload.value[0]
-        name, content = upload["name"], bytes(upload["content"])
+        name, content = str(upload["name"])[:255], bytes(upload["content"])
         with self._quietly():
             self.upload.value = ()  # so that the same file can be given again
         if len(content) > LIMIT:
             found = f"{name} has {len(content) / 2**20:.0f} MB"
             raise InputError(f"{found}, a photo may have {LIMIT >> 20} MB; give a smaller copy.")
-        with _kept(content, name) as path:
-            opened = _opened(str(path))
+        opened = _opened(name, content)
         likelihood = self._likelihoods(opened[-1])
         levels = self.network("best").levels
         each = ", ".join(f"{s}: {p:.2f}" for s, p in zip(levels, likelihood, strict=True))
@@ -523,13 +521,10 @@ class _CropExplorer(_Explorer):
 
     def _save(self) -> None:
         """The crop of the original, at full resolution."""
-        name = Path(self.subject[0])
-        with _kept(self.read(), name.name) as path:
-            target = path.with_suffix(".crop")
-            save_crop(path, self.found, target)
-            with Image.open(target) as crop:
-                kind = crop.format.lower()
-            self._offer(f"{name.stem}_crop{name.suffix}", kind, target.read_bytes())
+        name, target = Path(self.subject[0]), io.BytesIO()
+        save_crop(io.BytesIO(self.read()), self.found, target)
+        with Image.open(target) as crop:
+            self._offer(f"{name.stem}_crop{name.suffix}", crop.format.lower(), target.getvalue())
 
 
 def _judged(run: Run, photos: pd.DataFrame) -> pd.DataFrame:
@@ -546,21 +541,11 @@ def _judged(run: Run, photos: pd.DataFrame) -> pd.DataFrame:
     return photos.assign(predicted=predicted).reset_index(drop=True)
 
 
-@contextmanager
-def _kept(content: bytes, name: str) -> Iterator[Path]:
-    """A file of some content for as long as it is needed; errors name what the reader gave."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "upload"
-        path.write_bytes(content)
-        try:
-            yield path
-        except InputError as error:
-            raise InputError(str(error).replace(str(path), name)) from error
-
-
-def _opened(path: str) -> tuple[tuple[int, int], Image.Image, Image.Image, Pixels]:
+def _opened(
+    path: str, content: bytes | None = None
+) -> tuple[tuple[int, int], Image.Image, Image.Image, Pixels]:
     """Size of a photo, the photo to crop from and to show, and as the networks see it."""
-    photo = open_rgb(path)
+    photo = open_rgb(path, content)
     size, pixels = photo.size, Pixels(square(photo)[None], "")
     photo.thumbnail((LARGE, LARGE), Image.Resampling.LANCZOS)
     shown = photo.copy()

@@ -49,6 +49,19 @@ def shared():
 
 
 @pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """Where notebooks write, and read what an earlier one has written."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    return {
+        "run": str(folder / "run"),
+        "gap_run": str(folder / "gap"),
+        "runs": str(folder / "runs"),
+        "sweep": str(folder / "sweep"),
+        "figures": str(folder / "figures"),
+    }
+
+
+@pytest.fixture(scope="module")
 def small_crops():
     """Crops of 67 px: what a round does stays the same, and it takes a tenth of the time."""
     with pytest.MonkeyPatch.context() as patch:

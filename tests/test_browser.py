@@ -3,13 +3,19 @@
 import dataclasses
 import json
 import os
+import re
+import shlex
 import shutil
 import socket
 import subprocess
 import sys
 import time
+import uuid
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import numpy as np
 import pandas as pd
@@ -17,12 +23,14 @@ import pytest
 import torch
 from PIL import Image
 
-from rsrl_lib import network, rounds
+from rsrl_lib import network, photos, rounds
 from tests.conftest import ROOT
 from tests.test_rounds import RECIPE
 
 papermill = pytest.importorskip("papermill", reason="papermill is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+psutil = pytest.importorskip("psutil", reason="psutil is not installed")
+websocket = pytest.importorskip("websocket", reason="websocket-client is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium is installed (on Debian: apt-get install chromium)"
@@ -31,7 +39,9 @@ pytestmark = pytest.mark.skipif(
 FIGURES = ("photo", "region", "later map", "earlier map", "difference")
 MAPS = set(FIGURES) - {"photo"}
 HIGHLIGHTS, CROPS = ".rsrl-highlights", ".rsrl-crops"
+EVIL = "<img src=x onerror=alert({})>"
 SECONDS = 60
+playwright.expect.set_options(timeout=SECONDS * 1000)
 PIXELS = """images => Promise.all(images.map(async image => {
     try { await image.decode(); } catch { return null; }  // it is just being replaced
     const canvas = document.createElement('canvas');
@@ -45,13 +55,20 @@ PIXELS = """images => Promise.all(images.map(async image => {
 
 @pytest.fixture(scope="module")
 def folder(coloured, small_crops, tmp_path_factory):
-    """A folder with the page as notebook, and a finished run that it shows."""
+    """A folder with the page as notebook, and a finished run that it shows.
+
+    One photo and one attribute are named by a program for the page.
+    """
     folder = tmp_path_factory.mktemp("app")
-    photos = Path(coloured[0].table.path[0]).parent
-    rounds.repeat(*coloured, folder / "run", RECIPE)
-    make_crop_run(coloured, folder / "gap")
-    given = {"photos": photos, "scores": photos / "scores.csv", "run": folder / "run"}
-    given |= {"gap_run": folder / "gap"}
+    given = {name: folder / name for name in ("photos", "run", "gap_run")}
+    given["scores"] = given["photos"] / "scores.csv"
+    shutil.copytree(Path(coloured[0].table.path[0]).parent, given["photos"])
+    (given["photos"] / "01.png").rename(given["photos"] / f"{EVIL.format(1)}.png")
+    named = given["scores"].read_text().replace("01.png", f"{EVIL.format(1)}.png")
+    given["scores"].write_text(named)
+    scored = photos.read_folder(given["photos"], given["scores"]), coloured[1]
+    rounds.repeat(*scored, given["run"], RECIPE)
+    make_crop_run(scored, given["gap_run"])
     papermill.execute_notebook(
         str(ROOT / "notebooks" / "app.ipynb"),
         str(folder / "app.ipynb"),
@@ -65,9 +82,9 @@ def folder(coloured, small_crops, tmp_path_factory):
 def make_crop_run(coloured, folder):
     """A run of a network with attributes whose map of the high level is nowhere negative."""
     scored, pixels = coloured
-    red = pd.DataFrame({"red": (scored.table.score == 2).astype(float)})
+    red = pd.DataFrame({EVIL.format(2): (scored.table.score == 2).astype(float)})
     scored = dataclasses.replace(scored, attributes=red.set_index(scored.table.photo))
-    kind = {"head": "gap", "levels": "low-high", "cut": 4, "attributes": ("red",)}
+    kind = {"head": "gap", "levels": "low-high", "cut": 4, "attributes": tuple(red)}
     made = rounds.repeat(scored, pixels, folder, dataclasses.replace(RECIPE, rounds=1, **kind))
     positive = made.network()
     with torch.no_grad():
@@ -123,28 +140,52 @@ def chromium():
         yield driver.chromium.launch(executable_path=CHROMIUM, args=quiet)
 
 
-@pytest.fixture(scope="module", params=["jupyterlab", "voila"])
-def page(request, folder, chromium):
+def options(target):
+    """Those with which `make app` or `make lab` starts its server."""
+    words = ["make", "--dry-run", "--no-print-directory", target, "RUN=run"]
+    made = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    return [w for w in shlex.split(made.stdout.splitlines()[-1]) if w.startswith("--")]
+
+
+@pytest.fixture(scope="module")
+def voila(folder):
+    """The address of the page as `make app` serves it."""
+    with served(folder, ["voila", "app.ipynb", *options("app")], "") as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def lab(folder):
+    """The address of the page in a JupyterLab as `make lab` starts it."""
+    words = ["jupyterlab", "--IdentityProvider.token=secret", "--allow-root", "--ip=127.0.0.1"]
+    with served(folder, [*words, *options("lab")], "lab/tree/app.ipynb?token=secret") as address:
+        yield address
+
+
+def visit(chromium, address):
+    """The page in a browser of its own, with all that goes wrong in it."""
+    page = chromium.new_context(viewport={"width": 1500, "height": 1000}).new_page()
+    page.set_default_timeout(SECONDS * 1000)
+    page.errors = []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("dialog", lambda dialog: (page.errors.append(dialog.message), dialog.dismiss()))
+    page.goto(address)
+    return page
+
+
+@pytest.fixture(scope="module", params=["lab", "voila"])
+def page(request, chromium):
     """The explorer, run and shown."""
-    lab = ["jupyterlab", "--IdentityProvider.token=secret", "--allow-root", "--ip=127.0.0.1"]
-    voila = ["voila", "app.ipynb", "--Voila.ip=127.0.0.1"]
-    words = {"jupyterlab": lab, "voila": voila}[request.param]
-    path = {"jupyterlab": "lab/tree/app.ipynb?token=secret", "voila": ""}[request.param]
-    with served(folder, words, path) as address:
-        page = chromium.new_page(viewport={"width": 1500, "height": 1000})
-        page.set_default_timeout(SECONDS * 1000)
-        page.errors = []
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.goto(address)
-        if request.param == "jupyterlab":
-            # What is run before the kernel is ready gets lost.
-            page.get_by_text("| Idle").wait_for()
-            page.get_by_role("menuitem", name="Run", exact=True).click()
-            page.get_by_text("Run All Cells", exact=True).click()
-        page.get_by_role("button", name="00.png").wait_for()
-        wait_for(lambda: len(pictures(page)) == len(FIGURES))
-        yield page
-        page.close()
+    page = visit(chromium, request.getfixturevalue(request.param))
+    if request.param == "lab":
+        # What is run before the kernel is ready gets lost.
+        page.get_by_text("| Idle").wait_for()
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_text("Run All Cells", exact=True).click()
+    page.get_by_role("button", name="00.png").wait_for()
+    wait_for(lambda: len(pictures(page)) == len(FIGURES))
+    yield page
+    page.context.close()
 
 
 def pictures(page, where=HIGHLIGHTS, names=FIGURES):
@@ -233,13 +274,17 @@ def test_an_own_photo_is_shown_with_its_predicted_score(page, tmp_path):
     )
 
 
-def test_a_broken_photo_is_told_in_a_sentence_and_the_page_goes_on(page, tmp_path):
-    before = pictures(page)
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
-    upload(page, tmp_path / "broken.jpg")
-    playwright.expect(page.get_by_role("alert")).to_contain_text("broken.jpg is no whole picture")
-    assert "Traceback" not in page.content()
-    until_changed(page, before, set())
+def test_a_bad_photo_is_told_in_a_sentence_and_the_page_goes_on(page, tmp_path):
+    before, large = pictures(page), bytes(31 * 2**20)
+    for content, told in (
+        (large, "has 31 MB, a photo may"),
+        (b"no picture", "is no whole picture"),
+    ):
+        (tmp_path / "bad.jpg").write_bytes(content)
+        upload(page, tmp_path / "bad.jpg")
+        playwright.expect(page.get_by_role("alert")).to_contain_text(f"bad.jpg {told}")
+        assert "Traceback" not in page.content()
+        until_changed(page, before, set())
     page.get_by_role("button", name="11.png").click()
     until_changed(page, before, set(FIGURES))
     playwright.expect(page.get_by_role("alert")).to_have_count(0)
@@ -254,6 +299,21 @@ def test_the_figure_is_saved_as_a_png(page):
         assert figure.format == "PNG"
         assert figure.width > 1000
     assert download.value.suggested_filename.endswith(".png")
+
+
+def test_names_are_text_and_no_part_of_the_page(page, tmp_path):
+    page.get_by_role("button", name=EVIL.format(1)).click()
+    shown = page.locator(HIGHLIGHTS)
+    playwright.expect(shown).to_contain_text(f"{EVIL.format(1)}.png: score")
+    Image.radial_gradient("L").convert("RGB").save(tmp_path / f"{EVIL.format(3)}.png")
+    upload(page, tmp_path / f"{EVIL.format(3)}.png")
+    playwright.expect(shown).to_contain_text(f"{EVIL.format(3)}.png: your own photo")
+    page.get_by_role("button", name="Save the figure").click()
+    page.get_by_role("link", name=f"Download highlight_{EVIL.format(3)}").wait_for()
+    page.get_by_role("tab", name="Crops").click()
+    playwright.expect(page.locator(CROPS)).to_contain_text(f"AttAM of {EVIL.format(2)}")
+    assert page.locator("[onerror], img[src=x]").count() == 0
+    assert page.errors == []
 
 
 SHOWN = ("photo", "crop", "good", "level", "attribute")
@@ -333,4 +393,142 @@ def test_nothing_went_wrong_in_the_page_and_voila_shows_no_code(page, request):
     assert page.errors == []
     assert "Traceback" not in page.content()
     code_is_shown = page.locator(".jp-InputArea-editor").count() > 0
-    assert code_is_shown == ("jupyterlab" in request.node.name)
+    assert code_is_shown == ("lab" in request.node.name)
+
+
+def test_what_one_visitor_gives_is_not_seen_by_another(chromium, voila, tmp_path):
+    def give(name):
+        Image.radial_gradient("L").convert("RGB").save(tmp_path / name)
+        upload(one, tmp_path / name)
+        playwright.expect(one.locator(HIGHLIGHTS)).to_contain_text(f"{name}: your own photo")
+
+    one = visit(chromium, voila)
+    give("before.png")
+    other = visit(chromium, voila)
+    other.get_by_role("button", name="00.png").wait_for()
+    give("beside.png")
+    other.get_by_role("button", name="09.png").click()
+    playwright.expect(other.locator(HIGHLIGHTS)).to_contain_text("09.png: score")
+    assert not re.search("before.png|beside.png", other.content())
+    playwright.expect(one.locator(HIGHLIGHTS)).to_contain_text("beside.png: your own photo")
+    assert kernel_in(one.content()) != kernel_in(other.content())
+    for page in (one, other):
+        page.context.close()
+
+
+def kernel_in(page):
+    return re.search(r'"kernelId": "([\w-]+)"', page)[1]
+
+
+@pytest.fixture(scope="module")
+def kernel(voila, folder):
+    """The kernel of a stranger, who asks for the page by a template of her own."""
+    (folder / "template").mkdir()
+    (folder / "template" / "index.html.j2").write_text("{{ 6 * 7 }}")
+    with urlopen(f"{voila}?template={folder / 'template'}", timeout=SECONDS) as page:
+        return kernel_in(page.read().decode())
+
+
+def channels(voila, kernel):
+    return f"ws{voila.removeprefix('http')}api/kernels/{kernel}/channels"
+
+
+def test_a_page_works_its_widgets_and_can_run_no_code(voila, kernel, tmp_path):
+    socket, answers = websocket.create_connection(channels(voila, kernel), timeout=SECONDS), []
+
+    def ask(channel, kind, **content):
+        header = {"msg_id": uuid.uuid4().hex, "msg_type": kind, "version": "5.3"}
+        header |= {"session": "one", "username": "", "date": ""}
+        message = {"channel": channel, "header": header, "content": content}
+        socket.send(json.dumps(message | {"parent_header": {}, "metadata": {}}))
+
+    def until(kind):
+        while not answers or answers[-1]["msg_type"] != kind:
+            answers.append(json.loads(socket.recv()))
+        return answers[-1]["content"]
+
+    for channel in ("shell", "control"):
+        code = f"open({str(tmp_path / channel)!r}, 'w').close()"
+        ask(channel, "execute_request", code=code, silent=False, user_expressions={"all": "dir()"})
+        ask(channel, "inspect_request", code="run", cursor_pos=2, detail_level=0)
+        ask(channel, "complete_request", code="run.", cursor_pos=4)
+        ask(channel, "history_request", hist_access_type="tail", n=9, output=True, raw=True)
+        ask(channel, "debug_request", command="evaluate", arguments={"expression": code})
+        ask(channel, "kernel_info_request")  # answered once those above were handled
+        until("kernel_info_reply")
+    ask("shell", "comm_info_request", target_name="jupyter.widget")
+    for comm in until("comm_info_reply")["comms"]:
+        ask("shell", "comm_msg", comm_id=comm, data={"method": "request_state"})
+    assert until("comm_msg")["data"]["method"] == "update"
+    socket.close()
+    assert list(tmp_path.iterdir()) == []
+    kinds = {"kernel_info_reply", "comm_info_reply", "comm_msg", "status"}
+    assert {answer["msg_type"] for answer in answers} <= kinds
+
+
+def status(voila, path, **headers):
+    """What a server answers to a path, which a browser would first make shorter."""
+    connection = HTTPConnection(urlsplit(voila).netloc, timeout=SECONDS)
+    connection.putrequest("GET", path, skip_host="Host" in headers)
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    answer = connection.getresponse()
+    connection.close()
+    return status(voila, answer.headers["Location"]) if answer.status == 302 else answer.status
+
+
+FILES = ("app.ipynb", "log.txt", "photos/00.png", "photos/scores.csv", "run/run.json")
+AFTER = (".", "..", "../..", "%2e%2e/%2e%2e", "..%2f..", "../" * 12 + "{folder}", "/{folder}")
+GIVEN = ("voila/static", "voila/templates/lab/static", "voila/labextensions", "voila/api/themes")
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_file_is_served(voila, folder, file):
+    assert (folder / file).exists()
+    for service in ("", "files/", "voila/files/", "api/contents/", "voila/render/", "voila/tree/"):
+        assert status(voila, f"/{service}{file}") >= 400
+    for service in (*GIVEN, "voila/files"):
+        for way in AFTER:
+            assert status(voila, f"/{service}/{way.format(folder=folder)}/{file}") >= 400
+    assert status(voila, "/voila/static/voila.js") == 200
+
+
+@pytest.mark.parametrize(
+    "service", ["contents", "kernels", "sessions", "terminals", "config/a", "kernelspecs"]
+)
+def test_no_service_of_a_notebook_server_answers(voila, service):
+    assert status(voila, f"/api/{service}") >= 400
+
+
+def test_it_listens_on_127_0_0_1_alone(voila, kernel):
+    """The server and its kernels; others on this machine reach it, no other machine does."""
+    started = psutil.Process().children(recursive=True)
+    ends = [end for process in started for end in process.net_connections("inet")]
+    listening = [end.laddr for end in ends if end.status == psutil.CONN_LISTEN]
+    assert urlsplit(voila).port in [address.port for address in listening]
+    assert len(listening) > 5  # a kernel has five, of its own
+    assert {address.ip for address in listening} == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "192.0.2.7:{port}"])
+def test_a_page_by_another_name_of_this_machine_gets_no_kernel(voila, kernel, host):
+    host = host.format(port=urlsplit(voila).port)
+    assert status(voila, "/", Host=host) == 403
+    with pytest.raises(websocket.WebSocketBadStatusException, match="403"):
+        websocket.create_connection(channels(voila, kernel), host=host, origin=f"http://{host}")
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1"])
+def test_a_page_of_another_site_gets_no_kernel(voila, kernel, origin):
+    with pytest.raises(websocket.WebSocketBadStatusException, match="403"):
+        websocket.create_connection(channels(voila, kernel), origin=origin)
+
+
+def test_a_kernel_that_nobody_looks_at_ends(folder):
+    kind = "--MappingKernelManager.cull_"
+    quick = [re.sub(rf"({kind}\w+)=\d+", r"\1=1", option) for option in options("app")]
+    with served(folder, ["voila", "app.ipynb", *quick], "") as address:
+        with urlopen(address, timeout=SECONDS) as page:
+            kernel = kernel_in(page.read().decode())
+        wait_for(lambda: status(address, f"/api/kernels/{kernel}") == 404)

@@ -1,3 +1,6 @@
+import resource
+from unittest.mock import Mock
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -95,3 +98,83 @@ def test_the_five_views_are_the_corners_and_the_centre(tmp_path):
     drawn = decoded.crops([2] * 60, view="five")
     found = [[torch.equal(crop, window[0]) for window in expected].index(True) for crop in drawn]
     assert set(found) == set(range(5))
+
+
+def test_a_gpu_gathers_the_windows_that_a_processor_copies_one_by_one(tmp_path):
+    decoded, _ = pixels.decode(save_noise(tmp_path), cache=tmp_path / "cache")
+    rows, mirrored = torch.tensor([3, 0, 3]), torch.tensor([True, False, False])
+    corners = torch.tensor([[0, 29], [14, 3], [29, 0]])
+    place = rows, corners, mirrored, 227
+    at_once = pixels.windows_at_once(torch.tensor(decoded.array), *place)
+    assert torch.equal(at_once, pixels.windows(decoded.array, *place))
+
+
+def test_a_share_of_the_rows_has_the_places_that_all_of_them_draw(tmp_path):
+    decoded, _ = pixels.decode(save_noise(tmp_path), cache=tmp_path / "cache")
+
+    def crops(**how):
+        draw = torch.Generator().manual_seed(0)
+        return decoded.crops([2, 0, 1, 3, 2], view="random", draw=draw, **how)
+
+    assert torch.equal(crops(share=slice(1, None, 2)), crops()[1::2])
+
+
+def test_a_large_jpeg_is_decoded_at_a_reduced_size_that_looks_the_same(tmp_path):
+    small = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    large = Image.fromarray(small).resize((1600, 1200), Image.Resampling.BICUBIC)
+    large.save(tmp_path / "large.jpg", quality=95)
+    table = pd.DataFrame({"photo": ["large.jpg"], "path": [str(tmp_path / "large.jpg")]})
+    decoded, _ = pixels.decode(table, cache=tmp_path / "cache")
+    full = pixels.square(open_rgb(table.path[0])).astype(int)
+    assert open_rgb(table.path[0], at_least=512).size == (800, 600)
+    difference = np.abs(decoded.array[0] - full)
+    assert 0 < difference.mean() < 0.5
+    assert difference.max() <= 4
+
+
+def test_a_decoding_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
+    table, once = save_noise(tmp_path, 7), []
+    (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:200])
+    expected, _ = pixels.decode(table, strict=False, cache=tmp_path / "whole")
+    monkeypatch.setattr(pixels, "CHUNK", 2)
+    read = pixels.open_rgb
+
+    def stopped(path, **how):
+        once.append(path)
+        if "5.png" in path:
+            raise KeyboardInterrupt
+        return read(path, **how)
+
+    monkeypatch.setattr(pixels, "open_rgb", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        pixels.decode(table, strict=False, cache=tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*.npy"))
+    monkeypatch.setattr(pixels, "open_rgb", lambda path, **how: once.append(path) or read(path))
+    found, left_out = pixels.decode(table, strict=False, cache=tmp_path / "cache")
+    assert (found.array == expected.array).all()
+    assert left_out.photo.tolist() == ["1.png"]
+    assert [once.count(str(tmp_path / f"{n}.png")) for n in range(7)] == [1, 2, 1, 1, 2, 2, 1]
+    assert not [
+        p.name for p in (tmp_path / "cache").iterdir() if p.suffix in (".partial", ".notes")
+    ]
+
+
+def test_too_small_a_disk_is_told_before_anything_is_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(pixels.shutil, "disk_usage", lambda _: Mock(free=500_000))
+    monkeypatch.setattr(pixels, "open_rgb", None)
+    with pytest.raises(InputError, match=r"7 photos takes 0\.00 GB in .*cache.*link to a larger"):
+        pixels.decode(save_noise(tmp_path, 7), cache=tmp_path / "cache")
+
+
+def test_a_disk_that_fills_up_is_one_sentence_and_decoding_goes_on_after_it(tmp_path, monkeypatch):
+    table = save_noise(tmp_path, 6)
+    monkeypatch.setattr(pixels, "CHUNK", 2)
+    size = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3 * 256 * 256 * 3, size[1]))
+    try:
+        with pytest.raises(InputError, match=r"could not be written .*File too large.*make room"):
+            pixels.decode(table, cache=tmp_path / "cache")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, size)
+    decoded, _ = pixels.decode(table, cache=tmp_path / "cache")
+    assert (decoded.array == pixels.decode(table, cache=tmp_path / "other")[0].array).all()

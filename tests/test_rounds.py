@@ -143,7 +143,9 @@ def test_another_recipe_and_other_scores_are_refused_for_the_same_folder(run, co
     photos, pixels = coloured
     other = photos.select(np.arange(len(photos)))
     other.table["score"] = other.table.score.replace({2: 3})
-    with pytest.raises(InputError, match="a run with different scores; give another"):
+    with pytest.raises(
+        InputError, match=r"different scores \(6 photos, first: 00\.png\); give another"
+    ):
         rounds.repeat(other, pixels, run.folder, RECIPE)
 
 
@@ -394,3 +396,12 @@ def test_a_folder_of_other_files_gets_no_lock(coloured, tmp_path):
     with pytest.raises(InputError, match="holds other files and no run"):
         rounds.repeat(*coloured, tmp_path, RECIPE)
     assert [p.name for p in tmp_path.iterdir()] == ["holiday.jpg"]
+
+
+def test_photos_edited_before_a_run_goes_on_are_named(run, coloured):
+    photos, decoded = coloured
+    digests = decoded.digests.copy()
+    digests[[3, 5]] = "edited"
+    edited = replace(decoded, fingerprint="another", digests=digests)
+    with pytest.raises(InputError, match=r"different photos \(2 photos, first: 03\.png\); give"):
+        rounds.repeat(photos, edited, run.folder, RECIPE)
