@@ -1,37 +1,43 @@
-"""The whole repetitive job, side by side: a plain fine-tuning loop against this library.
+"""The whole repetitive job by one of four loops, in a process of its own.
 
-The plain loop is the one of torchvision's reference scripts: an `ImageFolder`-like dataset that
-decodes every photo in every epoch, a `DataLoader` with two workers, float32. Both sides see the
-same photos (glass-box scenes redrawn at about 640 x 427), splits, rounds, epochs, batches, drop
-decisions by the same rule and the same number of gradient steps. One process, one run:
+    python benchmarks/repetitive_job.py KIND FOLDER
 
-    .venv/bin/python benchmarks/repetitive_job.py
-
-prints photos per second in training and in the likelihood pass, the time of the whole job, macro-F1
-of both, the machine's measured bfloat16 matrix rate and the share of it that training reaches.
+KIND is `ours`; `plain`, the loop of torchvision's reference scripts, which decodes every photo in
+every epoch by a `DataLoader` with two workers, in float32; `fastai`, a `vision_learner` without
+its own head; or `timm`, its loaders, optimiser and schedule. All have the same photos (FOLDER with
+photos.csv), split, network, starting weights, rounds, epochs, batches, learning rates, and drop
+rule, by their own likelihoods. Printed, as JSON: seconds of each stage and since the process was
+started, photos passed, peak memory, macro-F1 on test photos. `bench.py` calls it for each kind.
 """
 
 import argparse
+import json
+import os
+import resource
 import tempfile
 import time
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF
 
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
-from rsrl_lib import glassbox
 from rsrl_lib.drop_rules import DropRule, decide, largest_classes
 from rsrl_lib.measures import measures
 from rsrl_lib.network import aesthetic_net
 from rsrl_lib.photos import read_folder
 from rsrl_lib.pixels import MEAN, STD, decode
 from rsrl_lib.protocols import merge_rare, split
-from rsrl_lib.training import Training, fast_precision, fine_tune, judge
+from rsrl_lib.training import Training, fine_tune, likelihoods, logits
+
+NORMAL = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+RESIZED = transforms.Resize((256, 256), antialias=True)
+RANDOM = [RESIZED, transforms.RandomCrop(227), transforms.RandomHorizontalFlip(), *NORMAL]
+CENTRE = [RESIZED, transforms.CenterCrop(227), *NORMAL]
 
 
 class Photos(Dataset):
@@ -48,170 +54,194 @@ class Photos(Dataset):
             return self.transform(picture.convert("RGB")), self.targets[i]
 
 
-NORMAL = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
-RESIZED = transforms.Resize((256, 256), antialias=True)
-RANDOM = [RESIZED, transforms.RandomCrop(227), transforms.RandomHorizontalFlip(), *NORMAL]
-CENTRE = [RESIZED, transforms.CenterCrop(227), *NORMAL]
+class Ours:
+    """Photos decoded once, precision by the processor."""
+
+    def __init__(self, network, table, training):
+        self.network, self.training = network, training
+        with tempfile.TemporaryDirectory() as cache:
+            self.pixels, _ = decode(table, cache=Path(cache))
+
+    def train(self, rows, nodes, seed):
+        fine_tune(self.network, self.pixels, rows, nodes, self.training, seed=seed)
+
+    def likelihoods(self):
+        return likelihoods(logits(self.network, self.pixels))
 
 
-def plain_epochs(network, paths, targets, training):
-    """One round of the plain loop; returns the steps it took."""
-    data = Photos(paths, targets, transforms.Compose(RANDOM))
-    loader = DataLoader(data, training.batch, shuffle=True, num_workers=2)
-    groups = [
-        {"params": network.body.parameters(), "lr": training.learning_rate},
-        {"params": network.head.parameters(), "lr": training.head_learning_rate},
-    ]
-    optimiser = torch.optim.AdamW(groups, weight_decay=training.weight_decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, training.epochs * len(loader))
-    criterion = torch.nn.CrossEntropyLoss()
-    network.train()
-    for _ in range(training.epochs):
-        for photos, target in loader:
-            loss = criterion(network(photos), target)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
+class Plain:
+    """As in torchvision's reference scripts."""
+
+    def __init__(self, network, table, training):
+        self.network, self.training = network, training
+        self.paths = table.path.to_numpy()
+        self.random, self.centre = transforms.Compose(RANDOM), transforms.Compose(CENTRE)
+
+    def optimiser(self, steps):
+        groups = [
+            {"params": self.network.body.parameters(), "lr": self.training.learning_rate},
+            {"params": self.network.head.parameters(), "lr": self.training.head_learning_rate},
+        ]
+        optimiser = torch.optim.AdamW(groups, weight_decay=self.training.weight_decay)
+        return optimiser, torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+
+    def train(self, rows, nodes, seed):
+        torch.manual_seed(seed)
+        photos = Photos(self.paths[rows], nodes, self.random)
+        loader = DataLoader(photos, self.training.batch, shuffle=True, num_workers=2)
+        optimiser, schedule = self.optimiser(self.training.epochs * len(loader))
+        criterion = torch.nn.CrossEntropyLoss()
+        self.network.train()
+        done = 0
+        for _epoch in range(self.training.epochs):
+            for photos, target in loader:
+                loss = criterion(self.network(photos), target)
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                done += 1
+                schedule.step(done) if isinstance(self, Timm) else schedule.step()
+
+    def likelihoods(self):
+        self.network.eval()
+        photos = Photos(self.paths, np.zeros(len(self.paths)), self.centre)
+        with torch.inference_mode():
+            batches = DataLoader(photos, 64, num_workers=2)
+            found = [self.network(photos).sigmoid() for photos, _ in batches]
+        return torch.cat(found).numpy()
 
 
-def plain_likelihoods(network, paths, labels, top_score):
-    """The plain likelihood pass: own and top likelihood, assigned node."""
-    data = Photos(paths, np.searchsorted(network.scores, labels), transforms.Compose(CENTRE))
-    network.eval()
-    own, top, assigned = [], [], []
-    with torch.inference_mode():
-        for photos, target in DataLoader(data, 64, num_workers=2):
-            judged = network(photos).sigmoid()
-            own += judged[torch.arange(len(target)), target].tolist()
-            top += judged[:, network.scores.index(top_score)].tolist()
-            assigned += judged.argmax(1).tolist()
-    scores = np.array(network.scores)[assigned]
-    return pd.DataFrame({"own_likelihood": own, "top_likelihood": top, "assigned": scores})
+class Timm(Plain):
+    """timm's transforms, optimiser and schedule around the same network."""
+
+    def __init__(self, *given):
+        from timm.data import create_transform
+
+        super().__init__(*given)
+        how = {"input_size": (3, 227, 227), "interpolation": "bilinear"}
+        self.random = create_transform(is_training=True, **how)
+        self.centre = create_transform(crop_pct=227 / 256, **how)
+
+    def optimiser(self, steps):
+        from timm.optim import create_optimizer_v2
+        from timm.scheduler import CosineLRScheduler
+
+        groups = [
+            {"params": list(self.network.body.parameters()), "lr": self.training.learning_rate},
+            {"params": self.network.head.parameters(), "lr": self.training.head_learning_rate},
+        ]
+        decay = {"weight_decay": self.training.weight_decay}
+        optimiser = create_optimizer_v2(groups, "adamw", self.training.learning_rate, **decay)
+        return optimiser, CosineLRScheduler(optimiser, steps, t_in_epochs=True)
 
 
-def job(kind, scored, labels, parts, training, *, cache, backbone, weights, rounds, seed):
-    """The repetitive job one way or the other: seconds by stage, photos passed, test macro-F1."""
-    seconds = {"decode": 0.0, "train": 0.0, "likelihoods": 0.0}
-    passed = {"train": 0, "likelihoods": 0}
-    paths = scored.table.path.to_numpy()
-    network = aesthetic_net(backbone, np.unique(labels), weights=weights, seed=seed)
-    train = np.flatnonzero(parts == "train")
-    rule, max1 = DropRule(keep_share=0.667), largest_classes(labels[train])[0]
-    kept = np.ones(len(train), bool)
-    if kind == "ours":
-        started = time.perf_counter()
-        pixels, _ = decode(scored.table, cache=cache)
-        seconds["decode"] = time.perf_counter() - started
-    for i in range(1, rounds + 1):
-        rows = train[kept]
-        started = time.perf_counter()
-        if kind == "ours":
-            fine_tune(network, pixels, rows, network.nodes(labels[rows]), training, seed=seed + i)
-        else:
-            torch.manual_seed(seed + i)
-            plain_epochs(network, paths[rows], network.nodes(labels[rows]), training)
-        trained = time.perf_counter()
-        if kind == "ours":
-            table = judge(network, pixels, top_score=max1, labels=labels)
-        else:
-            table = plain_likelihoods(network, paths, labels, max1)
-        seconds["likelihoods"] += time.perf_counter() - trained
-        seconds["train"] += trained - started
-        passed["train"] += len(rows) * training.epochs
-        passed["likelihoods"] += len(table)
-        of_train = table.iloc[train]
-        decision = decide(
-            rule,
-            labels[train],
-            of_train.own_likelihood.to_numpy(),
-            of_train.top_likelihood.to_numpy(),
-            after_round=i,
+class Fastai:
+    """`vision_learner` with fastai's data blocks, one-cycle schedule and optimiser."""
+
+    def __init__(self, network, table, training):
+        from fastai.vision import all as f
+
+        self.f, self.training, self.paths = f, training, table.path.to_numpy()
+        self.scores, self.learner = network.scores, None
+        features, *rest = network.body.children()
+        self.head = torch.nn.Sequential(rest[0], torch.nn.Flatten(), *rest[1:], network.head)
+        self.arch = lambda **_: torch.nn.Sequential(features, self.head)
+
+    def loaders(self, rows, nodes):
+        f = self.f
+        size = f.Resize((256, 256), method="squish")
+        block = f.DataBlock(
+            (f.ImageBlock, f.CategoryBlock(vocab=range(len(self.scores)), sort=False)),
+            get_x=f.ColReader("path"),
+            get_y=f.ColReader("node"),
+            splitter=lambda table: (range(len(table)), [0]),  # it insists on something to validate
+            item_tfms=[size, f.RandomCrop(227), f.FlipItem()],
+            batch_tfms=[f.Normalize.from_stats(MEAN, STD)],
         )
-        kept = decision.kept
-    test = np.flatnonzero(parts == "test")
-    found = measures(labels[test], table.assigned.to_numpy()[test], network.scores)
-    return seconds, passed, found["macro_f1"]
+        table = pd.DataFrame({"path": self.paths[rows], "node": nodes.numpy()})
+        return block.dataloaders(table, bs=self.training.batch, num_workers=2)
 
+    def train(self, rows, nodes, seed):
+        f, training = self.f, self.training
+        f.set_seed(seed)
+        loaders = self.loaders(rows, nodes)
+        loaders.train.drop_last = False  # as many steps as the others
+        if self.learner is None:
+            self.learner = f.vision_learner(
+                loaders,
+                self.arch,
+                cut=1,
+                custom_head=self.head,
+                pretrained=False,
+                init=None,
+                normalize=False,
+                loss_func=f.CrossEntropyLossFlat(),
+                wd=training.weight_decay,
+            )
+        self.learner.dls = loaders
+        self.learner.unfreeze()
+        rates = slice(training.learning_rate, training.head_learning_rate)
+        with self.learner.no_bar(), self.learner.no_logging():
+            self.learner.fit_one_cycle(training.epochs, rates)
 
-def matrix_rate(side=2048, repeats=6):
-    """Best measured rate of a bfloat16 matrix product, in FLOP/s."""
-    a = torch.randn(side, side, dtype=torch.bfloat16)
-    rates = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        a @ a
-        rates.append(2 * side**3 / (time.perf_counter() - started))
-    return max(rates)
-
-
-def training_flops(network):
-    """Floating-point operations of one photo, forward and backward, at 227 px."""
-    with FlopCounterMode(display=False) as counter:
-        network(torch.randn(1, 3, 227, 227)).sum().backward()
-    return counter.get_total_flops()
+    def likelihoods(self):
+        photos = self.learner.dls.test_dl(pd.DataFrame({"path": self.paths}), bs=64)
+        with self.learner.no_bar(), self.learner.no_logging():
+            return self.learner.get_preds(dl=photos, act=torch.sigmoid)[0].numpy()
 
 
 def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--count", type=int, default=500)
-    options.add_argument("--rounds", type=int, default=4)
-    options.add_argument("--epochs", type=int, default=3)
+    options.add_argument("kind", choices=("ours", "plain", "fastai", "timm"))
+    options.add_argument("folder", type=Path)
     options.add_argument("--backbone", default="alexnet")
     options.add_argument("--weights", default="none")
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--epochs", type=int, default=2)
     options.add_argument("--learning-rate", type=float, default=1e-4)
-    options.add_argument("--seeds", type=int, default=1)
+    options.add_argument("--seed", type=int, default=0)
     asked = options.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        compare(asked, Path(scratch))
-
-
-def compare(asked, scratch):
-    """Draw the photos, run both loops for every seed, print the table."""
-    folder = scratch / "photos"
-    glassbox.write(folder, asked.count, seed=5)
-    scored = read_folder(folder, folder / "photos.csv")
-    for path in scored.table.path:
-        with Image.open(path) as picture:
-            larger = (640, 427) if picture.width >= picture.height else (427, 640)
-            picture.convert("RGB").resize(larger, Image.Resampling.BICUBIC).save(path, quality=90)
-    labels, _ = merge_rare(scored.table.score.to_numpy())
+    table = read_folder(asked.folder, asked.folder / "photos.csv").table
+    labels, _ = merge_rare(table.score.to_numpy())
+    parts = split(labels, fold=asked.seed % 5, seed=0).to_numpy()
+    network = aesthetic_net(
+        asked.backbone, np.unique(labels), weights=asked.weights, seed=asked.seed
+    )
     training = Training(epochs=asked.epochs, learning_rate=asked.learning_rate)
-    how = {"backbone": asked.backbone, "weights": asked.weights, "rounds": asked.rounds}
-    peak = matrix_rate()
-    flops = training_flops(aesthetic_net(asked.backbone, np.unique(labels), weights="none"))
-    print(f"{asked.count} photos, {torch.get_num_threads()} threads, {fast_precision()}, {how}")
-    print(
-        f"bfloat16 matrix rate {peak / 1e12:.2f} TFLOP/s; training {flops / 1e9:.2f} GFLOP a photo"
-    )
-    rows = []
-    for seed in range(asked.seeds):
-        parts = split(labels, fold=seed % 5, seed=0).to_numpy()
-        for kind in ("plain", "ours"):
-            seconds, passed, macro_f1 = job(
-                kind,
-                scored,
-                labels,
-                parts,
-                training,
-                cache=scratch / f"{seed}",
-                **how,
-                seed=seed * 100,
-            )
-            speed = passed["train"] / seconds["train"]
-            row = {"loop": kind, "seed": seed, "whole job s": sum(seconds.values())}
-            row |= {"decode s": seconds["decode"], "training photos/s": speed}
-            row["likelihood photos/s"] = passed["likelihoods"] / seconds["likelihoods"]
-            row |= {"share of matrix rate": speed * flops / peak, "test macro-F1": macro_f1}
-            rows.append(row)
-            print(pd.Series(row).to_string(), flush=True)
-    table = pd.DataFrame(rows)
-    means = table.groupby("loop").mean(numeric_only=True)
-    print(table.to_string(index=False, float_format="{:.3f}".format))
-    print(
-        f"whole job: {means.loc['plain', 'whole job s'] / means.loc['ours', 'whole job s']:.2f} "
-        "times the plain loop's speed"
-    )
+    seconds, passed = {"decoding": 0.0, "training": 0.0, "likelihoods": 0.0}, 0
+    begun = time.perf_counter()
+
+    def lap(stage):
+        nonlocal begun
+        seconds[stage] += time.perf_counter() - begun
+        begun = time.perf_counter()
+
+    kind = {"ours": Ours, "plain": Plain, "fastai": Fastai, "timm": Timm}[asked.kind]
+    loop = kind(network, table, training)
+    lap("decoding")
+    train = np.flatnonzero(parts == "train")
+    rule, max1 = DropRule(keep_share=0.667), largest_classes(labels[train])[0]
+    nodes, kept = network.nodes(labels), np.ones(len(train), bool)
+    for i in range(1, asked.rounds + 1):
+        rows = train[kept]
+        loop.train(rows, nodes[rows], asked.seed * 100 + i)
+        lap("training")
+        passed += len(rows) * training.epochs
+        likely = loop.likelihoods()
+        lap("likelihoods")
+        own = likely[train, nodes[train]], likely[train, network.scores.index(max1)]
+        kept = decide(rule, labels[train], *own, after_round=i).kept
+    test = np.flatnonzero(parts == "test")
+    assigned = np.array(network.scores)[likely.argmax(1)]
+    found = {"seconds": seconds, "trained": passed, "judged": len(labels) * asked.rounds}
+    found["macro_f1"] = measures(labels[test], assigned[test], network.scores)["macro_f1"]
+    # The clock of process start, so that imports count.
+    ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
+    up = float(Path("/proc/uptime").read_text().split()[0])
+    found["whole"] = up - ticks / os.sysconf("SC_CLK_TCK")
+    peak = [resource.getrusage(who).ru_maxrss / 1024 for who in (RUSAGE_SELF, RUSAGE_CHILDREN)]
+    found["MiB"] = peak[0] + (2 * peak[1] if asked.kind != "ours" else 0)  # and two loaders
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

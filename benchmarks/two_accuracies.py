@@ -23,7 +23,7 @@ def main(
     grid: Path = Path("benchmarks/two_accuracies.toml"),
     work: Path = Path("data/sweeps/two_accuracies.csv"),
     out: Path = ROOT / "data" / "results" / "two_accuracies.csv",
-    jobs: int = 1,
+    jobs: int | None = None,
 ) -> None:
     """Train and write the table.
 
