@@ -137,8 +137,8 @@ def assess(
     """
     with reading(run, *RUN):
         view = Training(**open_run(run).info["recipe"]["training"]).view
-        if (view["shrink_to"] or pixels.CROP) not in range(1, 1025):
-            raise ValueError(f"crops of {view['shrink_to']} pixels")
+        if type(side := view["shrink_to"] or pixels.CROP) is not int or side > 1024:
+            raise ValueError(f"crops of {side} pixels")
         network, _ = load_network(run / "network_best.safetensors")
     paths = _paths(photos)
     table = pd.DataFrame({"photo": paths, "path": paths})

@@ -23,6 +23,7 @@ processor.
 import functools
 import hashlib
 import json
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -46,7 +47,7 @@ from rsrl_lib.network import (
     load_network,
     save_network,
 )
-from rsrl_lib.photos import InputError, ScoredPhotos, locked, replacing
+from rsrl_lib.photos import InputError, ScoredPhotos, locked, reading, replacing
 from rsrl_lib.pixels import Pixels
 from rsrl_lib.protocols import Resplit, low_high, merge_rare, resplit, split
 from rsrl_lib.training import (
@@ -64,6 +65,7 @@ from rsrl_lib.training import (
 
 PARTS = ("train", "validation", "test")
 TABLES = ("rounds", "per_class", "confusion", "samples")
+PART_OF_A_RUN = ("part of a run", "train the run anew")
 
 
 @dataclass(frozen=True)
@@ -136,12 +138,16 @@ class Run:
 
     folder: Path
 
+    def _read(self, name: str, reader: Callable, **how):
+        with reading(self.folder / name, *PART_OF_A_RUN):
+            return reader(self.folder / name, **how)
+
     def _table(self, name: str) -> pd.DataFrame:
-        return pd.read_csv(self.folder / name, dtype={"photo": str, "digest": str})
+        return self._read(name, pd.read_csv, dtype={"photo": str, "digest": str})
 
     @property
     def info(self) -> dict:
-        return json.loads((self.folder / "run.json").read_text())
+        return self._read("run.json", lambda path: json.loads(path.read_text()))
 
     @property
     def split(self) -> pd.DataFrame:
@@ -161,7 +167,7 @@ class Run:
 
     @property
     def samples(self) -> pd.DataFrame:
-        return pd.read_parquet(self.folder / "samples.parquet")
+        return self._read("samples.parquet", pd.read_parquet)
 
     @property
     def chosen(self) -> int:
@@ -171,7 +177,7 @@ class Run:
         return load_network(self.folder / f"network_{which}.safetensors")[0]
 
     def conv1(self) -> dict[str, torch.Tensor]:
-        return load_file(self.folder / "conv1.safetensors")
+        return self._read("conv1.safetensors", load_file)
 
 
 def open_run(folder: Path) -> Run:
@@ -395,9 +401,10 @@ def _resume(run: Run) -> tuple[dict[str, pd.DataFrame], AestheticNet | None, lis
     if not last.exists():
         return {name: pd.DataFrame() for name in TABLES}, None, []
     network, facts = load_network(last)
-    done = int(facts["round"])
     tables = {name: getattr(run, name) for name in TABLES}
-    tables = {name: t[t["round"] <= done].reset_index(drop=True) for name, t in tables.items()}
+    with reading(run.folder, *PART_OF_A_RUN):
+        done = int(facts["round"])
+        tables = {name: t[t["round"] <= done].reset_index(drop=True) for name, t in tables.items()}
     pair = [load_network(path)[0] for path in sorted(run.folder.glob(f"half_?_{done}.safetensors"))]
     return tables, network, pair
 

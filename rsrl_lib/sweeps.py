@@ -56,6 +56,7 @@ from rsrl_lib.photos import (
     ScoredPhotos,
     locked,
     read_photos,
+    reading,
     replacing,
     round_half_up,
 )
@@ -165,8 +166,9 @@ def sweep(
             with replacing(facts) as partial:
                 partial.write_text(json.dumps({"grids": known}, indent=1) + "\n")
         # Photos are decoded here once, not by every worker at the same time.
-        for source in {cell.source for cell in left}:
-            _photos(source, str(cache))
+        with reading(grid, "grid of a sweep", "correct its table of photos"):
+            for source in {cell.source for cell in left}:
+                _photos(source, str(cache))
         jobs = jobs or (1 if device().type == "cuda" else os.cpu_count())
         folders = [str(folder_of(cell, out).resolve()) for cell in left]
         places = zip(left, folders, strict=True)
