@@ -61,9 +61,12 @@ app: .venv/ready $(if $(filter demo/run,$(RUN)),demo/run/network_last.safetensor
 		$(if $(OPTIONS),-y 'options: $(OPTIONS)')
 	.venv/bin/voila demo/app.ipynb $(PAGE)
 
-# Two processes of one thread each: two that ask for every core wait for one another.
+# Two processes of one thread each: two that ask for every core wait for one another. Then the
+# browser, which is not to wait for either.
+BROWSER = tests/test_browser.py
 test: .venv/ready
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --ignore $(BROWSER)
+	.venv/bin/python -m pytest $(BROWSER)
 
 lab: .venv/ready
 	.venv/bin/jupyter lab notebooks --ServerApp.tornado_settings='{$(UPLOADS)}'

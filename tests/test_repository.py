@@ -94,7 +94,7 @@ def test_the_library_stays_thin():
     sizes = sorted(lines.values())
     assert sizes[len(sizes) // 2] <= 210
     core = ("network", "drop_rules", "rounds", "highlight")
-    assert sum(lines.get(module, 0) for module in core) <= 910
+    assert sum(lines.get(module, 0) for module in core) <= 920
 
 
 def test_the_ten_lines_of_the_readme_run(tmp_path, monkeypatch, capsys):

@@ -65,7 +65,8 @@ def written(folder, coloured, *changes):
 
 
 def run(grid, **options):
-    return sweeps.sweep(grid, grid.parent / "all.csv", cache=grid.parent / "cache", **options)
+    options = {"jobs": 1, "cache": grid.parent / "cache"} | options
+    return sweeps.sweep(grid, grid.parent / "all.csv", **options)
 
 
 def same_but_for_the_grid(a, b):
