@@ -48,6 +48,24 @@ def shared():
     return folder
 
 
+@pytest.fixture
+def bounded_memory(request):
+    """A test may take so many bytes more than there were before it as its file's MOST_MEMORY."""
+    if not Path("/proc/self/clear_refs").exists():
+        yield
+        return
+
+    def kilobytes(name):
+        return int(Path("/proc/self/status").read_text().split(f"{name}:")[1].split()[0])
+
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
+    before = kilobytes("VmRSS")
+    yield
+    grown = (kilobytes("VmHWM") - before) * 1024
+    print(f"{request.node.name}: {grown / 1e6:.0f} MB more at the most")
+    assert grown < request.module.MOST_MEMORY
+
+
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
     """Where notebooks write, and read what an earlier one has written."""
