@@ -83,13 +83,14 @@ class Plain:
             {"params": self.network.head.parameters(), "lr": self.training.head_learning_rate},
         ]
         optimiser = torch.optim.AdamW(groups, weight_decay=self.training.weight_decay)
-        return optimiser, torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        return optimiser, lambda _done: schedule.step()
 
     def train(self, rows, nodes, seed):
         torch.manual_seed(seed)
         photos = Photos(self.paths[rows], nodes, self.random)
         loader = DataLoader(photos, self.training.batch, shuffle=True, num_workers=2)
-        optimiser, schedule = self.optimiser(self.training.epochs * len(loader))
+        optimiser, after_step = self.optimiser(self.training.epochs * len(loader))
         criterion = torch.nn.CrossEntropyLoss()
         self.network.train()
         done = 0
@@ -100,7 +101,7 @@ class Plain:
                 loss.backward()
                 optimiser.step()
                 done += 1
-                schedule.step(done) if isinstance(self, Timm) else schedule.step()
+                after_step(done)
 
     def likelihoods(self):
         self.network.eval()
@@ -132,7 +133,7 @@ class Timm(Plain):
         ]
         decay = {"weight_decay": self.training.weight_decay}
         optimiser = create_optimizer_v2(groups, "adamw", self.training.learning_rate, **decay)
-        return optimiser, CosineLRScheduler(optimiser, steps, t_in_epochs=True)
+        return optimiser, CosineLRScheduler(optimiser, steps, t_in_epochs=True).step
 
 
 class Fastai:
