@@ -321,8 +321,6 @@ def run_sweep(
     """
     if jobs is not None and jobs < 1:
         raise InputError(f"jobs must be 1 or more, not {jobs}.")
-    with reading(grid, "grid of a sweep", "correct it"):
-        sweeps.read_grid(grid)
     table = sweeps.sweep(grid, out, jobs=jobs, cluster=cluster, cache=cache)
     shown = ["macro_f1", "balanced_accuracy", "kappa", "accuracy", "majority_accuracy"]
     means = table.groupby(["dataset", "labels", "target", "arm"], sort=False)[shown].mean()

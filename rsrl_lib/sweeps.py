@@ -97,6 +97,11 @@ class Cell:
 
 def read_grid(path: Path) -> list[Cell]:
     """Cells of a grid file, seed by seed and fold by fold; `InputError` for what it cannot mean."""
+    with reading(path, "grid of a sweep", "correct it"):
+        return _cells(path)
+
+
+def _cells(path: Path) -> list[Cell]:
     try:
         grid = tomllib.loads(path.read_text())
     except (OSError, ValueError) as error:
