@@ -385,8 +385,6 @@ def test_any_grid_of_a_sweep_is_read_or_refused(tmp_path, text):
         assert sweeps.folder_of(cell, tmp_path / "out.csv").parent == tmp_path / "out_cells"
 
 
-KEPT = pd.DataFrame([{"cell": "x", **dict.fromkeys(("dataset", "labels", "target", "arm"), "x")}])
-KEPT[["macro_f1", "balanced_accuracy", "kappa", "accuracy", "majority_accuracy"]] = 0.5
 WATCHED = []
 
 
