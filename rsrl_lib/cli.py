@@ -375,9 +375,10 @@ def run_notebooks(
         started = time.monotonic()
         given = {name: value for name, value in values.items() if name in declared[path]}
         target = out / path.name
+        partial = target.with_suffix(".partial.ipynb")  # papermill writes after every cell
         try:
             papermill.execute_notebook(
-                str(path), str(target), given, execution_timeout=timeout, progress_bar=False
+                str(path), str(partial), given, execution_timeout=timeout, progress_bar=False
             )
         except PapermillExecutionError as error:
             failed.append(f"{path.stem}, cell {error.exec_count}: {error.ename}: {error.evalue}")
@@ -385,6 +386,7 @@ def run_notebooks(
             failed.append(f"{path.stem}: a cell took longer than the timeout of {timeout} s")
         except DeadKernelError:
             failed.append(f"{path.stem}: its kernel died")
+        partial.replace(target)
         tqdm.write(f"{target}: {time.monotonic() - started:.0f} s")
     if failed:
         raise InputError(f"{len(failed)} of {len(chosen)} notebooks failed ({'; '.join(failed)}).")

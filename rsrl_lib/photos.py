@@ -463,7 +463,7 @@ def open_rgb(
                 image.draft(None, (at_least, at_least))
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith("I"):
-                image = Image.fromarray((np.clip(image, 0, 65535) / 257).round().astype(np.uint8))
+                image = image.convert("I").point(lambda value: value / 257 + 0.5).convert("L")
             if image.has_transparency_data:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -17,7 +17,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 from rsrl_lib.activation import at_size
 from rsrl_lib.highlight import Highlight
-from rsrl_lib.photos import open_rgb
+from rsrl_lib.photos import open_rgb, replacing
 
 
 def score_colours(scores: Sequence[int]) -> dict[int, tuple]:
@@ -29,7 +29,8 @@ def save(figure: Figure, folder: str | Path, name: str) -> Figure:
     """Keep a figure as PNG where a folder is given, and hand it back for display."""
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        figure.savefig(Path(folder) / f"{name}.png", dpi=150, bbox_inches="tight")
+        with replacing(Path(folder) / f"{name}.png") as partial:
+            figure.savefig(partial, format="png", dpi=150, bbox_inches="tight")
     plt.close(figure)
     return figure
 
