@@ -296,25 +296,46 @@ def cluster(tmp_path):
             process.wait()
 
 
+def with_a_finished_cell(grid, *words):
+    """The command of a sweep, in a process of its own, once a cell is finished."""
+    rsrl, out = Path(sys.executable).parent / "rsrl", grid.parent / "all.csv"
+    words = [rsrl, "sweep", grid, "--out", out, "--cache", grid.parent / "cache", *words]
+    how = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    swept = subprocess.Popen(list(map(str, words)), **how)
+    end = time.monotonic() + 120
+    while not list((grid.parent / "all_cells").glob("*/cell.json")):
+        assert time.monotonic() < end and swept.poll() is None, swept.communicate()[1][-2000:]
+        time.sleep(0.05)
+    return swept
+
+
+def test_ctrl_c_ends_a_sweep_and_its_workers_and_the_same_command_goes_on(
+    finished, coloured, tmp_path
+):
+    other = written(tmp_path, coloured)
+    swept = with_a_finished_cell(other, "--jobs", "2")
+    os.killpg(swept.pid, signal.SIGINT)
+    said = swept.communicate(timeout=60)[1]
+    assert swept.returncode == 1, said[-2000:]
+    assert "Traceback" not in said
+    assert "rsrl: stopped; finished rounds are kept" in said  # joblib may have a last word
+    end = time.monotonic() + 30
+    while subprocess.run(["pgrep", "-s", str(swept.pid)], capture_output=True).stdout:
+        assert time.monotonic() < end, "a worker goes on"
+        time.sleep(0.2)
+    kept = {
+        path: path.stat().st_mtime_ns for path in (other.parent / "all_cells").glob("*/cell.json")
+    }
+    same_but_for_the_grid(run(other), run(finished))
+    assert all(path.stat().st_mtime_ns == before for path, before in kept.items())
+
+
 def test_a_dask_cluster_gives_the_table_of_one_process_even_if_a_worker_is_killed(
     finished, coloured, cluster, tmp_path
 ):
     other = written(tmp_path, coloured)
     where, workers = cluster
-    words = [
-        Path(sys.executable).parent / "rsrl",
-        "sweep",
-        other,
-        "--out",
-        other.parent / "all.csv",
-    ]
-    words += ["--cluster", where, "--cache", other.parent / "cache"]
-    swept = subprocess.Popen(list(map(str, words)), stderr=subprocess.PIPE, text=True)
-    cells = other.parent / "all_cells"
-    end = time.monotonic() + 120
-    while not list(cells.glob("*/cell.json")):
-        assert time.monotonic() < end and swept.poll() is None, swept.communicate()[1][-2000:]
-        time.sleep(0.05)
+    swept = with_a_finished_cell(other, "--cluster", where)
     os.kill(workers[0].pid, signal.SIGKILL)
     _, said = swept.communicate(timeout=240)
     assert swept.returncode == 0, said[-2000:]
