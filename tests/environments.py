@@ -1,4 +1,4 @@
-"""Smoke notebooks in clean environments: oldest and newest versions, and newer Pythons.
+"""Commands and smoke notebooks in clean environments: oldest and newest versions, and newer Pythons.
 
     .venv/bin/python tests/environments.py
 
@@ -60,7 +60,7 @@ def tried(interpreter: str, how: list[str], tests: list[str], scratch: Path) -> 
 
 def main(
     names: tyro.conf.Positional[tuple[str, ...]] = tuple(WHICH),
-    tests: tuple[str, ...] = ("tests/test_notebooks.py",),
+    tests: tuple[str, ...] = ("tests/test_cli.py", "tests/test_notebooks.py"),
 ) -> None:
     """Run the tests in the environments `names`; fails where one of them fails."""
     failed = False
