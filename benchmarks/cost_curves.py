@@ -7,9 +7,9 @@ some bytes after its end, so that every file has a digest of its own. Each count
 of its own: decoding into the cache, one pass of training and the likelihoods (SqueezeNet 1.1 at 64
 px, so that the largest count takes minutes; costs per photo, not their size, are looked at), two
 rounds of a run (one step each; the rest is judging, deciding, tables, saving), two figures of
-chapter 3. Written to benchmarks/results/cost_curves.csv: a
-row per count; the exponent b of seconds = a * count^b beside it in the printed table.
-Memory is that which cannot be given back (RssAnon at its peak): pages of the mapped cache are not.
+chapter 3. Written to benchmarks/results/cost_curves.csv: a row per count; the exponent b of
+seconds = a * count^b beside it in the printed table. Memory is that which cannot be given back
+(RssAnon, the peak of each stage): pages of the mapped cache are not.
 """
 
 import argparse
@@ -69,18 +69,17 @@ def one(folder):
     """All stages over the photos of a folder; prints JSON."""
     peak = [0.0]
     threading.Thread(target=anonymous, args=(peak,), daemon=True).start()
-    seconds, begun = {}, time.perf_counter()
+    seconds, peaks, begun = {}, {}, time.perf_counter()
 
     def lap(stage):
         nonlocal begun
-        seconds[stage] = time.perf_counter() - begun
-        begun = time.perf_counter()
+        seconds[stage], peaks[f"{stage}, MiB"] = time.perf_counter() - begun, peak[0]
+        peak[0], begun = 0.0, time.perf_counter()
 
     scored = read_folder(folder / "photos", folder / "scores.csv")
     lap("reading")
     pixels, _ = decode(scored.table, cache=folder / "cache")
     lap("decoding")
-    before = peak[0]
     network = aesthetic_net("squeezenet1_1", range(2, 10), weights="starter")
     nodes = network.nodes(scored.table.score)
     training, rows = t.Training(epochs=1, shrink_to=64), np.arange(len(pixels))
@@ -102,8 +101,8 @@ def one(folder):
     sizes = {"cache, MB": sum(p.stat().st_size for p in (folder / "cache").iterdir()) / 1e6}
     sizes["run, MB"] = sum(p.stat().st_size for p in (folder / "run").iterdir()) / 1e6
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    found = {"photos": len(pixels), **seconds, **sizes, "decoding, MiB": before}
-    print(json.dumps(found | {"peak, MiB": peak[0], "peak with mapped pages, MiB": rss}))
+    found = {"photos": len(pixels), **seconds, **sizes, **peaks}
+    print(json.dumps(found | {"peak with mapped pages, MiB": rss}))
 
 
 def main():

@@ -211,7 +211,9 @@ def main(kills: int = 100, seed: int = 0) -> None:
     (scratch / "photos" / "many").mkdir()
     for number, name in enumerate(many):
         (scratch / "photos" / name).symlink_to(scratch / "photos" / table.photo[number % 120])
-    pd.DataFrame({"photo": many, "score": np.arange(2400) % 5 + 3}).to_csv(scratch / "many.csv", index=False)
+    pd.DataFrame({"photo": many, "score": np.arange(2400) % 5 + 3}).to_csv(
+        scratch / "many.csv", index=False
+    )
     (scratch / "grid.toml").write_text(GRID)
     for number, kind in enumerate(READ):
         torment(kind, (kills + number) // len(READ), scratch, random.Random(seed + number))

@@ -1,4 +1,4 @@
-"""Commands and smoke notebooks in clean environments: oldest and newest versions, and newer Pythons.
+"""Commands and smoke notebooks in clean environments: oldest, newest, and newer Pythons.
 
     .venv/bin/python tests/environments.py
 
