@@ -15,9 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import papermill
 import tyro
 
 from rsrl_lib import glassbox
+from rsrl_lib.photos import ROOT
 from rsrl_lib.pixels import decode
 from rsrl_lib.rounds import Recipe, repeat
 from rsrl_lib.training import Training
@@ -40,10 +42,14 @@ def main(
         training = Training(steps=4, learning_rate=1e-3)
         repeat(scored, pixels, run, Recipe("squeezenet1_1", "starter", rounds=2, training=training))
 
+        chapters = {n: next((ROOT / "notebooks").glob(f"{n}*.ipynb")) for n in names}
+        declared = {n: papermill.inspect_notebook(str(path)) for n, path in chapters.items()}
+
         def execute(job):
             number, name = job
-            words = [name, "--out", f"{scratch}/{number}", "-p", "run", str(run)]
-            words += ["-p", "count", "90"]
+            words = [name, "--out", f"{scratch}/{number}"]
+            for parameter, value in {"run": str(run), "count": "90"}.items():
+                words += ["-p", parameter, value] if parameter in declared[name] else []
             begun = time.monotonic()
             try:
                 quiet = subprocess.DEVNULL
