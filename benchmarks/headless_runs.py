@@ -39,8 +39,11 @@ def main(
         run = Path(scratch) / "run"
         scored = glassbox.open_set(90, 0)
         pixels, _ = decode(scored.table)
-        training = Training(steps=4, learning_rate=1e-3)
-        repeat(scored, pixels, run, Recipe("squeezenet1_1", "starter", rounds=2, training=training))
+        strangers = glassbox.open_set(24, 0, glassbox.OTHER_SCENES).table
+        recipe = Recipe(
+            "squeezenet1_1", "starter", rounds=2, training=Training(steps=4, learning_rate=1e-3)
+        )
+        repeat(scored, pixels, run, recipe, other=(strangers, decode(strangers)[0]))
 
         chapters = {n: next((ROOT / "notebooks").glob(f"{n}*.ipynb")) for n in names}
         declared = {n: papermill.inspect_notebook(str(path)) for n, path in chapters.items()}
