@@ -143,7 +143,8 @@ def decode(
     """
     paths = list(table["path"])
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        chunks = [paths[n : n + CHUNK] for n in range(0, len(paths), CHUNK)]  # a waiting one: 3 kB
+        # By chunks, as every task that waits takes 2 kB.
+        chunks = [paths[n : n + CHUNK] for n in range(0, len(paths), CHUNK)]
         digests = [digest for chunk in chunks for digest in pool.map(_digest, chunk)]
         fingerprint = hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
         target, broken_list = cache / f"{fingerprint}.npy", cache / f"{fingerprint}.broken.npy"
