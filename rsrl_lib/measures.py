@@ -132,21 +132,22 @@ def against_mask(map: np.ndarray, region: np.ndarray, mask: np.ndarray) -> dict[
 
 
 def paired_interval(
-    measure: Callable[[np.ndarray, np.ndarray], float],
+    measure: Callable[[np.ndarray, np.ndarray], float | np.ndarray],
     labels: np.ndarray,
     assigned: np.ndarray,
     baseline: np.ndarray,
     *,
     resamples: int = 2000,
     seed: int = 0,
-) -> tuple[float, float, float]:
+) -> tuple[float, float, float] | tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Difference measure(assigned) - measure(baseline) with its 95 % interval over photos.
 
     Photos are resampled with both assignments of each kept together (paired percentile bootstrap).
-    The interval covers the choice of test photos alone, not that of seeds or training photos.
+    A `measure` of several values (n,) gets an interval for each, all on the same resamples. The
+    interval covers the choice of test photos alone, not that of seeds or training photos.
     """
 
-    def difference(index: np.ndarray) -> float:
+    def difference(index: np.ndarray) -> float | np.ndarray:
         index = index.astype(int)
         return measure(labels[index], assigned[index]) - measure(labels[index], baseline[index])
 
@@ -160,7 +161,7 @@ def paired_interval(
         vectorized=False,
     )
     low, high = result.confidence_interval
-    return difference(photos), float(low), float(high)
+    return difference(photos), low, high
 
 
 def corrected_interval(

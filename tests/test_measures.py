@@ -75,6 +75,19 @@ def test_a_paired_interval_agrees_with_the_normal_approximation_for_accuracy():
     assert (low, high) == pytest.approx((each.mean() - half, each.mean() + half), abs=0.01)
 
 
+def test_several_measures_at_once_have_the_intervals_that_each_has_alone():
+    rng = np.random.default_rng(4)
+    labels, assigned, baseline = rng.integers(3, 6, (3, 60))
+    alone = (metrics.accuracy_score, metrics.mean_absolute_error)
+
+    def both(truth, given):
+        return np.array([measure(truth, given) for measure in alone])
+
+    together = m.paired_interval(both, labels, assigned, baseline, resamples=40)
+    each = [m.paired_interval(one, labels, assigned, baseline, resamples=40) for one in alone]
+    np.testing.assert_array_equal(np.transpose(together), each)
+
+
 # Subject: the right column. Region: the lower row. One of three pixels of the union is in both.
 MASK = np.array([[False, True], [False, True]])
 REGION = np.array([[False, False], [True, True]])

@@ -9,7 +9,7 @@ papermill = pytest.importorskip("papermill")
 from tests.conftest import ROOT  # noqa: E402
 
 SMOKE = {
-    "count": 90,
+    "count": 60,
     "other_count": 24,
     "rounds": 2,
     "epochs": 1,
