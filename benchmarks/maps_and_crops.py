@@ -51,11 +51,7 @@ from rsrl_lib.network import AestheticNet
 from rsrl_lib.photos import ROOT, InputError, ScoredPhotos, open_rgb, read_folder
 from rsrl_lib.pixels import SIDE, Pixels, decode, normalised, square
 from rsrl_lib.protocols import low_high, split
-from rsrl_lib.training import (
-    Training,
-    logits,
-    machine,
-)
+from rsrl_lib.training import Training, device, logits, machine
 
 PLACES = 4  # random crops a photo
 WEIGHTS = (1, 6)  # a and b
@@ -222,8 +218,9 @@ def of_maps(
 def attributes_of(network: AestheticNet, views: Pixels) -> np.ndarray:
     """Logits (n, attributes) of all photos at the whole view."""
     parts = np.array_split(np.arange(len(views)), -(-len(views) // 25))
-    photos = (normalised(views.crops(part, view="whole")) for part in parts)
-    return torch.cat([network(some)[:, len(network.levels) :] for some in photos]).numpy()
+    photos = (normalised(views.crops(part, view="whole").to(device())) for part in parts)
+    network.to(device())
+    return torch.cat([network(some)[:, len(network.levels) :] for some in photos]).cpu().numpy()
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:

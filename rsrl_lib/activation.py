@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from rsrl_lib.network import AestheticNet
-from rsrl_lib.photos import InputError
+from rsrl_lib.photos import InputError, needing
 from rsrl_lib.pixels import normalised
 from rsrl_lib.training import device
 
@@ -89,13 +89,9 @@ def grad_cam(network: AestheticNet, photos: torch.Tensor, level: str) -> np.ndar
     Before a GAP head it is the positive part of AesAM. `photos` are bytes (batch, 3, 256, 256),
     `level` is one of `network.levels`. Raises `InputError` without the package `grad-cam`.
     """
-    try:
+    with needing("Grad-CAM", "study"):
         from pytorch_grad_cam import GradCAM
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-    except ImportError as error:
-        raise InputError(
-            f"Grad-CAM needs the extra 'study' ({error}); install rsrl-lib[study]."
-        ) from error
     network.to(device()).eval()
     layers = network.body.layer4 if network.backbone == "resnet18" else network.body.features
     last = next(layer for layer in layers[::-1] if not isinstance(layer, nn.MaxPool2d))

@@ -26,6 +26,7 @@ from rsrl_lib.photos import (
     ROOT,
     InputError,
     fetch_oasis,
+    needing,
     open_rgb,
     read_photos,
     read_unscored,
@@ -113,9 +114,8 @@ def train(
     for score, label in made.info["merged_scores"].items():
         print(f"Score {score} has too few photos to split and counts as {label}.")
     columns = ["round", "kept", "chosen"]
-    for part in ("train", "test"):
-        columns += [f"{part}_{name}" for name in ("accuracy", "majority_accuracy", "macro_f1")]
-        columns += [f"{part}_{name}" for name in ("balanced_accuracy", "kappa")]
+    shown = ("accuracy", "majority_accuracy", "macro_f1", "balanced_accuracy", "kappa")
+    columns += [f"{part}_{name}" for part in ("train", "test") for name in shown]
     print(made.rounds[columns].to_string(index=False, float_format="{:.3f}".format))
     state = "was finished already" if before == last.stat().st_mtime_ns else "is finished"
     print(f"The run {state}; round {made.chosen} was chosen on the {recipe.choose} photos.")
@@ -347,14 +347,10 @@ def run_notebooks(
         parameters: Name and value of a notebook parameter; may be repeated.
         timeout: Seconds a single cell may take.
     """
-    try:
+    with needing("rsrl notebooks", "notebooks"):
         import papermill
         from nbclient.exceptions import CellTimeoutError, DeadKernelError
         from papermill.exceptions import PapermillExecutionError
-    except ImportError as error:
-        raise InputError(
-            f"rsrl notebooks needs the extra 'notebooks' ({error}); install rsrl-lib[notebooks]."
-        ) from error
 
     every = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
     chosen = [path for path in every if not names or any(path.stem.startswith(n) for n in names)]

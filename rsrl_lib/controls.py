@@ -17,7 +17,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from torch.nn import functional
 
 from rsrl_lib.drop_rules import Decision, DropRule, decide, largest_classes
-from rsrl_lib.photos import InputError
+from rsrl_lib.photos import needing
 from rsrl_lib.training import cross_entropy, likelihoods
 
 Control = Literal[
@@ -159,11 +159,7 @@ def without_label_issues(nodes: np.ndarray, logits: np.ndarray) -> np.ndarray:
     `nodes` (n,) are those of the labels, `logits` (n, scores) of networks that have not seen the
     photo. Raises `InputError` without the package.
     """
-    try:
+    with needing("Confident learning", "study"):
         from cleanlab.filter import find_label_issues
-    except ImportError as error:
-        raise InputError(
-            f"Confident learning needs the extra 'study' ({error}); install rsrl-lib[study]."
-        ) from error
     probabilities = torch.from_numpy(logits).double().softmax(1).numpy()
     return ~find_label_issues(nodes, probabilities, n_jobs=1)

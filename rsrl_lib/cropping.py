@@ -43,8 +43,7 @@ def region_box(values: np.ndarray, *, threshold: float = THRESHOLD) -> Box | Non
     """Box of the `largest_region` of a map in pixels of the 256 px view, None without one."""
     if (part := largest_region(values, threshold=threshold)) is None:
         return None
-    rows, columns = ndimage.find_objects(part.astype(int))[0]
-    return columns.start, rows.start, columns.stop, rows.stop
+    return Image.fromarray(part).getbbox()
 
 
 def overlap(a: Box, b: Box) -> float:
@@ -85,7 +84,7 @@ def crop_box(
         return (0, 0, *size), f"no crop with sides of {least} pixels or more fits"
     start = np.clip(((start + stop - sides) / 2).round(), 0, size - sides)
     box = tuple(np.concatenate([start, start + sides]).astype(int).tolist())
-    return box, "the region reaches all four edges" if box == (0, 0, *size) else ""
+    return box, "the crop reaches all four edges" if box == (0, 0, *size) else ""
 
 
 def aspect_ratio(text: str) -> float:

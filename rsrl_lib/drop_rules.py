@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from rsrl_lib.photos import InputError
+from rsrl_lib.photos import InputError, check_choices
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class DropRule:
     """This many most likely photos of a majority class always stay; 0 is the literal rule."""
 
     def __post_init__(self):
+        check_choices(self)
         given = [n for n in ("k", "k_schedule", "keep_share") if getattr(self, n) is not None]
         if len(given) > 1:
             raise InputError(f"{' and '.join(given)} exclude each other; give one of them.")
@@ -52,14 +53,14 @@ class Decision:
     thresholds: tuple[float, ...]
 
 
-def largest_classes(labels: np.ndarray, count: int = 3) -> list[int]:
-    """Scores of the largest classes, largest first; of equally large ones the lower score.
+def largest_classes(labels: np.ndarray) -> list[int]:
+    """Scores of the three largest classes, largest first; of equally large ones the lower score.
 
     >>> largest_classes(np.array([5, 4, 4, 3, 3, 6]))
     [3, 4, 5]
     """
     scores, sizes = np.unique(labels, return_counts=True)
-    return scores[np.argsort(-sizes, kind="stable")][:count].tolist()
+    return scores[np.argsort(-sizes, kind="stable")][:3].tolist()
 
 
 def decide(

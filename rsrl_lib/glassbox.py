@@ -105,11 +105,13 @@ def write(folder: Path, count: int, *, seed: int = 0, scenes: Sequence[str] = DE
     Columns: photo, score, crowd_mean, quality, noise_free_score, border_distance (from quality to
     the nearest class border), mislabelled (0/1), scene, mask, attributes, tags (0/1); votes.csv:
     rater, photo, score. A finished folder of the same call stays as it is, an unfinished one is
-    drawn again; raises `InputError` for other folders that are not empty and a count below 1."""
+    drawn again; raises `InputError` for other folders that are not empty, a count below 1 and a
+    seed below 0."""
     folder, recipe = Path(folder), json.dumps([DRAWING, count, seed, *scenes])
     table, marker = folder / "photos.csv", folder / "glassbox.json"
-    if count < 1:
-        raise InputError(f"Needed is a count of at least 1, found is {count}; raise it.")
+    for name, value, least in (("count", count, 1), ("seed", seed, 0)):
+        if value < least:
+            raise InputError(f"Needed is a {name} of at least {least}, found is {value}; raise it.")
     ours = marker.exists() and marker.read_text() == recipe
     if ours and table.exists():
         return table

@@ -5,7 +5,8 @@ least correlated channel J are subtracted, and 2-means parts the values of the d
 The papers leave open whether maps are taken before ReLU (default, as MATLAB's 'conv1'), whether
 the difference is signed (default), and which cluster is the highlight: here the one whose centre
 lies farther from zero, where retraining moved the response most; the sign of a filter means
-nothing, so "the higher one" would not do. A region is exact to a step of conv1 (2 or 4 of 256 px).
+nothing, so "the higher one" would not do. A region is exact to a step of
+conv1 (1, 2 or 4 of 256 px).
 """
 
 from dataclasses import dataclass

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -50,6 +51,26 @@ def reading(path: File, what: str, remedy: str) -> Iterator[None]:
     except Exception as error:
         found = f"{path} is no readable {what} ({type(error).__name__}: {error})"
         raise InputError(f"{found}; {remedy}.") from error
+
+
+@contextmanager
+def needing(what: str, extra: str) -> Iterator[None]:
+    """`InputError` that names the extra where an import fails."""
+    try:
+        yield
+    except ImportError as error:
+        found = f"{what} needs the extra '{extra}' ({error})"
+        raise InputError(f"{found}; install rsrl-lib[{extra}].") from error
+
+
+def check_choices(settings: object) -> None:
+    """`InputError` where a field of a dataclass is none of the values that its `Literal` names."""
+    for name, kind in get_type_hints(type(settings)).items():
+        kinds = [part for part in (kind, *get_args(kind)) if get_origin(part) is Literal]
+        known = [value for part in kinds for value in get_args(part)]
+        given = getattr(settings, name)
+        if known and given not in known and given != getattr(type(settings), name):
+            raise InputError(f"{name} must be one of {', '.join(known)}, not {given!r}.")
 
 
 def size_of(path: File) -> int:
@@ -123,7 +144,6 @@ class ScoredPhotos:
     """
 
     table: pd.DataFrame
-    source: str = "folder"
     strict: bool = True
     votes: pd.DataFrame | None = None
     attributes: pd.DataFrame | None = None
@@ -194,7 +214,7 @@ def _numbers(table: pd.DataFrame, column: str, kind: str = "finite", least=-1e15
     return values.astype(np.int64) if kind == "whole" else values
 
 
-def _scored(table: pd.DataFrame, source: str, strict: bool, **known) -> ScoredPhotos:
+def _scored(table: pd.DataFrame, strict: bool, **known) -> ScoredPhotos:
     """Check a table of photo, path and mean_score (or known votes), and complete it."""
     if (again := table.duplicated("photo", keep=False)).any():
         first, second = table.index[table["photo"] == table["photo"][again].iloc[0]][:2]
@@ -213,7 +233,7 @@ def _scored(table: pd.DataFrame, source: str, strict: bool, **known) -> ScoredPh
         remedy = "leave them out (--skip-broken; a public set: no --strict)"
         raise InputError(f"{found} photos are missing: add them, correct the folder or {remedy}.")
     columns = ["photo", "path", "score", "mean_score", *table.columns.intersection(["mask"])]
-    return ScoredPhotos(table[columns], source, strict, **known).without(absent)
+    return ScoredPhotos(table[columns], strict, **known).without(absent)
 
 
 def read_folder(
@@ -230,7 +250,8 @@ def read_folder(
     """Own photos: a folder and a CSV of file names and scores, which are rounded half up.
 
     `mean_score` is `mean_column`, else the mean of `votes` (CSV: photo, score; a row per vote),
-    else the score. A column `mask` names files beside the CSV. Bad input raises `InputError`.
+    else, and where any score has a fraction, the score. A column `mask` names files beside the CSV.
+    Bad input raises `InputError`.
     """
     columns = {"photo": photo_column, "score": score_column, "mean_score": mean_column}
     columns |= {name: name for name in attribute_columns}
@@ -248,7 +269,7 @@ def read_folder(
         known["votes"] = pd.crosstab(cast["photo"], _numbers(cast, "score", "whole", -100, 100))
     if attribute_columns:
         known["attributes"] = _attributes(cells, attribute_columns)
-    return _scored(table, "folder", strict, **known)
+    return _scored(table, strict, **known)
 
 
 def _attributes(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -292,7 +313,7 @@ def read_ava(folder: File, *, strict: bool = False) -> ScoredPhotos:
     tags = pd.DataFrame(tags, votes.index, names).iloc[:, 1:]
     table = pd.DataFrame({"photo": votes.index, "path": f"{folder}/images/" + votes.index})
     table.index = f"{folder}/AVA.txt line " + (table.index + 1).astype(str)
-    return _scored(table, "ava", strict, votes=votes, attributes=tags)
+    return _scored(table, strict, votes=votes, attributes=tags)
 
 
 def _below(folder: File, table: pd.DataFrame) -> pd.DataFrame:
@@ -310,7 +331,7 @@ def read_eva(folder: File, *, strict: bool = False) -> ScoredPhotos:
     grades = grades.apply(pd.to_numeric, errors="coerce").astype(float)
     grades = grades.groupby(table["photo"]).mean()
     table = _below(folder, table[["photo"]].drop_duplicates())
-    return _scored(table, "eva", strict, votes=votes, attributes=grades)
+    return _scored(table, strict, votes=votes, attributes=grades)
 
 
 def read_aadb(folder: File, *, strict: bool = False) -> ScoredPhotos:
@@ -327,7 +348,7 @@ def read_aadb(folder: File, *, strict: bool = False) -> ScoredPhotos:
         means = pd.concat(graded).assign(mean=lambda grades: _numbers(grades, "mean"))
         means = means.pivot_table("mean", "photo", "name")
         known["attributes"] = means.reindex(table["photo"].unique())
-    return _scored(_below(folder, table.drop(columns="score")), "aadb", strict, **known)
+    return _scored(_below(folder, table.drop(columns="score")), strict, **known)
 
 
 def read_para(folder: File, *, strict: bool = False) -> ScoredPhotos:
@@ -339,7 +360,7 @@ def read_para(folder: File, *, strict: bool = False) -> ScoredPhotos:
     table["path"] = f"{folder}/imgs/" + table["photo"]
     means = table.filter(regex=r"_mean$").apply(pd.to_numeric, errors="coerce")
     means = means.set_index(table["photo"])
-    return _scored(table[["photo", "path", "mean_score"]], "para", strict, attributes=means)
+    return _scored(table[["photo", "path", "mean_score"]], strict, attributes=means)
 
 
 def read_oasis(folder: File, *, strict: bool = False, disturbing: bool = False) -> ScoredPhotos:
@@ -360,7 +381,7 @@ def read_oasis(folder: File, *, strict: bool = False, disturbing: bool = False) 
     known = {name: part[~hidden.to_numpy()] for name, part in known.items()}
     left_out = table[["photo"]][hidden].assign(reason="disturbing; left out unless asked for")
     shown = table.loc[~hidden, ["photo", "path"]]
-    return _scored(shown, "oasis", strict, **known).without(left_out)
+    return _scored(shown, strict, **known).without(left_out)
 
 
 def fetch_oasis(
@@ -374,12 +395,8 @@ def fetch_oasis(
     `votes.csv` (rater, photo, score): animals, objects and scenes, without disturbing photos and
     people. Raises `InputError` where a file cannot be had as it should be.
     """
-    try:
+    with needing("Fetching", "fetch"):
         import pooch
-    except ImportError as error:
-        raise InputError(
-            f"Fetching needs the extra 'fetch' ({error}); install rsrl-lib[fetch]."
-        ) from error
     listed, out = pd.read_csv(registry, dtype=str, keep_default_na=False), Path(out)
     known = ("sha256:" + listed.set_index("path").sha256).to_dict()
     pooch.get_logger().setLevel("ERROR")

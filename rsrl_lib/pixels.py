@@ -5,6 +5,7 @@ and resized to 256 x 256 once, into an uncompressed memory map. Traded away: asp
 the papers) and disk, 197 kB a photo.
 """
 
+import errno
 import hashlib
 import json
 import math
@@ -211,7 +212,11 @@ def _decode(paths: list[str], pool: ThreadPoolExecutor, target: Path, broken_lis
 def _decoded(path: str) -> np.ndarray | None:
     try:
         return square(open_rgb(path, at_least=2 * SIDE))
-    except InputError:
+    except InputError as error:
+        # A disk, a share or the memory that failed for a moment must not brand a photo for good.
+        failed = getattr(error.__cause__, "errno", None) not in (None, errno.EACCES, errno.EPERM)
+        if failed or isinstance(error.__cause__, MemoryError):
+            raise
         return None
 
 

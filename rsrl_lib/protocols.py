@@ -24,10 +24,10 @@ def merge_rare(scores: np.ndarray, *, least: int = FOLDS) -> tuple[np.ndarray, d
     {7: 5}
     """
     labels = np.asarray(scores).copy()
-    while len(classes := np.unique(labels)) > 2:
-        sizes = np.array([(labels == score).sum() for score in classes])
+    while True:
+        classes, sizes = np.unique(labels, return_counts=True)
         rare = np.flatnonzero(sizes < least)
-        if not len(rare):
+        if len(classes) < 3 or not len(rare):
             break
         largest = np.flatnonzero(classes == largest_classes(labels)[0])[0]
         # Outermost first, so that a tail of small classes is gathered step by step.

@@ -47,7 +47,7 @@ from rsrl_lib.network import (
     load_network,
     save_network,
 )
-from rsrl_lib.photos import InputError, ScoredPhotos, locked, reading, replacing
+from rsrl_lib.photos import InputError, ScoredPhotos, check_choices, locked, reading, replacing
 from rsrl_lib.pixels import Pixels
 from rsrl_lib.protocols import Resplit, low_high, merge_rare, resplit, split
 from rsrl_lib.training import (
@@ -120,9 +120,12 @@ class Recipe:
     training: Training = field(default_factory=Training)
 
     def __post_init__(self):
-        for name in ("rounds", "patience"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be 1 or more, not {getattr(self, name)}.")
+        check_choices(self)
+        for name in ("rounds", "patience", "first_steps"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise InputError(f"{name} must be 1 or more, not {value}.")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed must lie in 0..{2**32 - 1}, not {self.seed}.")
         if self.resplit != "never" and self.control != "none":
             found = f"{self.resplit!r} goes with no control, found is {self.control!r}"
             raise InputError(f"resplit {found}; leave one of them out.")
@@ -355,17 +358,7 @@ def _claim(
     described = json.loads(json.dumps(asdict(recipe)))
     folder, path = run.folder, run.folder / "run.json"
     if (folder / "network_last.safetensors").exists():
-        there = json.loads(path.read_text())
-        others = [name for name in fingerprint if there["fingerprint"][name] != fingerprint[name]]
-        if others:
-            known = ["photo", "score", "digest"]
-            rows = pd.concat([run.split[known], table[known]]).drop_duplicates(keep=False)
-            names = rows.photo.unique()
-            named = f" ({len(names)} photos, first: {names[0]})" if len(names) else ""
-            raise InputError(
-                f"{folder} holds a run with different {' and '.join(others)}{named}; give another "
-                "--run folder, or those it was made with."
-            )
+        there = run.info
         was, now = ({**r, **r["drop"], **r["training"]} for r in (there["recipe"], described))
         changes = [
             f"{k} {was.get(k)} there and {now[k]} now"
@@ -376,6 +369,16 @@ def _claim(
             raise InputError(
                 f"{folder} holds a run of another recipe ({', '.join(changes)}); give another "
                 "--run folder, or the recipe it was made with."
+            )
+        others = [name for name in fingerprint if there["fingerprint"][name] != fingerprint[name]]
+        if others:
+            known = ["photo", "score", "digest"]
+            rows = pd.concat([run.split[known], table[known]]).drop_duplicates(keep=False)
+            names = rows.photo.unique()
+            named = f" ({len(names)} photos, first: {names[0]})" if len(names) else ""
+            raise InputError(
+                f"{folder} holds a run with different {' and '.join(others)}{named}; give another "
+                "--run folder, or those it was made with."
             )
         return
     # Before a first round is finished there is nothing to lose, and a corrected recipe may follow.

@@ -36,7 +36,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from itertools import product
@@ -55,6 +55,7 @@ from rsrl_lib.photos import (
     InputError,
     ScoredPhotos,
     locked,
+    needing,
     read_photos,
     reading,
     replacing,
@@ -69,6 +70,7 @@ TABLES = ("predictions", "drops", "rounds")
 KEYS = ["dataset", "labels", "seed", "fold", "arm"]
 DONE = "cell.json"
 THRESHOLDS = {"k", "k_schedule", "keep_share"}
+UNNAMED = {"drop", "training", "fold", "seed"}  # parts of a recipe that an arm does not give
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,8 @@ def _cells(path: Path) -> list[Cell]:
             recipe = replace(_recipe(path, shared | own), fold=fold, seed=seed)
         except TypeError as error:
             raise InputError(f"{path}, arm {arm!r}: {error}.") from error
+        if labels == "single_vote" and recipe.levels != "scores":
+            raise InputError(f"{path}, arm {arm!r}: single votes go with levels = 'scores' alone.")
         said = json.dumps([asked, dataset, labels, arm, fold, seed, shared | own], sort_keys=True)
         identity = hashlib.sha256(said.encode()).hexdigest()[:12]
         cells.append(Cell(dataset, labels, arm, fold, seed, recipe, source, identity))
@@ -200,7 +204,7 @@ def sweep(
 
 def read_results(path: Path) -> pd.DataFrame:
     """The table of results of a sweep; a name such as `0.90` or `None` stays a name."""
-    names = dict.fromkeys(("cell", "dataset", "labels", "arm"), str)
+    names = dict.fromkeys(("cell", "dataset", "labels", "arm", "fingerprint"), str)
     return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
 
 
@@ -257,7 +261,7 @@ def _recipe(path: Path, values: dict) -> Recipe:
     """A recipe from fields of Recipe, DropRule and Training, by name."""
     kinds = (Recipe, DropRule, Training)
     names = {field.name: kind for kind in kinds for field in fields(kind)}
-    names = {name: kind for name, kind in names.items() if name not in ("drop", "training", "fold")}
+    names = {name: kind for name, kind in names.items() if name not in UNNAMED}
     _known(path, values, names)
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     own = {kind: {k: v for k, v in values.items() if names[k] is kind} for kind in kinds}
@@ -274,22 +278,21 @@ def _known(path: Path, given: dict, names) -> None:
             raise InputError(f"{path}: there is no {name!r}; did you mean {near[0]!r}?")
 
 
-def _where(cluster: str):
+@contextmanager
+def _where(cluster: str) -> Iterator[None]:
     """Where cells are trained: on this machine, or on a Dask cluster."""
     if not cluster:
-        return nullcontext()
-    try:
+        yield
+        return
+    with needing("A Dask cluster", "cluster"):
         from distributed import Client
-    except ImportError as error:
-        raise InputError(
-            f"A Dask cluster needs the extra 'cluster' ({error}); install rsrl-lib[cluster]."
-        ) from error
     try:
         client = Client(cluster, timeout=10)
     except (OSError, ValueError) as error:
         raise InputError(f"No Dask scheduler answers at {cluster} ({error}); start one.") from error
     # Long cells are not handed to a second worker: each is to be run once.
-    return parallel_config(backend="dask", client=client, wait_for_workers_timeout=60)
+    with client, parallel_config(backend="dask", client=client, wait_for_workers_timeout=60):
+        yield
 
 
 @cache
@@ -363,10 +366,10 @@ def _finish(cell: Cell, run: Run, scored: ScoredPhotos, crowd: np.ndarray | None
     for name, table in zip(TABLES, tables, strict=True):
         table = table.assign(cell=cell.id, **cell.place)
         table.to_parquet(run.folder / f"cell_{name}.parquet", index=False)
-    with replacing(run.folder / DONE) as partial:
-        partial.write_text(json.dumps({"cell": cell.id, "rows": rows}))
     for network in run.folder.glob("*.safetensors"):
         network.unlink()
+    with replacing(run.folder / DONE) as partial:
+        partial.write_text(json.dumps({"cell": cell.id, "rows": rows}))
 
 
 def _beside(out: Path, ending: str) -> Path:

@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
 from rsrl_lib.network import AestheticNet
-from rsrl_lib.photos import InputError, ScoredPhotos
+from rsrl_lib.photos import InputError, ScoredPhotos, check_choices
 from rsrl_lib.pixels import Pixels, five_corners, normalised
 
 cross_entropy = partial(functional.cross_entropy, reduction="none")
@@ -60,17 +60,13 @@ class Training:
     """bfloat16 where the processor or GPU multiplies it in hardware, else float32."""
 
     def __post_init__(self):
-        for name in (
-            "learning_rate",
-            "head_learning_rate",
-            "epochs",
-            "steps",
-            "batch",
-            "shrink_to",
-        ):
+        check_choices(self)
+        for name in ("learning_rate", "head_learning_rate", "epochs", "steps", "batch"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise InputError(f"{name} must be above 0, not {value}.")
+        if self.shrink_to is not None and self.shrink_to < 64:  # less ends before AlexNet does
+            raise InputError(f"shrink_to must be 64 or more, not {self.shrink_to}.")
         if self.weight_decay < 0:
             raise InputError(f"weight_decay must be 0 or more, not {self.weight_decay}.")
 
@@ -134,8 +130,9 @@ def fine_tune(
     `rows` (n,) are positions in `pixels`, `targets` (n, ...) what `loss(logits, targets)` compares
     a batch with, by its mean: for softmax cross-entropy the nodes of the scores, for `joint_loss`
     what `joint_targets` packs. The same seed gives the same network on the same processor. The
-    processes of a `team` share each batch, and but for dropout, which each draws for itself, train
-    as one would. Raises `InputError` when the loss is no longer finite.
+    processes of a `team` share each batch and train as one would, but for dropout, which each draws
+    for itself, and batch normalisation by its share (ResNet-18). Raises `InputError` when the loss
+    is no longer finite.
     """
     rows = torch.as_tensor(rows)
     network.to(device(), memory_format=torch.channels_last).train()
@@ -148,6 +145,8 @@ def fine_tune(
 
     def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor, int, float]]:
         """Crops and targets of this process, photos of the batch, weight of this share of them."""
+        if device().type == "cuda":
+            torch.cuda.set_device(device())  # `ahead` has a thread, and each thread its own
         for batch in torch.randperm(len(rows), generator=draw).split(training.batch)[:left]:
             share = slice(rank if rank < len(batch) else 0, None, processes)
             crops = pixels.crops(rows[batch], view=training.crops, draw=draw, share=share)
@@ -184,6 +183,8 @@ def fine_tune(
                     f"({training.learning_rate:g} and {training.head_learning_rate:g})."
                 )
             bar.set_postfix(loss=f"{mean_loss:.3f}")
+    for buffer in network.buffers() if processes > 1 else ():
+        distributed.broadcast(buffer, 0)
     return mean_loss
 
 

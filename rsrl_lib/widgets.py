@@ -46,16 +46,9 @@ def drop_explorer(sample: pd.DataFrame, paths: pd.Series) -> w.VBox:
     labels = sample.label.to_numpy(int)
     majorities = largest_classes(labels)
     rule = w.Dropdown(options=["own-class", "top-class"], description="rule")
+    common = {"style": {"description_width": "110px"}, "continuous_update": False}
     sliders = [
-        w.FloatSlider(
-            value=0.9,
-            min=0,
-            max=1,
-            step=0.01,
-            description=f"K{n + 1} (score {score})",
-            style={"description_width": "110px"},
-            continuous_update=False,
-        )
+        w.FloatSlider(0.9, max=1, step=0.01, description=f"K{n + 1} (score {score})", **common)
         for n, score in enumerate(majorities)
     ]
     summary, picture = w.HTML(), w.Image(format="png")
@@ -182,9 +175,8 @@ class _Explorer:
     def _start(self, actions: Iterable[tuple[w.Widget, Callable[[], None]]]) -> None:
         """Connect the controls, own and common ones, and show the first photo."""
         filters = ((control, self._turn) for control in self.filters.values())
-        for control, action in (*actions, (self.thumbs, self._pick), (self.upload, self._take)):
-            control.observe(partial(self._act, action), "value")
-        for control, action in filters:
+        common = (self.thumbs, self._pick), (self.upload, self._take), *filters
+        for control, action in (*actions, *common):
             control.observe(partial(self._act, action), "value")
         self.back.on_click(partial(self._act, partial(self._turn, -1)))
         self.forth.on_click(partial(self._act, partial(self._turn, 1)))

@@ -44,7 +44,7 @@ def test_a_map_without_a_positive_value_keeps_the_whole_photo_and_says_so(values
 
 def test_a_constant_map_keeps_the_whole_photo_and_says_so():
     box, reason = c.crop_box(np.full((7, 7), 0.1), (90, 60))
-    assert (box, reason) == ((0, 0, 90, 60), "the region reaches all four edges")
+    assert (box, reason) == ((0, 0, 90, 60), "the crop reaches all four edges")
 
 
 def test_iou_is_intersection_over_union():
@@ -98,7 +98,7 @@ def test_a_crop_grows_to_the_smallest_size_or_the_photo_stays_whole():
 
 
 def test_a_photo_of_one_pixel_is_its_own_crop():
-    assert c.crop_box(np.eye(7), (1, 1)) == ((0, 0, 1, 1), "the region reaches all four edges")
+    assert c.crop_box(np.eye(7), (1, 1)) == ((0, 0, 1, 1), "the crop reaches all four edges")
 
 
 @pytest.mark.parametrize("text", ["3", "3:0", "a:b", "3:2:1", "-3:2", "nan:1", "inf:1"])

@@ -85,6 +85,8 @@ def test_two_classes_are_enough_for_the_rule():
         ({"k": (90.0,)}, "k must lie in 0..1"),
         ({"keep_share": 1.2}, "keep_share must lie in 0..1"),
         ({"min_per_class": -1}, "min_per_class must be 0 or more"),
+        ({"rule": "own_class"}, "rule must be one of own-class, top-class, not 'own_class'"),
+        ({"k_schedule": "rsrlb"}, "k_schedule must be one of rsrl-b, not 'rsrlb'"),
     ],
 )
 def test_a_rule_that_contradicts_itself_is_refused(wrong, says):

@@ -168,7 +168,7 @@ def test_an_unfinished_write_is_drawn_again_and_a_finished_one_left_alone(tmp_pa
     table.unlink()
     assert glassbox.write(tmp_path, 2, seed=1).read_bytes() == finished
     assert (tmp_path / "photos/00001.jpg").stat().st_size > 1000
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_a_folder_with_other_things_and_a_count_below_1_are_refused(tmp_path):
@@ -177,6 +177,8 @@ def test_a_folder_with_other_things_and_a_count_below_1_are_refused(tmp_path):
         glassbox.write(tmp_path, 2)
     with pytest.raises(InputError, match="at least 1"):
         glassbox.write(tmp_path / "new", 0)
+    with pytest.raises(InputError, match="seed of at least 0"):
+        glassbox.write(tmp_path / "new", 1, seed=-1)
     glassbox.write(tmp_path / "new", 1)
     with pytest.raises(InputError, match="empty folder"):
         glassbox.write(tmp_path / "new", 2)

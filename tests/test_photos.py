@@ -52,12 +52,7 @@ def test_a_score_column_gives_classes_and_the_same_mean_scores(folder):
     assert scored.table["mean_score"].tolist() == [4, 5, 4]
     assert scored.table["mean_score"].dtype == np.float64
     assert scored.table["path"].tolist()[0] == str(folder / "a.jpg")
-    assert (scored.source, scored.strict, len(scored), len(scored.left_out)) == (
-        "folder",
-        True,
-        3,
-        0,
-    )
+    assert (scored.strict, len(scored), len(scored.left_out)) == (True, 3, 0)
     assert scored.votes is None and scored.attributes is None
     assert scored.left_out.columns.tolist() == ["photo", "reason"]
 
@@ -255,7 +250,7 @@ def test_ava_is_read_with_its_votes_and_missing_photos_are_left_out(tmp_path):
     assert scored.table["mean_score"].tolist() == [4.5, 10]
     assert scored.table["score"].tolist() == [5, 10]
     assert scored.votes.loc["50.jpg"].tolist() == counts[0]
-    assert scored.left_out["photo"].tolist() == ["52.jpg"] and scored.source == "ava"
+    assert scored.left_out["photo"].tolist() == ["52.jpg"]
     alone = photos.ava_votes(tmp_path / "AVA.txt")
     assert alone.columns.tolist() == list(range(1, 11)) and alone.index.name == "photo"
     assert alone.loc["52.jpg"].tolist() == counts[2]

@@ -42,6 +42,22 @@ def test_photos_are_decoded_once_and_anew_when_a_file_changes(tmp_path, monkeypa
     assert changed.array[1, 0, 0].tolist() == [255, 0, 0]
 
 
+def test_a_disk_that_fails_for_a_moment_brands_no_photo(tmp_path, monkeypatch):
+    table, opened = save_noise(tmp_path), Image.open
+
+    def failing(path, *given):
+        if str(path).endswith("2.png"):
+            raise OSError(5, "Input/output error")
+        return opened(path, *given)
+
+    monkeypatch.setattr(Image, "open", failing)
+    with pytest.raises(InputError, match=r"2\.png.*Input/output error"):
+        pixels.decode(table, strict=False, cache=tmp_path / "cache")
+    monkeypatch.undo()
+    decoded, left_out = pixels.decode(table, strict=False, cache=tmp_path / "cache")
+    assert len(decoded) == 4 and not len(left_out)
+
+
 def test_a_broken_photo_stops_a_strict_decoding_and_is_left_out_of_a_lenient_one(tmp_path):
     table = save_noise(tmp_path)
     (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:200])

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -130,6 +131,27 @@ def test_a_run_that_broke_off_anywhere_ends_with_identical_tables(
     assert torch.equal(resumed.network().head.weight, run.network().head.weight)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"seed": -1}, r"seed must lie in 0\.\.4294967295, not -1"),
+        ({"first_steps": 0}, "first_steps must be 1 or more, not 0"),
+        ({"levels": "lowhigh"}, "levels must be one of scores, low-high, not 'lowhigh'"),
+        ({"resplit": "Fresh"}, "resplit must be one of never, fresh, rotating"),
+    ],
+)
+def test_a_recipe_that_cannot_be_meant_is_refused(wrong, says):
+    with pytest.raises(InputError, match=says):
+        rounds.Recipe(**wrong)
+
+
+def test_a_damaged_description_of_a_run_is_named(run, coloured, tmp_path):
+    damaged = shutil.copytree(run.folder, tmp_path / "run")
+    (damaged / "run.json").write_text("{")
+    with pytest.raises(InputError, match=r"run\.json is no readable part of a run"):
+        rounds.repeat(*coloured, damaged, RECIPE)
+
+
 def test_a_finished_run_is_returned_without_training(run, coloured, monkeypatch):
     monkeypatch.setattr(rounds, "fine_tune", None)
     before = contents(run.folder)
@@ -140,6 +162,8 @@ def test_a_finished_run_is_returned_without_training(run, coloured, monkeypatch)
 def test_another_recipe_and_other_scores_are_refused_for_the_same_folder(run, coloured):
     with pytest.raises(InputError, match=r"another recipe.*seed 0 there and 7 now"):
         rounds.repeat(*coloured, run.folder, altered(seed=7))
+    with pytest.raises(InputError, match=r"another recipe \(weights_ab \[1.0, 1.0\] there and"):
+        rounds.repeat(*coloured, run.folder, altered(weights_ab=(1.0, 7.0)))
     photos, pixels = coloured
     other = photos.select(np.arange(len(photos)))
     other.table["score"] = other.table.score.replace({2: 3})

@@ -89,6 +89,10 @@ def test_some_rows_give_the_logits_that_all_rows_give_for_them(coloured):
 def test_a_setting_that_cannot_train_is_refused(wrong):
     with pytest.raises(InputError, match="must be above 0"):
         t.Training(**wrong)
+    with pytest.raises(InputError, match="shrink_to must be 64 or more, not 16"):
+        t.Training(shrink_to=16)
+    with pytest.raises(InputError, match="optimiser must be one of adamw, sgd, not 'Adam'"):
+        t.Training(optimiser="Adam")
 
 
 def test_a_number_of_steps_takes_the_place_of_whole_epochs(coloured):
