@@ -17,7 +17,8 @@ photos. `chance` is the precision of dropping as many of each score at random: a
 more photos, and holds more of the target, lifts precision without any photo being told from
 another. `gain` is precision minus chance, `low` to `high` its 95 % interval over photos: they are
 drawn again, the same in all cells, which share most of their training photos. `auc`, of the number
-of rounds out for the target, is the mean of those within each score.
+of rounds out for the target, is the mean of those within each score. `commonest` is the share of
+the commonest score among all training photos, `commonest_kept` among those that dropping leaves.
 """
 
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from rsrl_lib import glassbox
 from rsrl_lib.drop_rules import largest_classes
 from rsrl_lib.photos import ROOT, ScoredPhotos, read_folder, replacing
 from rsrl_lib.protocols import merge_rare
-from rsrl_lib.sweeps import read_results, single_votes
+from rsrl_lib.sweeps import single_votes
 
 RESULTS = ROOT / "data" / "results"
 KEYS = ["dataset", "labels", "arm"]
@@ -47,6 +48,8 @@ class Drops:
     label: np.ndarray
     out: np.ndarray
     is_one: np.ndarray
+    commonest: tuple[float, float]
+    """Share of the commonest score among all training photos, and among those kept."""
 
 
 def main(oasis: Path | None = None, count: int = 700, drawn: int = 0) -> None:
@@ -90,11 +93,12 @@ def main(oasis: Path | None = None, count: int = 700, drawn: int = 0) -> None:
 def cells_of(name: str):
     """Place and seed of every cell that dropped something, and each photo's share of rounds out."""
     drops = pd.read_parquet(RESULTS / f"{name}_drops.parquet")
-    rounds = read_results(RESULTS / f"{name}.csv").drop_duplicates("cell").set_index("cell").rounds
+    rounds = pd.read_parquet(RESULTS / f"{name}_rounds.parquet").set_index("cell")
+    first = rounds.kept[rounds["round"] == 1]
     for cell, out in drops.groupby("cell", sort=False):
         # Resampling leaves photos out of the first round already, before anything is judged.
-        if 0 < out.rounds_out.max() < rounds[cell]:
-            share = out.set_index("photo").rounds_out / (rounds[cell] - 1)
+        if first[cell] == len(out) and out.rounds_out.any():
+            share = out.set_index("photo").rounds_out / (rounds["round"][[cell]].max() - 1)
             yield tuple(out[KEYS].iloc[0]), out.seed.iloc[0], share
 
 
@@ -104,7 +108,10 @@ def hit(out: pd.Series, photos: ScoredPhotos, truth: pd.Series) -> Drops:
     keep = labels.isin(largest_classes(labels.to_numpy()))
     places = pd.Index(photos.table.photo).get_indexer(out.index)
     is_one = truth[out.index].to_numpy(bool)
-    return Drops(places[keep], labels[keep].to_numpy(), out[keep].to_numpy(), is_one[keep])
+    common, stay = labels == largest_classes(labels.to_numpy())[0], 1 - out
+    commonest = common.mean(), stay[common].sum() / stay.sum()
+    found = places[keep], labels[keep].to_numpy(), out[keep].to_numpy(), is_one[keep]
+    return Drops(*found, commonest)
 
 
 def told(cells: list[Drops]) -> dict[str, float]:
@@ -120,7 +127,9 @@ def told(cells: list[Drops]) -> dict[str, float]:
     row["precision"], row["chance"] = np.mean([[f[0], c[0]] for f, c in both], axis=0)
     row["gain"], (row["low"], row["high"]) = gains[0], np.nanpercentile(gains[1:], [2.5, 97.5])
     row["recall"] = np.mean([cell.out[cell.is_one].mean() for cell in cells])
-    return row | {"auc": np.mean([within(cell) for cell in cells])}
+    row["auc"] = np.mean([within(cell) for cell in cells])
+    row["commonest"], row["commonest_kept"] = np.mean([cell.commonest for cell in cells], axis=0)
+    return row
 
 
 def precision(cell: Drops, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
