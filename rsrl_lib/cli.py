@@ -8,6 +8,7 @@ import csv
 import difflib
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Annotated, Literal
@@ -401,6 +402,11 @@ def main() -> None:
     except OSError as error:
         sys.exit(f"rsrl: {error}; give files and folders that can be read and written.")
     except KeyboardInterrupt:
+        # Python does not wait for a thread whose start was interrupted; in the midst of torch it
+        # would abort the process that ends.
+        end = time.monotonic() + 1
+        while time.monotonic() < end and not all(t.is_alive() for t in threading.enumerate()):
+            time.sleep(0.01)
         sys.exit("rsrl: stopped; finished rounds are kept, and the same command goes on from them.")
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "alloc" not in str(

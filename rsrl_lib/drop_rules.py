@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from rsrl_lib.photos import InputError, check_choices
+from rsrl_lib.photos import InputError, check
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class DropRule:
     """This many most likely photos of a majority class always stay; 0 is the literal rule."""
 
     def __post_init__(self):
-        check_choices(self)
+        check(self, min_per_class=0)
         given = [n for n in ("k", "k_schedule", "keep_share") if getattr(self, n) is not None]
         if len(given) > 1:
             raise InputError(f"{' and '.join(given)} exclude each other; give one of them.")
@@ -40,8 +40,6 @@ class DropRule:
         for name, values in (("k", self.k or ()), ("keep_share", (self.keep_share or 0.5,))):
             if not all(0 <= value <= 1 for value in values):
                 raise InputError(f"{name} must lie in 0..1, not {values}.")
-        if self.min_per_class < 0:
-            raise InputError(f"min_per_class must be 0 or more, not {self.min_per_class}.")
 
 
 @dataclass(frozen=True)

@@ -63,14 +63,17 @@ def needing(what: str, extra: str) -> Iterator[None]:
         raise InputError(f"{found}; install rsrl-lib[{extra}].") from error
 
 
-def check_choices(settings: object) -> None:
-    """`InputError` where a field of a dataclass is none of the values that its `Literal` names."""
+def check(settings: object, **least: float) -> None:
+    """`InputError` where a field of a dataclass is none of the values that its `Literal` names, or
+    is not None and less than its `least`."""
     for name, kind in get_type_hints(type(settings)).items():
         kinds = [part for part in (kind, *get_args(kind)) if get_origin(part) is Literal]
         known = [value for part in kinds for value in get_args(part)]
         given = getattr(settings, name)
         if known and given not in known and given != getattr(type(settings), name):
             raise InputError(f"{name} must be one of {', '.join(known)}, not {given!r}.")
+        if name in least and given is not None and given < least[name]:
+            raise InputError(f"{name} must be {least[name]} or more, not {given}.")
 
 
 def size_of(path: File) -> int:

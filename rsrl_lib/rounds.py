@@ -47,7 +47,7 @@ from rsrl_lib.network import (
     load_network,
     save_network,
 )
-from rsrl_lib.photos import InputError, ScoredPhotos, check_choices, locked, reading, replacing
+from rsrl_lib.photos import InputError, ScoredPhotos, check, locked, reading, replacing
 from rsrl_lib.pixels import Pixels
 from rsrl_lib.protocols import Resplit, low_high, merge_rare, resplit, split
 from rsrl_lib.training import (
@@ -120,10 +120,7 @@ class Recipe:
     training: Training = field(default_factory=Training)
 
     def __post_init__(self):
-        check_choices(self)
-        for name in ("rounds", "patience", "first_steps"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise InputError(f"{name} must be 1 or more, not {value}.")
+        check(self, rounds=1, patience=1, first_steps=1)
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must lie in 0..{2**32 - 1}, not {self.seed}.")
         if self.resplit != "never" and self.control != "none":

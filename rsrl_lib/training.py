@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
 from rsrl_lib.network import AestheticNet
-from rsrl_lib.photos import InputError, ScoredPhotos, check_choices
+from rsrl_lib.photos import InputError, ScoredPhotos, check
 from rsrl_lib.pixels import Pixels, five_corners, normalised
 
 cross_entropy = partial(functional.cross_entropy, reduction="none")
@@ -60,15 +60,10 @@ class Training:
     """bfloat16 where the processor or GPU multiplies it in hardware, else float32."""
 
     def __post_init__(self):
-        check_choices(self)
-        for name in ("learning_rate", "head_learning_rate", "epochs", "steps", "batch"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
+        check(self, epochs=1, steps=1, batch=1, weight_decay=0, shrink_to=64)  # AlexNet's least
+        for name in ("learning_rate", "head_learning_rate"):
+            if (value := getattr(self, name)) <= 0:
                 raise InputError(f"{name} must be above 0, not {value}.")
-        if self.shrink_to is not None and self.shrink_to < 64:  # less ends before AlexNet does
-            raise InputError(f"shrink_to must be 64 or more, not {self.shrink_to}.")
-        if self.weight_decay < 0:
-            raise InputError(f"weight_decay must be 0 or more, not {self.weight_decay}.")
 
     @property
     def view(self) -> dict[str, object]:
@@ -265,7 +260,6 @@ def logits(
     precision: str = "auto",
     crops: str = "random",
     shrink_to: int | None = None,
-    batch: int = 64,
 ) -> np.ndarray:
     """Logits (n, scores), float32, of all photos or some `rows`; at the centre crop, or where
     `crops` is "five" the mean over the five crops.
@@ -276,7 +270,7 @@ def logits(
     views = five_corners() if crops == "five" else ["centre"]
     parts = [torch.empty(0, len(network.scores), device=device())]
     with torch.inference_mode(), _autocast(precision):
-        for some in rows[rank::processes].split(batch):
+        for some in rows[rank::processes].split(64):
             bytes_of = (pixels.crops(some, view=view).to(device()) for view in views)
             photos = (normalised(crops, shrink_to=shrink_to) for crops in bytes_of)
             mean = sum(map(network, photos)) / len(views)  # (batch, nodes)

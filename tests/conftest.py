@@ -2,6 +2,7 @@
 
 import ast
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ import pytest
 from PIL import Image
 
 from rsrl_lib import photos, pixels
+
+# A shell's background jobs ignore Ctrl-C, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 COLOURS = {2: (200, 40, 40), 3: (40, 160, 40), 4: (40, 60, 200), 5: (210, 200, 60)}

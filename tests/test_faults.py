@@ -131,6 +131,14 @@ def command(coloured, tmp_path):
     return start
 
 
+def is_stopped_with_a_sentence(process, run):
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 1, said
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].startswith("rsrl: stopped; finished rounds are kept")
+    assert len(rounds.open_run(run).rounds) >= 1
+
+
 def test_ctrl_c_is_a_sentence_and_the_same_command_goes_on(command, tmp_path):
     more = ["--backbone", "squeezenet1_1", "--shrink-to", 64]
     process = command(*more, "--rounds", 200)
@@ -138,11 +146,25 @@ def test_ctrl_c_is_a_sentence_and_the_same_command_goes_on(command, tmp_path):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 1
-    assert "Traceback" not in said
-    assert said.splitlines()[-1].startswith("rsrl: stopped; finished rounds are kept")
-    assert len(rounds.open_run(tmp_path / "run").rounds) >= 1
+    is_stopped_with_a_sentence(process, tmp_path / "run")
+
+
+def test_ctrl_c_while_a_thread_is_being_started_is_the_same_sentence(command, tmp_path):
+    """Python then waits for no such thread, and a thread killed within torch aborts the process."""
+    interrupted_in_a_start = f"""
+import os, signal, threading, time
+from pathlib import Path
+started = threading.Thread._bootstrap_inner
+def late(thread, sent=[]):
+    if not sent and Path({str(tmp_path / "run" / "network_last.safetensors")!r}).exists():
+        sent.append(os.kill(os.getpid(), signal.SIGINT))
+        time.sleep(0.002)  # the main thread comes out of its wait; with 1 to 3 ms it was an abort
+    started(thread)
+threading.Thread._bootstrap_inner = late
+"""
+    more = ["--backbone", "squeezenet1_1", "--shrink-to", 64, "--rounds", 200]
+    process = command(*more, first=interrupted_in_a_start)
+    is_stopped_with_a_sentence(process, tmp_path / "run")
 
 
 def test_memory_that_runs_out_is_a_sentence(command):

@@ -85,14 +85,21 @@ def test_some_rows_give_the_logits_that_all_rows_give_for_them(coloured):
     assert np.allclose(some, every[[5, 2]], atol=1e-5)
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch": -1}, {"learning_rate": 0.0}])
-def test_a_setting_that_cannot_train_is_refused(wrong):
-    with pytest.raises(InputError, match="must be above 0"):
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"epochs": 0}, "epochs must be 1 or more, not 0"),
+        ({"steps": 0}, "steps must be 1 or more, not 0"),
+        ({"batch": -1}, "batch must be 1 or more, not -1"),
+        ({"weight_decay": -0.1}, "weight_decay must be 0 or more, not -0.1"),
+        ({"shrink_to": 16}, "shrink_to must be 64 or more, not 16"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0, not 0.0"),
+        ({"optimiser": "Adam"}, "optimiser must be one of adamw, sgd, not 'Adam'"),
+    ],
+)
+def test_a_setting_that_cannot_train_is_refused(wrong, sentence):
+    with pytest.raises(InputError, match=sentence):
         t.Training(**wrong)
-    with pytest.raises(InputError, match="shrink_to must be 64 or more, not 16"):
-        t.Training(shrink_to=16)
-    with pytest.raises(InputError, match="optimiser must be one of adamw, sgd, not 'Adam'"):
-        t.Training(optimiser="Adam")
 
 
 def test_a_number_of_steps_takes_the_place_of_whole_epochs(coloured):
