@@ -402,8 +402,7 @@ def main() -> None:
     except OSError as error:
         sys.exit(f"rsrl: {error}; give files and folders that can be read and written.")
     except KeyboardInterrupt:
-        # Python does not wait for a thread whose start was interrupted; in the midst of torch it
-        # would abort the process that ends.
+        # Python waits for no thread whose start was interrupted: within torch, it aborts the exit.
         end = time.monotonic() + 1
         while time.monotonic() < end and not all(t.is_alive() for t in threading.enumerate()):
             time.sleep(0.01)

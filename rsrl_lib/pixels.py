@@ -31,6 +31,7 @@ SIDE = 256
 CROP = 227
 CHUNK = 512
 """Photos, about 100 MB, after which decoding notes how far it is."""
+PASSING = {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EMFILE, errno.ENOMEM}
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
@@ -152,19 +153,24 @@ def decode(
         if not (target.exists() and broken_list.exists()):
             with writing(target), locked(cache / f"{fingerprint}.lock", wait=True):
                 if not (target.exists() and broken_list.exists()):
-                    _decode(paths, pool, target, broken_list)
+                    _decode(paths, digests, pool, target, broken_list)
     with reading(target, "array of decoded photos", "delete it, and it is made again"):
         broken, array = np.load(broken_list), np.load(target, mmap_mode="r")
         if array.dtype != np.uint8 or array.shape != (len(paths) - len(broken), SIDE, SIDE, 3):
             raise ValueError(f"{array.shape} of {array.dtype}")
         left_out = table[["photo"]].iloc[broken].reset_index(drop=True)
     if len(broken) and strict:
-        raise InputError(_why(paths[broken[0]], len(broken), len(paths)))
+        raise InputError(
+            f"{_reason(paths[broken[0]]).rstrip('.')} ({len(broken)} of {len(paths)} photos are "
+            "unreadable; --skip-broken, or a reader's strict=False, leaves them out)."
+        )
     left_out["reason"] = [_reason(paths[row]) for row in broken]
     return Pixels(array, fingerprint, np.delete(digests, broken)), left_out
 
 
-def _decode(paths: list[str], pool: ThreadPoolExecutor, target: Path, broken_list: Path) -> None:
+def _decode(
+    paths: list[str], digests: list[str], pool: ThreadPoolExecutor, target: Path, broken_list: Path
+) -> None:
     """Append photos to a file; what the notes beside it call done is on the disk.
 
     Appended, not mapped: a disk that is full is then an error of writing, not a dead process.
@@ -191,7 +197,8 @@ def _decode(paths: list[str], pool: ThreadPoolExecutor, target: Path, broken_lis
             file.truncate()  # what came after the notes
             if done == len(paths):
                 break
-            for row, photo in enumerate(pool.map(_decoded, paths[done : done + CHUNK]), done):
+            chunk = slice(done, done + CHUNK)
+            for row, photo in enumerate(pool.map(_decoded, paths[chunk], digests[chunk]), done):
                 if photo is None:
                     broken.append(row)
                 else:
@@ -209,13 +216,13 @@ def _decode(paths: list[str], pool: ThreadPoolExecutor, target: Path, broken_lis
     notes.unlink()
 
 
-def _decoded(path: str) -> np.ndarray | None:
+def _decoded(path: str, digest: str) -> np.ndarray | None:
     try:
         return square(open_rgb(path, at_least=2 * SIDE))
     except InputError as error:
         # A disk, a share or the memory that failed for a moment must not brand a photo for good.
-        failed = getattr(error.__cause__, "errno", None) not in (None, errno.EACCES, errno.EPERM)
-        if failed or isinstance(error.__cause__, MemoryError):
+        code = getattr(error.__cause__, "errno", None)
+        if isinstance(error.__cause__, MemoryError) or code in PASSING or _digest(path) != digest:
             raise
         return None
 
@@ -227,13 +234,6 @@ def _reason(path: str) -> str:
     except InputError as error:
         return str(error)
     return f"{path} could not be read when the photos were decoded."
-
-
-def _why(path: str, broken: int, total: int) -> str:
-    return (
-        f"{_reason(path).rstrip('.')} ({broken} of {total} photos are unreadable; --skip-broken, "
-        "or a reader's strict=False, leaves them out)."
-    )
 
 
 def _digest(path: str) -> str:

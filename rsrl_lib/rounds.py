@@ -121,6 +121,7 @@ class Recipe:
 
     def __post_init__(self):
         check(self, rounds=1, patience=1, first_steps=1)
+        check(self.training, shrink_to=64 if self.backbone == "alexnet" else 32)
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must lie in 0..{2**32 - 1}, not {self.seed}.")
         if self.resplit != "never" and self.control != "none":

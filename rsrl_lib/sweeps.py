@@ -275,6 +275,8 @@ def _known(path: Path, given: dict, names) -> None:
     for name in given:
         if name not in names:
             near = difflib.get_close_matches(name, list(names), 1, cutoff=0)
+            if name.removesuffix("s") in ("fold", "seed"):
+                raise InputError(f"{path}: {name!r} is the grid's; give a list of them in [grid].")
             raise InputError(f"{path}: there is no {name!r}; did you mean {near[0]!r}?")
 
 

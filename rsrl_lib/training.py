@@ -60,7 +60,7 @@ class Training:
     """bfloat16 where the processor or GPU multiplies it in hardware, else float32."""
 
     def __post_init__(self):
-        check(self, epochs=1, steps=1, batch=1, weight_decay=0, shrink_to=64)  # AlexNet's least
+        check(self, epochs=1, steps=1, batch=1, weight_decay=0, shrink_to=32)
         for name in ("learning_rate", "head_learning_rate"):
             if (value := getattr(self, name)) <= 0:
                 raise InputError(f"{name} must be above 0, not {value}.")

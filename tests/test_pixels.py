@@ -1,3 +1,4 @@
+import os
 import resource
 from unittest.mock import Mock
 
@@ -42,20 +43,38 @@ def test_photos_are_decoded_once_and_anew_when_a_file_changes(tmp_path, monkeypa
     assert changed.array[1, 0, 0].tolist() == [255, 0, 0]
 
 
-def test_a_disk_that_fails_for_a_moment_brands_no_photo(tmp_path, monkeypatch):
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_disk_that_fails_for_a_moment_brands_no_photo(tmp_path, monkeypatch, gone):
     table, opened = save_noise(tmp_path), Image.open
+    third, elsewhere = tmp_path / "2.png", tmp_path / "elsewhere"
 
     def failing(path, *given):
-        if str(path).endswith("2.png"):
+        if str(path).endswith("1.png") and gone:  # a share that vanishes between two photos
+            third.rename(elsewhere)
+        if str(path).endswith("2.png") and not gone:
             raise OSError(5, "Input/output error")
         return opened(path, *given)
 
     monkeypatch.setattr(Image, "open", failing)
-    with pytest.raises(InputError, match=r"2\.png.*Input/output error"):
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    with pytest.raises(
+        InputError, match=r"2\.png.*" + ("no file" if gone else "Input/output error")
+    ):
         pixels.decode(table, strict=False, cache=tmp_path / "cache")
     monkeypatch.undo()
+    if gone:
+        elsewhere.rename(third)
     decoded, left_out = pixels.decode(table, strict=False, cache=tmp_path / "cache")
     assert len(decoded) == 4 and not len(left_out)
+
+
+def test_a_damaged_photo_that_pillow_cannot_seek_in_is_left_out(tmp_path):
+    table = save_noise(tmp_path)
+    table.loc[1, "path"] = str(tmp_path / "far.tif")
+    far = b"II\x2b\x00\x08\x00\x00\x00" + (2**62).to_bytes(8, "little")  # BigTIFF, to there
+    (tmp_path / "far.tif").write_bytes(far)
+    decoded, left_out = pixels.decode(table, strict=False, cache=tmp_path / "cache")
+    assert len(decoded) == 3 and left_out.photo.tolist() == ["1.png"]
 
 
 def test_a_broken_photo_stops_a_strict_decoding_and_is_left_out_of_a_lenient_one(tmp_path):

@@ -136,6 +136,7 @@ def test_a_run_that_broke_off_anywhere_ends_with_identical_tables(
     [
         ({"seed": -1}, r"seed must lie in 0\.\.4294967295, not -1"),
         ({"first_steps": 0}, "first_steps must be 1 or more, not 0"),
+        ({"training": Training(shrink_to=48)}, "shrink_to must be 64 or more, not 48"),
         ({"levels": "lowhigh"}, "levels must be one of scores, low-high, not 'lowhigh'"),
         ({"resplit": "Fresh"}, "resplit must be one of never, fresh, rotating"),
     ],

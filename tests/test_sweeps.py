@@ -97,7 +97,11 @@ def test_a_grid_is_every_arm_with_every_fold_and_k_seed_by_seed(grid):
         ("seeds = [3]", 'labels = "votes"', "'mean' or 'single_vote', not 'votes'"),
         ("scores = ", "score = ", "no 'score'; did you mean 'scores'"),
         ("folds = [0, 1]", "folds = 5", "folds are a list such as"),
-        ("rounds = 2", "rounds = 2\nseed = 5", "no 'seed'; did you mean"),
+        (
+            "rounds = 2",
+            "rounds = 2\nseed = 5",
+            "'seed' is the grid's; give a list of them in .grid.",
+        ),
         ("k = [0.0]", 'control = "random_drop"', "control must be one of .*random-drop"),
         (
             "seeds = [3]\n[common]",

@@ -92,7 +92,7 @@ def test_some_rows_give_the_logits_that_all_rows_give_for_them(coloured):
         ({"steps": 0}, "steps must be 1 or more, not 0"),
         ({"batch": -1}, "batch must be 1 or more, not -1"),
         ({"weight_decay": -0.1}, "weight_decay must be 0 or more, not -0.1"),
-        ({"shrink_to": 16}, "shrink_to must be 64 or more, not 16"),
+        ({"shrink_to": 16}, "shrink_to must be 32 or more, not 16"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0, not 0.0"),
         ({"optimiser": "Adam"}, "optimiser must be one of adamw, sgd, not 'Adam'"),
     ],
