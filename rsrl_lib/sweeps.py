@@ -25,7 +25,7 @@ machine, and grown by a longer grid or by another one. Of `--out sweeps/oasis.cs
     sweeps/oasis_predictions.parquet    a row per cell and test photo
     sweeps/oasis_drops.parquet          a row per cell and training photo: rounds it was left out of
     sweeps/oasis_rounds.parquet         a row per cell and round: photos kept, measures
-    sweeps/oasis.json                   grids, command, machine
+    sweeps/oasis.json                   grids, commands, machines
     sweeps/oasis_cells/                 the runs, without networks; for `reported_accuracies` alone
 """
 
@@ -170,8 +170,13 @@ def sweep(
         if left := [cell for cell in cells if cell.id not in finished]:
             facts = _beside(out, ".json")
             known = json.loads(facts.read_text())["grids"] if facts.exists() else {}
-            command = f"rsrl sweep {grid} --out {out}"
-            known[grid.name] = {"command": command, "grid": grid.read_text(), **machine("auto")}
+            earlier = known.get(grid.name, {}).get("machines", [])
+            here = machine("auto") | {"threads": 1}
+            known[grid.name] = {
+                "command": f"rsrl sweep {grid} --out {out}",
+                "grid": grid.read_text(),
+                "machines": [each for each in earlier if each != here] + [here],
+            }
             with replacing(facts) as partial:
                 partial.write_text(json.dumps({"grids": known}, indent=1) + "\n")
         # Photos are decoded here once, not by every worker at the same time.
@@ -179,9 +184,7 @@ def sweep(
             for source in {cell.source for cell in left}:
                 _photos(source, str(cache))
         jobs = jobs or (1 if device().type == "cuda" else os.cpu_count())
-        folders = [str(folder_of(cell, out).resolve()) for cell in left]
-        places = zip(left, folders, strict=True)
-        work = (delayed(_run)(cell, folder, str(cache)) for cell, folder in places)
+        work = (delayed(_run)(cell, folder_of(cell, out).resolve(), str(cache)) for cell in left)
         failures, failed = {}, _beside(out, "_failures.csv")
         with _where(cluster):
             done = Parallel(n_jobs=-1 if cluster else jobs, return_as="generator_unordered")(work)
@@ -248,13 +251,10 @@ def single_votes(photos: ScoredPhotos, seed: int) -> tuple[ScoredPhotos, np.ndar
 
 def _arms(arms: dict[str, dict]) -> Iterator[tuple[str, dict]]:
     for name, own in arms.items():
-        each = own.get("each_k")
-        if each is None:
+        if "each_k" not in own:
             yield name, own
-            continue
-        own = {key: value for key, value in own.items() if key != "each_k"}
-        for k in each:
-            yield f"{name} K={k:g}", own | {"k": [k]}
+        for k in own.get("each_k", []):
+            yield f"{name} K={k:g}", {n: v for n, v in own.items() if n != "each_k"} | {"k": [k]}
 
 
 def _recipe(path: Path, values: dict) -> Recipe:
@@ -274,9 +274,9 @@ def _recipe(path: Path, values: dict) -> Recipe:
 def _known(path: Path, given: dict, names) -> None:
     for name in given:
         if name not in names:
-            near = difflib.get_close_matches(name, list(names), 1, cutoff=0)
             if name.removesuffix("s") in ("fold", "seed"):
                 raise InputError(f"{path}: {name!r} is the grid's; give a list of them in [grid].")
+            near = difflib.get_close_matches(name, list(names), 1, cutoff=0)
             raise InputError(f"{path}: there is no {name!r}; did you mean {near[0]!r}?")
 
 
@@ -309,9 +309,9 @@ def _photos(source: str, cache: str) -> tuple[ScoredPhotos, pixels.Pixels]:
     return scored.without(broken), decoded
 
 
-def _run(cell: Cell, folder: str, cache: str) -> tuple[str, str]:
+def _run(cell: Cell, folder: Path, cache: str) -> tuple[str, str]:
     """Train one cell; returns its name and what went wrong, if anything did."""
-    if (Path(folder) / DONE).exists():
+    if (folder / DONE).exists():
         return cell.name, ""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -320,7 +320,7 @@ def _run(cell: Cell, folder: str, cache: str) -> tuple[str, str]:
         crowd = None
         if cell.labels == "single_vote":
             scored, crowd = single_votes(scored, cell.seed)
-        run = repeat(scored, decoded, Path(folder), cell.recipe)
+        run = repeat(scored, decoded, folder, cell.recipe)
         _finish(cell, run, scored, crowd)
     except Exception as error:  # a cell must not take the others with it
         return cell.name, f"{type(error).__name__}: {error}"

@@ -144,6 +144,7 @@ def test_every_cell_has_its_row_its_predictions_its_rounds_and_what_it_dropped(g
     assert not list(grid.parent.rglob("*.safetensors"))
     facts = json.loads((grid.parent / "all.json").read_text())["grids"]["grid.toml"]
     assert facts["grid"] == grid.read_text()
+    assert [machine["threads"] for machine in facts["machines"]] == [1]
 
 
 @pytest.mark.parametrize("is_moved", [False, True])
@@ -156,7 +157,11 @@ def test_finished_cells_are_not_trained_again_and_new_arms_are(grid, monkeypatch
     pd.testing.assert_frame_equal(run(grid), first)
     assert trained == []
     grid.write_text(grid.read_text() + '[arms.focal]\ncontrol = "focal"\n')
+    elsewhere = {"precision": "of another processor", "threads": 1}
+    monkeypatch.setattr(sweeps, "machine", lambda precision: elsewhere)
     again = run(grid)
+    machines = json.loads((grid.parent / "all.json").read_text())["grids"]["grid.toml"]["machines"]
+    assert len(machines) == 2 and machines[1] == elsewhere  # what trained the earlier cells stays
     assert [recipe.control for recipe in trained] == ["focal", "focal"]
     pd.testing.assert_frame_equal(again[again.arm != "focal"].reset_index(drop=True), first)
     assert len(again) == 8
