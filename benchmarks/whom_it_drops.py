@@ -16,7 +16,9 @@ left out, `recall` the share of the target that was out, `base_rate` and `share_
 photos. `chance` is the precision of dropping as many of each score at random: a score that loses
 more photos, and holds more of the target, lifts precision without any photo being told from
 another. `gain` is precision minus chance, `low` to `high` its 95 % interval over photos: they are
-drawn again, the same in all cells, which share most of their training photos. `auc`, of the number
+drawn again, the same in all cells, which share most of their training photos; `p` is that of a
+normal with the spread of those draws. `largest` is the gain of dropping as many of each score by a
+judge that knows the target. `auc`, of the number
 of rounds out for the target, is the mean of those within each score. `commonest` is the share of
 the commonest score among all training photos, `commonest_kept` among those that dropping leaves.
 """
@@ -27,6 +29,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import tyro
+from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from rsrl_lib import glassbox
@@ -126,6 +129,8 @@ def told(cells: list[Drops]) -> dict[str, float]:
     row["share_out"] = np.mean([cell.out.mean() for cell in cells])
     row["precision"], row["chance"] = np.mean([[f[0], c[0]] for f, c in both], axis=0)
     row["gain"], (row["low"], row["high"]) = gains[0], np.nanpercentile(gains[1:], [2.5, 97.5])
+    row["p"] = 2 * norm.sf(abs(row["gain"]) / np.nanstd(gains[1:])) if gains.std() else 1.0
+    row["largest"] = np.mean([largest(cell) for cell in cells]) - row["chance"]
     row["recall"] = np.mean([cell.out[cell.is_one].mean() for cell in cells])
     row["auc"] = np.mean([within(cell) for cell in cells])
     row["commonest"], row["commonest_kept"] = np.mean([cell.commonest for cell in cells], axis=0)
@@ -142,6 +147,13 @@ def precision(cell: Drops, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         chance += rate * (weights[:, own] @ cell.out[own])
     with np.errstate(invalid="ignore"):
         return weights @ (cell.out * cell.is_one) / total, chance / total
+
+
+def largest(cell: Drops) -> float:
+    """Precision of leaving out as many of each score, the target's photos first."""
+    own = [cell.label == score for score in np.unique(cell.label)]
+    found = sum(min(cell.out[one].sum(), cell.is_one[one].sum()) for one in own)
+    return found / cell.out.sum()
 
 
 def within(cell: Drops) -> float:

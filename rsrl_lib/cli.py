@@ -22,7 +22,6 @@ from tqdm.auto import tqdm
 
 from rsrl_lib import activation, cropping, glassbox, pixels, sweeps
 from rsrl_lib import highlight as h
-from rsrl_lib.network import load_network
 from rsrl_lib.photos import (
     ROOT,
     InputError,
@@ -140,7 +139,7 @@ def assess(
         view = Training(**open_run(run).info["recipe"]["training"]).view
         if type(side := view["shrink_to"] or pixels.CROP) is not int or side > 1024:
             raise ValueError(f"crops of {side} pixels")
-        network, _ = load_network(run / "network_best.safetensors")
+        network = open_run(run).network()
     paths = _paths(photos)
     table = pd.DataFrame({"photo": paths, "path": paths})
     with tempfile.TemporaryDirectory() as scratch:
@@ -240,8 +239,7 @@ def crop(
         skip_broken: Leave out unreadable photos, and name them.
     """
     with reading(run, *RUN):
-        open_run(run)
-        network, _ = load_network(run / "network_best.safetensors")
+        network = open_run(run).network()
         if "high" not in network.levels:
             list(map(int, network.levels))  # then they are scores
     activation.pooling(network)
@@ -408,9 +406,8 @@ def main() -> None:
             time.sleep(0.01)
         sys.exit("rsrl: stopped; finished rounds are kept, and the same command goes on from them.")
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "alloc" not in str(
-            error
-        ):
+        is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not is_memory and "alloc" not in str(error):
             raise
         found = str(error).splitlines()[0] if str(error) else "no more could be had"
         sys.exit(

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils.class_weight import compute_sample_weight
@@ -23,6 +24,7 @@ from rsrl_lib.training import cross_entropy, likelihoods
 Control = Literal[
     "none",
     "random-drop",
+    "random-drop-same",
     "undersample",
     "class-weighted",
     "class-balanced",
@@ -32,7 +34,7 @@ Control = Literal[
     "confident-learning",
     "cross-fitted",
 ]
-DROPPING: tuple[Control, ...] = ("none", "random-drop", "cross-fitted")
+DROPPING: tuple[Control, ...] = ("none", "random-drop", "random-drop-same", "cross-fitted")
 HALVED: tuple[Control, ...] = ("confident-learning", "cross-fitted")
 LevelLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -107,7 +109,8 @@ def decision(
     """Which training photos to keep after a round: by the rule of `decide`, or by a control.
 
     Beside the arguments of `decide`: `unseen` (n, scores) are the logits of networks that have not
-    seen the photo (for those in `HALVED`), `before` (n,) says what was kept last.
+    seen the photo (for those in `HALVED`), `before` (n,) says what was kept last. `rng` is of the
+    round, but for `random-drop-same` one and the same in all rounds.
     """
     classes, nodes = np.unique(labels, return_inverse=True)
     if control == "confident-learning":
@@ -122,6 +125,8 @@ def decision(
     decided = decide(rule, labels, own, top, after_round=after_round)
     if control == "random-drop":
         decided = replace(decided, kept=as_many_at_random(decided.kept, labels, rng))
+    if control == "random-drop-same":
+        decided = replace(decided, kept=as_many_first(decided.kept, labels, rng.random(len(own))))
     return decided
 
 
@@ -140,6 +145,16 @@ def as_many_at_random(kept: np.ndarray, labels: np.ndarray, rng: np.random.Gener
         members = np.flatnonzero(labels == score)
         drawn[rng.choice(members, kept[members].sum(), replace=False)] = True
     return drawn
+
+
+def as_many_first(kept: np.ndarray, labels: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """A decision (n,) that keeps as many photos of every class, the first in an order (n,).
+
+    With one order for all rounds the same photos go again and again, as by likelihood, which a new
+    draw in every round hardly does: over a run it shows the network all of them.
+    """
+    within = pd.DataFrame({"kept": kept, "order": order}).groupby(labels)
+    return (within.order.rank() <= within.kept.transform("sum")).to_numpy()
 
 
 def halves(labels: np.ndarray, seed: int) -> np.ndarray:

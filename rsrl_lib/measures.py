@@ -17,18 +17,6 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from rsrl_lib.photos import InputError
 
-MEASURES = (
-    "accuracy",
-    "majority_accuracy",
-    "macro_f1",
-    "total_f",
-    "balanced_accuracy",
-    "kappa",
-    "macro_mae",
-    "quadratic_loss",
-    "spearman",
-)
-
 
 def per_class(labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]) -> pd.DataFrame:
     """One row per score: precision, recall, F = 2PR/(P+R), photos labelled and assigned (RSRL).
@@ -46,22 +34,17 @@ def per_class(labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]) -
 def confusion(labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]) -> pd.DataFrame:
     """Tidy confusion matrix: label, assigned, photos; every pair of scores has its row."""
     counts = metrics.confusion_matrix(labels, assigned, labels=list(scores))
-    return (
-        pd.DataFrame(counts, index=pd.Index(scores, name="label"), columns=list(scores))
-        .rename_axis(columns="assigned")
-        .stack()
-        .rename("photos")
-        .reset_index()
-    )
+    pairs = pd.MultiIndex.from_product([scores, scores], names=["label", "assigned"])
+    return pd.Series(counts.ravel(), pairs, name="photos").reset_index()
 
 
 def measures(labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]) -> dict[str, float]:
-    """All of `MEASURES` for photos labelled `labels` (n,) and assigned `assigned` (n,).
+    """Measures, by name, for photos labelled `labels` (n,) and assigned `assigned` (n,).
 
     `total_f` sums F over all `scores` (RSRL); macro means run over the classes that are present in
     `labels`; `majority_accuracy` is what always answering the largest class of `labels` would
-    reach; `kappa` is weighted quadratically; `quadratic_loss` = mean((label - assigned)^2)
-    (SSRL-2019, our reading); `macro_mae` is the mean absolute error averaged over classes.
+    reach; `kappa` is weighted by the squared difference of scores; `quadratic_loss` = mean((label -
+    assigned)^2) (SSRL-2019, our reading); `macro_mae` is the mean absolute error over classes.
     A rank correlation or kappa of constant scores is NaN.
     """
     table = per_class(labels, assigned, scores)
@@ -69,9 +52,9 @@ def measures(labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]) ->
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", (RuntimeWarning, UndefinedMetricWarning))
         spearman = stats.spearmanr(labels, assigned).statistic
-        kappa = metrics.cohen_kappa_score(
-            labels, assigned, labels=list(scores), weights="quadratic"
-        )
+        # Weights go by places in a list: one without a gap, so that places are scores.
+        every = range(min(scores), max(scores) + 1)
+        kappa = metrics.cohen_kappa_score(labels, assigned, labels=every, weights="quadratic")
     balanced = compute_sample_weight("balanced", labels)
     return {
         "accuracy": metrics.accuracy_score(labels, assigned),
@@ -146,21 +129,13 @@ def paired_interval(
     interval covers the choice of test photos alone, not that of seeds or training photos.
     """
 
-    def difference(index: np.ndarray) -> float | np.ndarray:
-        index = index.astype(int)
+    def difference(index: np.ndarray | slice) -> float | np.ndarray:
         return measure(labels[index], assigned[index]) - measure(labels[index], baseline[index])
 
-    photos = np.arange(len(labels))
-    result = stats.bootstrap(
-        (photos,),
-        difference,
-        n_resamples=resamples,
-        method="percentile",
-        rng=0,
-        vectorized=False,
-    )
-    low, high = result.confidence_interval
-    return difference(photos), low, high
+    rng, count = np.random.default_rng(0), len(labels)
+    draws = [difference(rng.integers(count, size=count)) for _ in range(resamples)]
+    low, high = np.percentile(draws, [2.5, 97.5], axis=0)
+    return difference(slice(None)), low, high
 
 
 def corrected_interval(
@@ -189,6 +164,4 @@ def holm(p: Sequence[float]) -> np.ndarray:
     p = np.asarray(p, float)
     order = p.argsort()
     raised = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(raised, 1)
-    return adjusted
+    return np.minimum(raised, 1)[order.argsort()]

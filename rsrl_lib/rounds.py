@@ -113,7 +113,8 @@ class Recipe:
     """Of the split, the new head, batches, crops and dropout."""
     control: Control = "none"
     """Something to compare dropping with, see `rsrl_lib.controls`. Nothing is then dropped, but by
-    'random-drop' and 'cross-fitted', which follow the rule, and 'confident-learning'."""
+    'random-drop', 'random-drop-same' and 'cross-fitted', which follow the rule, and
+    'confident-learning'."""
     first_steps: int | None = None
     """Steps of the first round, where they are to be others than those of later ones."""
     drop: DropRule = field(default_factory=DropRule)
@@ -121,7 +122,8 @@ class Recipe:
 
     def __post_init__(self):
         check(self, rounds=1, patience=1, first_steps=1)
-        check(self.training, shrink_to=64 if self.backbone == "alexnet" else 32)
+        # ResNet-18 cannot normalise a photo alone in its batch whose last maps are one pixel.
+        check(self.training, shrink_to={"alexnet": 64, "resnet18": 33}.get(self.backbone, 32))
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must lie in 0..{2**32 - 1}, not {self.seed}.")
         if self.resplit != "never" and self.control != "none":
@@ -256,7 +258,7 @@ def _repeat(
     fresh = functools.partial(aesthetic_net, recipe.backbone, scores, **form)
     weights[original] *= controls.weights(recipe.control, labels[original])
     level_loss = controls.level_loss(recipe.control, labels[original])
-    is_halved = recipe.control in controls.HALVED
+    is_halved, redraws = recipe.control in controls.HALVED, recipe.control != "random-drop-same"
     half = controls.halves(labels[original], recipe.seed) if is_halved else None
 
     def train(network: AestheticNet, kept: np.ndarray, i: int) -> tuple[np.ndarray, float]:
@@ -302,7 +304,7 @@ def _repeat(
                 unseen=unseen,
                 before=previous.kept.to_numpy(),
                 after_round=i - 1,
-                rng=np.random.default_rng([recipe.seed, i, 1]),
+                rng=np.random.default_rng([recipe.seed, i * redraws, 1]),
             )
         conv1_before = _conv1_weight(network)
         rows, loss = train(network, decision.kept, i)

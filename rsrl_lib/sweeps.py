@@ -26,16 +26,18 @@ machine, and grown by a longer grid or by another one. Of `--out sweeps/oasis.cs
     sweeps/oasis_drops.parquet          a row per cell and training photo: rounds it was left out of
     sweeps/oasis_rounds.parquet         a row per cell and round: photos kept, measures
     sweeps/oasis.json                   grids, commands, machines
-    sweeps/oasis_cells/                 the runs, without networks; for `reported_accuracies` alone
+    sweeps/oasis_failures.csv           cells that failed in the last sweep, if any did
+    sweeps/oasis_cells/                 the runs, without networks: unfinished ones go on here, and
+                                        `reported_accuracies` reads them
 """
 
 import difflib
 import hashlib
 import json
-import os
 import re
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -68,6 +70,7 @@ from rsrl_lib.training import Training, device, machine
 REPORTED = ("macro_f1", "balanced_accuracy", "kappa", "macro_mae", "accuracy", "majority_accuracy")
 TABLES = ("predictions", "drops", "rounds")
 KEYS = ["dataset", "labels", "seed", "fold", "arm"]
+MADE_OF = ["fingerprint", "scores_fingerprint"]
 DONE = "cell.json"
 THRESHOLDS = {"k", "k_schedule", "keep_share"}
 UNNAMED = {"drop", "training", "fold", "seed"}  # parts of a recipe that an arm does not give
@@ -104,10 +107,7 @@ def read_grid(path: Path) -> list[Cell]:
 
 
 def _cells(path: Path) -> list[Cell]:
-    try:
-        grid = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as TOML ({error}); correct it.") from error
+    grid = tomllib.loads(path.read_text())
     _known(path, grid, ("photos", "grid", "common", "arms"))
     if missing := [name for name in ("photos", "arms") if not grid.get(name)]:
         raise InputError(f"{path} needs a table [{missing[0]}]; see rsrl_lib/sweeps.py.")
@@ -116,6 +116,8 @@ def _cells(path: Path) -> list[Cell]:
     places |= grid.get("grid", {})
     if places["labels"] not in ("mean", "single_vote"):
         raise InputError(f"{path}: labels are 'mean' or 'single_vote', not {places['labels']!r}.")
+    if not isinstance(places["dataset"], str) or not places["dataset"]:
+        raise InputError(f"{path}: dataset is a name in quotes, not {places['dataset']!r}.")
     for name in ("folds", "seeds"):
         if not isinstance(places[name], list):
             raise InputError(f"{path}: {name} are a list such as [0, 1], not {places[name]!r}.")
@@ -125,9 +127,9 @@ def _cells(path: Path) -> list[Cell]:
         for name in table.keys() & {"folder", "scores", "votes"}:
             table[name] = str((path.parent / table[name]).resolve())
     source = json.dumps(grid["photos"])
-    arms = dict(_arms(grid["arms"]))
+    arms = list(_arms(path, grid["arms"]))
     cells, labels, dataset = [], places["labels"], places["dataset"]
-    for seed, fold, (arm, own) in product(places["seeds"], places["folds"], arms.items()):
+    for seed, fold, (arm, own) in product(places["seeds"], places["folds"], arms):
         try:
             shared = grid.get("common", {})
             if own.keys() & THRESHOLDS:  # an arm's own thresholds take the place of the common ones
@@ -160,18 +162,30 @@ def sweep(
     has one thread however many there are: the number of threads changes the last digits. A cell
     that fails is named in a table of failures, and the others go on; the error comes at the end.
     Returned is the whole table, other grids' cells included. Raises `InputError` while another
-    sweep writes to it.
+    sweep writes to it, and where it holds cells of the same dataset with other photos or scores.
     """
     if out.suffix != ".csv":
         raise InputError(f"{out} is to be the table of results; give a name that ends in .csv.")
-    cells = read_grid(grid)
+    cells, cache = read_grid(grid), str(cache.resolve())  # a worker may stand in another folder
     with locked(_beside(out, "_cells") / "sweep.lock"):
         finished = _gather(out, cells)
         if left := [cell for cell in cells if cell.id not in finished]:
+            _photos.cache_clear()  # files may have changed since an earlier sweep
+            # Photos are decoded here once, not by every worker at the same time.
+            with reading(grid, "grid of a sweep", "correct its table of photos"):
+                _, decoded, of_scores = _photos(left[0].source, cache)
+            if out.exists():
+                table = read_results(out).query(f"dataset == {left[0].dataset!r}")
+                told = table.reindex(columns=MADE_OF)  # earlier tables lack one
+                if not told.isin([decoded.fingerprint, of_scores, np.nan]).all(axis=None):
+                    raise InputError(
+                        f"{out} holds {left[0].dataset!r} with other photos or scores; give "
+                        "another --out, another name to the dataset, or those it was made with."
+                    )
             facts = _beside(out, ".json")
             known = json.loads(facts.read_text())["grids"] if facts.exists() else {}
             earlier = known.get(grid.name, {}).get("machines", [])
-            here = machine("auto") | {"threads": 1}
+            here = machine(left[0].recipe.training.precision) | {"threads": 1}
             known[grid.name] = {
                 "command": f"rsrl sweep {grid} --out {out}",
                 "grid": grid.read_text(),
@@ -179,21 +193,21 @@ def sweep(
             }
             with replacing(facts) as partial:
                 partial.write_text(json.dumps({"grids": known}, indent=1) + "\n")
-        # Photos are decoded here once, not by every worker at the same time.
-        with reading(grid, "grid of a sweep", "correct its table of photos"):
-            for source in {cell.source for cell in left}:
-                _photos(source, str(cache))
-        jobs = jobs or (1 if device().type == "cuda" else os.cpu_count())
-        work = (delayed(_run)(cell, folder_of(cell, out).resolve(), str(cache)) for cell in left)
+        if cluster or not jobs:
+            jobs = 1 if device().type == "cuda" and not cluster else -1
+        work = (delayed(_run)(cell, folder_of(cell, out).resolve(), cache) for cell in left)
         failures, failed = {}, _beside(out, "_failures.csv")
-        with _where(cluster):
-            done = Parallel(n_jobs=-1 if cluster else jobs, return_as="generator_unordered")(work)
-            for name, error in tqdm(done, "cells", len(left), unit="cell", mininterval=1):
-                if error:
-                    failures[name] = error
-                    tqdm.write(f"failed: {name}: {error}")
-                _gather(out, cells)
         failed.unlink(missing_ok=True)
+        try:
+            with _where(cluster):
+                done = Parallel(n_jobs=jobs, return_as="generator_unordered")(work)
+                for name, error in tqdm(done, "cells", len(left), unit="cell", mininterval=1):
+                    if error:
+                        failures[name] = error
+                        tqdm.write(f"failed: {name}: {error}")
+                    _gather(out, cells)
+        except BrokenExecutor:
+            failures["one in work"] = "its process was killed, as where memory ends; fewer --jobs"
         if failures:
             pd.Series(failures, name="error").rename_axis("cell").to_csv(failed)
     if failures:
@@ -207,7 +221,7 @@ def sweep(
 
 def read_results(path: Path) -> pd.DataFrame:
     """The table of results of a sweep; a name such as `0.90` or `None` stays a name."""
-    names = dict.fromkeys(("cell", "dataset", "labels", "arm", "fingerprint"), str)
+    names = dict.fromkeys(("cell", "dataset", "labels", "arm", *MADE_OF), str)
     return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
 
 
@@ -249,8 +263,10 @@ def single_votes(photos: ScoredPhotos, seed: int) -> tuple[ScoredPhotos, np.ndar
     return replace(photos, table=table), others
 
 
-def _arms(arms: dict[str, dict]) -> Iterator[tuple[str, dict]]:
+def _arms(path: Path, arms: dict[str, dict]) -> Iterator[tuple[str, dict]]:
     for name, own in arms.items():
+        if not own.get("each_k", True):
+            raise InputError(f"{path}, arm {name!r}: each_k needs a K or more, it is empty.")
         if "each_k" not in own:
             yield name, own
         for k in own.get("each_k", []):
@@ -298,7 +314,8 @@ def _where(cluster: str) -> Iterator[None]:
 
 
 @cache
-def _photos(source: str, cache: str) -> tuple[ScoredPhotos, pixels.Pixels]:
+def _photos(source: str, cache: str) -> tuple[ScoredPhotos, pixels.Pixels, str]:
+    """Photos, their pixels, and a fingerprint of their scores and votes."""
     given = json.loads(source)
     if "glassbox" in given:
         scored = glassbox.open_set(**given["glassbox"])
@@ -306,7 +323,10 @@ def _photos(source: str, cache: str) -> tuple[ScoredPhotos, pixels.Pixels]:
         where = given.get("source", "folder"), given["folder"], given.get("scores")
         scored = read_photos(*where, **given.get("options", {}))
     decoded, broken = pixels.decode(scored.table, strict=scored.strict, cache=Path(cache))
-    return scored.without(broken), decoded
+    scored = scored.without(broken)
+    told = scored.table[["photo", "score"]].to_csv()
+    told += "" if scored.votes is None else scored.votes.to_csv()
+    return scored, decoded, hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def _run(cell: Cell, folder: Path, cache: str) -> tuple[str, str]:
@@ -316,35 +336,32 @@ def _run(cell: Cell, folder: Path, cache: str) -> tuple[str, str]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        scored, decoded = _photos(cell.source, cache)
+        scored, decoded, of_scores = _photos(cell.source, cache)
         crowd = None
         if cell.labels == "single_vote":
             scored, crowd = single_votes(scored, cell.seed)
         run = repeat(scored, decoded, folder, cell.recipe)
-        _finish(cell, run, scored, crowd)
+        _finish(cell, run, scored, crowd, of_scores)
+        return cell.name, ""
     except Exception as error:  # a cell must not take the others with it
         return cell.name, f"{type(error).__name__}: {error}"
     finally:
         torch.set_num_threads(threads)
-    return cell.name, ""
 
 
-def _finish(cell: Cell, run: Run, scored: ScoredPhotos, crowd: np.ndarray | None) -> None:
-    """Reduce a finished run to its row, its test predictions, what it dropped and its rounds."""
+def _finish(cell: Cell, run: Run, scored: ScoredPhotos, crowd, of_scores: str) -> None:
+    """Reduce a run to its row, test predictions, drops and rounds; `crowd` (n,): other votes."""
     samples, chosen, rounds, info = run.samples, run.chosen, run.rounds, run.info
     test = samples.query(f"part == 'test' and round == {chosen}")
     scores = sorted(samples.label.dropna().unique().tolist())
     truth = {"label": test.label.to_numpy(int)}
-    predictions = test[["photo", "assigned"]]
     if crowd is not None:
-        own = pd.Series(round_half_up(crowd), scored.table.photo)[test.photo].to_numpy()
-        merged = {int(k): v for k, v in info["merged_scores"].items()}
-        own = np.array([merged.get(score, score) for score in own.tolist()])
-        truth["crowd"] = np.clip(own, scores[0], scores[-1])
-        # A rater's vote belongs to the source; `single_votes` draws it again.
-        predictions = predictions.assign(crowd=truth["crowd"])
-    else:
-        predictions = predictions.assign(label=truth["label"])
+        own = pd.Series(round_half_up(crowd), scored.table.photo)[test.photo]
+        own = own.replace({int(k): v for k, v in info["merged_scores"].items()})
+        truth["crowd"] = own.clip(scores[0], scores[-1]).to_numpy()
+    # A rater's vote belongs to the source; `single_votes` draws it again.
+    known = "label" if crowd is None else "crowd"
+    predictions = test[["photo", "assigned"]].assign(**{known: truth[known]})
     k = cell.recipe.drop.k
     facts = {"k": np.nan if k is None else k[0], "rounds": len(rounds), "chosen": chosen}
     first, later = cell.recipe.first_steps, cell.recipe.training.steps
@@ -353,8 +370,8 @@ def _finish(cell: Cell, run: Run, scored: ScoredPhotos, crowd: np.ndarray | None
     facts["kept"] = int(rounds.kept.iloc[-1])
     facts["validation_total_f"] = rounds.validation_total_f[chosen - 1]
     facts |= {"photos": len(test), "fingerprint": info["fingerprint"]["photos"]}
-    facts |= {"device": info["device"], "precision": info["precision"]}
-    facts["torch"] = info["versions"]["torch"]
+    facts |= {"scores_fingerprint": of_scores, "device": info["device"]}
+    facts |= {"precision": info["precision"], "torch": info["versions"]["torch"]}
     rows = []
     for target, labels in truth.items():
         found = measures(labels, test.assigned.to_numpy(), scores)

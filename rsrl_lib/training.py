@@ -340,18 +340,14 @@ def _autocast(precision: str) -> torch.autocast:
 
 
 def _optimiser(network: AestheticNet, training: Training, steps: int):
-    body = list(network.body.parameters())
     heads = [values for name, values in network.named_parameters() if not name.startswith("body.")]
-    groups = [
-        {"params": body, "lr": training.learning_rate},
-        {"params": heads, "lr": training.head_learning_rate},
-    ]
+    groups = [{"params": list(network.body.parameters()), "lr": training.learning_rate}]
+    groups += [{"params": heads, "lr": training.head_learning_rate}]
+    how = {"weight_decay": training.weight_decay, "fused": True}
     if training.optimiser == "adamw":
-        optimiser = torch.optim.AdamW(groups, weight_decay=training.weight_decay, fused=True)
+        optimiser = torch.optim.AdamW(groups, **how)
     else:
-        optimiser = torch.optim.SGD(
-            groups, momentum=0.9, weight_decay=training.weight_decay, fused=True
-        )
+        optimiser = torch.optim.SGD(groups, momentum=0.9, **how)
     if training.decay == "tenths":
         return optimiser, torch.optim.lr_scheduler.StepLR(optimiser, -(-steps // 3))
     return optimiser, torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)

@@ -83,6 +83,18 @@ def test_random_dropping_keeps_as_many_of_each_class_and_others():
     assert found.thresholds == plain.thresholds
 
 
+def test_random_dropping_of_the_same_photos_takes_the_first_of_one_order():
+    found, plain, _ = decided("random-drop-same", rng=np.random.default_rng(5))
+    order = np.random.default_rng(5).random(len(LABELS))
+    for score in np.unique(LABELS):
+        own = score == LABELS
+        count = plain.kept[own].sum()
+        assert set(order[own & found.kept]) == set(np.sort(order[own])[:count])
+    fewer = controls.as_many_first(plain.kept & (order > 0.3), LABELS, order)
+    assert fewer.sum() < found.kept.sum()
+    assert found.kept[fewer].all()  # where more go, those that went before go too
+
+
 def test_cross_fitted_dropping_reads_the_networks_that_have_not_seen_the_photo():
     found, plain, given = decided("cross-fitted")
     nodes = np.searchsorted(np.unique(LABELS), LABELS)

@@ -58,6 +58,14 @@ def test_answering_the_largest_class_everywhere_reaches_the_majority_line_and_no
     assert np.isnan(found["spearman"])
 
 
+def test_kappa_weighs_by_the_difference_of_scores_also_where_one_is_missing():
+    labels, assigned = np.array([2, 2, 3, 6, 6, 3]), np.array([2, 3, 3, 3, 6, 6])
+    observed = ((labels - assigned) ** 2).mean()
+    by_chance = ((labels[:, None] - assigned) ** 2).mean()
+    expected = 1 - observed / by_chance
+    assert m.measures(labels, assigned, [2, 3, 6])["kappa"] == pytest.approx(expected)
+
+
 def test_a_paired_interval_of_the_same_assignment_is_exactly_zero():
     interval = m.paired_interval(metrics.accuracy_score, LABELS, ASSIGNED, ASSIGNED, resamples=50)
     assert interval == (0, 0, 0)

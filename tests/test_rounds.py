@@ -47,9 +47,28 @@ def test_every_round_has_its_measures_on_every_part(run):
     table = run.rounds
     assert table["round"].tolist() == [1, 2, 3]
     assert {"kept", "rescued", "chosen", "conv1_change", "loss"} <= set(table)
-    named = {f"{part}_{name}" for part in rounds.PARTS for name in measures.MEASURES}
+    measured = measures.measures(np.array([1, 2]), np.array([1, 2]), [1, 2])
+    named = {f"{part}_{name}" for part in rounds.PARTS for name in measured}
     assert named <= set(table)
     assert (table.conv1_change > 0).all()
+
+
+def test_dropping_the_same_at_random_leaves_out_in_a_round_what_was_left_out_before(
+    coloured, tmp_path
+):
+    out = {}
+    for control in ("random-drop-same", "random-drop"):
+        run = rounds.repeat(*coloured, tmp_path / control, altered(control=control))
+        train = run.samples.query("part == 'train'")
+        kept = train.pivot(index="photo", columns="round", values="kept")
+        labels = train.groupby("photo").label.first()
+        out[control] = (~kept[2] & ~kept[3]).groupby(labels).sum()
+        either = (~kept[[2, 3]]).groupby(labels).sum().min(axis=1)
+        assert kept[1].all()
+        assert either.any()
+        if control == "random-drop-same":
+            assert (out[control] == either).all()
+    assert out["random-drop"].sum() < out["random-drop-same"].sum()
 
 
 def test_the_measures_of_a_round_are_those_of_its_samples(run):
@@ -137,6 +156,10 @@ def test_a_run_that_broke_off_anywhere_ends_with_identical_tables(
         ({"seed": -1}, r"seed must lie in 0\.\.4294967295, not -1"),
         ({"first_steps": 0}, "first_steps must be 1 or more, not 0"),
         ({"training": Training(shrink_to=48)}, "shrink_to must be 64 or more, not 48"),
+        (
+            {"backbone": "resnet18", "training": Training(shrink_to=32)},
+            "shrink_to must be 33 or more, not 32",
+        ),
         ({"levels": "lowhigh"}, "levels must be one of scores, low-high, not 'lowhigh'"),
         ({"resplit": "Fresh"}, "resplit must be one of never, fresh, rotating"),
     ],

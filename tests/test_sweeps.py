@@ -92,11 +92,16 @@ def test_a_grid_is_every_arm_with_every_fold_and_k_seed_by_seed(grid):
     [
         ("first_steps = 3", "first_step = 3", "no 'first_step'; did you mean 'first_steps'"),
         ("[grid]", "[gird]", "no 'gird'; did you mean 'grid'"),
-        ("rounds = 2", "rounds = ", "cannot be read as TOML"),
+        ("rounds = 2", "rounds = ", "is no readable grid of a sweep .TOMLDecodeError"),
         ("rounds = 2", "rounds = 0", "rounds must be 1 or more"),
         ("seeds = [3]", 'labels = "votes"', "'mean' or 'single_vote', not 'votes'"),
         ("scores = ", "score = ", "no 'score'; did you mean 'scores'"),
         ("folds = [0, 1]", "folds = 5", "folds are a list such as"),
+        ("folds = [0, 1]", "dataset = 2020", "dataset is a name in quotes, not 2020"),
+        ("folds = [0, 1]", 'dataset = ""', "dataset is a name in quotes, not ''"),
+        ("each_k = [0.3, 0.5]", "each_k = []", "arm 'dropping': each_k needs a K or more"),
+        ("each_k = [0.3, 0.5]", "each_k = [0.3, 0.3]", "names of arms must differ"),
+        ("each_k = [0.3, 0.5]", "each_k = [0.9999999, 1.0]", "names of arms must differ"),
         (
             "rounds = 2",
             "rounds = 2\nseed = 5",
@@ -217,6 +222,26 @@ def test_a_cell_of_another_grid_is_refused(grid, is_moved):
     grid.write_text(grid.read_text().replace("steps = 2", "steps = 4"))
     with pytest.raises(InputError, match="of another grid"):
         run(grid)
+
+
+def test_scores_that_changed_under_a_table_are_refused_and_lose_nothing(coloured, tmp_path):
+    folder = shutil.copytree(Path(coloured[0].table.path[0]).parent, tmp_path / "photos")
+    path = tmp_path / "grid.toml"
+    text = GRID.format(folder=folder).replace("folds = [0, 1]", "folds = [0]")
+    path.write_text(text)
+    before = run(path)
+    scores = pd.read_csv(folder / "scores.csv", dtype={"photo": str})
+    lowest, highest = scores.score.min(), scores.score.max()
+    one, other = scores.index[scores.score == lowest][0], scores.index[scores.score == highest][0]
+    scores.loc[[one, other], "score"] = highest, lowest
+    scores.to_csv(folder / "scores.csv", index=False)
+    pd.testing.assert_frame_equal(run(path), before)  # nothing is left to train
+    facts = (tmp_path / "all.json").read_bytes()
+    path.write_text(text + "[arms.another]\nk = [0.1]\n")
+    with pytest.raises(InputError, match="holds 'grid' with other photos or scores"):
+        run(path)
+    pd.testing.assert_frame_equal(sweeps.read_results(tmp_path / "all.csv"), before)
+    assert (tmp_path / "all.json").read_bytes() == facts
 
 
 def test_a_table_of_results_ends_in_csv(grid):
@@ -344,6 +369,23 @@ def test_ctrl_c_ends_a_sweep_and_its_workers_and_the_same_command_goes_on(
     }
     same_but_for_the_grid(run(other), run(finished))
     assert all(path.stat().st_mtime_ns == before for path, before in kept.items())
+
+
+def test_a_killed_worker_is_said_and_the_same_command_goes_on(finished, coloured, tmp_path):
+    other = written(tmp_path, coloured)
+    swept = with_a_finished_cell(other, "--jobs", "2")
+    found = subprocess.run(["pgrep", "-s", str(swept.pid), "-f", "popen_loky"], capture_output=True)
+    workers = [int(pid) for pid in found.stdout.split()]
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    said = swept.communicate(timeout=120)[1]
+    assert workers
+    assert swept.returncode == 1, said[-2000:]
+    assert "Traceback" not in said
+    assert "1 of 6 cells failed (first: one in work: its process was killed" in said
+    assert pd.read_csv(tmp_path / "all_failures.csv").cell.tolist() == ["one in work"]
+    same_but_for_the_grid(run(other), run(finished))
+    assert not (tmp_path / "all_failures.csv").exists()
 
 
 def test_a_dask_cluster_gives_the_table_of_one_process_even_if_a_worker_is_killed(
