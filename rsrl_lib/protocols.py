@@ -101,10 +101,10 @@ def reported(samples: pd.DataFrame, rule: DropRule) -> pd.DataFrame:
     """Accuracy of every round as it may be reported, and as it is: one row per round.
 
     `samples` is that table of a run. Columns: `held_out` (validation photos), `held_out_kept`
-    (those of them that the rule keeps, as if they were training photos; `share_kept` says how
-    many, `majority_kept` what always answering their largest class reaches), `original` (all
-    training photos, dropped ones included: SSRL-2019 Table 1) and `untouched` (test photos), each
-    with nothing chosen. A photo of each majority class is kept.
+    (those that the rule keeps of them, with their own largest classes; `share_kept` says how many,
+    `majority_kept` what always answering their largest class reaches), `original` (all training
+    photos, dropped ones included: SSRL-2019 Table 1) and `untouched` (test photos), each with
+    nothing chosen. A photo of each majority class is kept.
     """
     rule, rows = replace(rule, min_per_class=1), []
     for number, sample in samples[samples.part != "other"].groupby("round"):
