@@ -18,9 +18,9 @@ more photos, and holds more of the target, lifts precision without any photo bei
 another. `gain` is precision minus chance, `low` to `high` its 95 % interval over photos: they are
 drawn again, the same in all cells, which share most of their training photos; `p` is that of a
 normal with the spread of those draws. `largest` is the gain of dropping as many of each score by a
-judge that knows the target. `auc`, of the number
-of rounds out for the target, is the mean of those within each score. `commonest` is the share of
-the commonest score among all training photos, `commonest_kept` among those that dropping leaves.
+judge that knows the target. `auc`, of the number of rounds out for the target, is the mean of those
+within each score. `commonest` is the share of the commonest score among all training photos,
+`commonest_kept` among those that dropping leaves.
 """
 
 from dataclasses import dataclass

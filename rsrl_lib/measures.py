@@ -129,13 +129,14 @@ def paired_interval(
     interval covers the choice of test photos alone, not that of seeds or training photos.
     """
 
-    def difference(index: np.ndarray | slice) -> float | np.ndarray:
+    def difference(index: np.ndarray) -> float | np.ndarray:
+        index = index.astype(int)
         return measure(labels[index], assigned[index]) - measure(labels[index], baseline[index])
 
-    rng, count = np.random.default_rng(0), len(labels)
-    draws = [difference(rng.integers(count, size=count)) for _ in range(resamples)]
-    low, high = np.percentile(draws, [2.5, 97.5], axis=0)
-    return difference(slice(None)), low, high
+    photos = np.arange(len(labels))
+    how = {"n_resamples": resamples, "method": "percentile", "rng": 0, "vectorized": False}
+    low, high = stats.bootstrap((photos,), difference, **how).confidence_interval
+    return difference(photos), low, high
 
 
 def corrected_interval(

@@ -210,12 +210,11 @@ def sweep(
             failures["one in work"] = "its process was killed, as where memory ends; fewer --jobs"
         if failures:
             pd.Series(failures, name="error").rename_axis("cell").to_csv(failed)
-    if failures:
-        first = next(iter(failures.items()))
-        raise InputError(
-            f"{len(failures)} of {len(cells)} cells failed (first: {first[0]}: {first[1]}); "
-            f"{failed} names them; the same command tries them again."
-        )
+            first = next(iter(failures.items()))
+            raise InputError(
+                f"{len(failures)} of {len(cells)} cells failed (first: {first[0]}: {first[1]}); "
+                f"{failed} names them; the same command tries them again."
+            )
     return read_results(out)
 
 
