@@ -4,12 +4,13 @@
     .venv/bin/python benchmarks/two_accuracies.py --jobs 2
 
 Trains `two_accuracies.toml` (networks that train on, and networks that drop by RSRL-b's schedule,
-each on photos divided once, anew in every round, and in rotation) and writes
-`data/results/two_accuracies.csv`: a row per cell and round with the accuracies that could be
-reported of it (`rsrl_lib.protocols.reported`, reported photos dropped by RSRL-b's schedule) beside
-that on photos nobody touched.
+by RSRL-a's K and with two thirds kept, each on photos divided once, anew in every round, and in
+rotation) and writes `data/results/two_accuracies.csv`: a row per cell and round with the accuracies
+that could be reported of it (`rsrl_lib.protocols.reported`, reported photos dropped by RSRL-b's
+schedule) beside that on photos nobody touched. The grid, versions and machines go to a JSON there.
 """
 
+import shutil
 from pathlib import Path
 
 import tyro
@@ -37,6 +38,7 @@ def main(
     table = reported_accuracies(grid, work, DropRule(k_schedule="rsrl-b"))
     with replacing(out) as partial:
         table.to_csv(partial, index=False, float_format="%.5f")
+    shutil.copy(work.with_suffix(".json"), out.with_suffix(".json"))
     last = table[table["round"] == table["round"].max()]
     shown = ["held_out", "held_out_kept", "share_kept", "original", "untouched", "majority"]
     means = last.groupby(["dataset", "arm"], sort=False)[shown].mean()

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -189,11 +190,26 @@ def test_a_cross_fitted_run_that_broke_off_ends_with_identical_tables(
     )
 
 
-@pytest.mark.parametrize("control", ["class-balanced", "logit-adjusted", "confident-learning"])
-def test_a_run_with_a_control_has_all_its_rounds(coloured, tmp_path, control):
-    if control == "confident-learning":
-        pytest.importorskip("cleanlab", reason="cleanlab (extra 'study') is not installed")
-    recipe = dataclasses.replace(RECIPE, control=control, first_steps=2)
+def test_every_control_but_those_that_drop_later_changes_what_round_1_learns(coloured, tmp_path):
+    once = dataclasses.replace(RECIPE, rounds=1, first_steps=2)
+
+    def likelihoods(control):
+        recipe = dataclasses.replace(once, control=control)
+        return rounds.repeat(*coloured, tmp_path / control, recipe).samples.own_likelihood.to_numpy()
+
+    plain = likelihoods("none")
+    np.testing.assert_array_equal(likelihoods("random-drop"), plain)
+    found = [plain]
+    at_once = ("undersample", "class-weighted", "class-balanced", "focal", "logit-adjusted", "emd")
+    for control in at_once:
+        found.append(likelihoods(control))
+    different = [abs(one - two).max() for one, two in itertools.combinations(found, 2)]
+    assert min(different) > 1e-6
+
+
+def test_confident_learning_in_a_run_has_all_its_rounds(coloured, tmp_path):
+    pytest.importorskip("cleanlab", reason="cleanlab (extra 'study') is not installed")
+    recipe = dataclasses.replace(RECIPE, control="confident-learning", first_steps=2)
     run = rounds.repeat(*coloured, tmp_path / "run", recipe)
     assert len(run.rounds) == 3
-    assert run.info["recipe"]["control"] == control
+    assert run.info["recipe"]["control"] == "confident-learning"
