@@ -48,8 +48,8 @@ def train(
     recipe: Flat[Recipe],
     scores: Path | None = None,
     source: Source = "folder",
-    photo_column: str = "photo",
-    score_column: str = "score",
+    photo_column: str | None = None,
+    score_column: str | None = None,
     mean_column: str | None = None,
     votes: Path | None = None,
     skip_broken: bool = False,
@@ -68,8 +68,8 @@ def train(
         recipe: What the run does.
         scores: CSV with a row per photo (source 'folder').
         source: A folder with a CSV, or a public set as published.
-        photo_column: Header of the photos' file names.
-        score_column: Header of the scores.
+        photo_column: Header of the photos' file names (photo).
+        score_column: Header of the scores (score).
         mean_column: Header of the mean scores, where the CSV has them beside the score.
         votes: CSV with a row per vote (columns photo, score).
         skip_broken: Leave out missing and unreadable photos of an own folder, and list them.
@@ -77,23 +77,18 @@ def train(
         other: Folder of unscored photos that every round assigns scores to (SSRL-2019 Table 3).
         cache: Folder for decoded photos.
     """
-    own = {"scores": scores, "mean_column": mean_column, "votes": votes}
+    own = {"photo_column": photo_column, "score_column": score_column}
+    own |= {"mean_column": mean_column, "votes": votes}
     if source == "folder":
-        if scores is None or strict:
-            found = "no --scores" if scores is None else "--strict, which is for public sets"
-            raise InputError(
-                f"An own folder needs --scores CSV alone, found is {found}; correct it."
-            )
-        columns = {"photo_column": photo_column, "score_column": score_column}
-        columns |= {"attribute_columns": recipe.attributes}
-        columns |= {"mean_column": mean_column, "votes": votes, "strict": not skip_broken}
+        columns = own | {"attribute_columns": recipe.attributes, "strict": not skip_broken}
+        wrong = ["--strict, which is for public sets,"] if strict else []
     else:
-        given = [f"--{name.replace('_', '-')}" for name, value in own.items() if value is not None]
-        given += ["--skip-broken"] if skip_broken else []
-        if given:
-            found = f"{', '.join(given)} with --source {source}"
-            raise InputError(f"A public set is read as published, found is {found}; leave it out.")
         columns = {"strict": strict}
+        own |= {"scores": scores, "skip_broken": skip_broken or None}
+        wrong = [f"--{name.replace('_', '-')}" for name, value in own.items() if value is not None]
+    if wrong:
+        found = f"{', '.join(wrong)} with --source {source}"
+        raise InputError(f"A public set is read as published, found is {found}; leave it out.")
     scored = read_photos(source, photos, scores, **columns)
     decoded, broken = pixels.decode(scored.table, strict=scored.strict, cache=cache)
     scored, strangers = scored.without(broken), None
@@ -352,6 +347,7 @@ def run_notebooks(
         from papermill.exceptions import PapermillExecutionError
 
     every = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    names = [name.zfill(2) for name in names]  # 1 is the first chapter, not the tenth
     chosen = [path for path in every if not names or any(path.stem.startswith(n) for n in names)]
     for name in names:
         if not any(path.stem.startswith(name) for path in every):
@@ -404,15 +400,15 @@ def main() -> None:
         end = time.monotonic() + 1
         while time.monotonic() < end and not all(t.is_alive() for t in threading.enumerate()):
             time.sleep(0.01)
-        sys.exit("rsrl: stopped; finished rounds are kept, and the same command goes on from them.")
+        sys.exit("rsrl: stopped; a training keeps its finished rounds: the same command goes on.")
     except (MemoryError, RuntimeError) as error:
         is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
         if not is_memory and "alloc" not in str(error):
             raise
         found = str(error).splitlines()[0] if str(error) else "no more could be had"
         sys.exit(
-            f"rsrl: memory ran out ({found}); finished rounds are kept: give a smaller --batch or "
-            "network, or end other programs, and give the same command again."
+            f"rsrl: memory ran out ({found}); a training keeps its finished rounds: end other "
+            "programs, or take a smaller network or (rsrl train) --batch, and give it again."
         )
 
 
@@ -458,8 +454,8 @@ def _value(name: str, text: str, default: object) -> object:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         value = text
-    if isinstance(default, list) and not isinstance(value, list):
-        value = [value]
+    if isinstance(default, list):
+        value = list(value) if isinstance(value, list | tuple) else [value]
     kind = (int, float, type(None)) if isinstance(default, float) else type(default)
     if not isinstance(value, kind):
         raise InputError(f"The parameter {name} is {text!r}; give a value such as {default!r}.")

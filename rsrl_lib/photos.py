@@ -257,7 +257,6 @@ def read_folder(
     Bad input raises `InputError`.
     """
     columns = {"photo": photo_column, "score": score_column, "mean_score": mean_column}
-    columns |= {name: name for name in attribute_columns}
     cells = _read_table(Path(scores), {k: v for k, v in columns.items() if v})
     given, known = _numbers(cells, "score"), {}
     table = cells[["photo"]].assign(score=round_half_up(given))
@@ -270,8 +269,11 @@ def read_folder(
         cast = _read_table(Path(votes), {"photo": "photo", "score": "score"})
         # A wider range is a wrong column, and a table larger than the memory.
         known["votes"] = pd.crosstab(cast["photo"], _numbers(cast, "score", "whole", -100, 100))
-    if attribute_columns:
-        known["attributes"] = _attributes(cells, attribute_columns)
+        if not known["votes"].index.isin(cells["photo"]).any():
+            raise InputError(f"{votes} names no photo of {scores}; write the names as there.")
+    if attribute_columns:  # read by themselves: one may bear a name that is used above
+        columns = {name: name for name in attribute_columns} | {"photo": photo_column}
+        known["attributes"] = _attributes(_read_table(Path(scores), columns), attribute_columns)
     return _scored(table, strict, **known)
 
 

@@ -97,7 +97,7 @@ class Recipe:
     """Networks trained one from the other, at most."""
     stop: Literal["rounds", "loss", "patience"] = "rounds"
     """After `rounds`; when the quadratic loss on the training part falls below `loss_threshold`
-    (SSRL-2019); or when total F has not risen for `patience` rounds (RSRL)."""
+    (SSRL-2019); or when total F has not risen for `patience` rounds (ours)."""
     loss_threshold: float = 0.5
     """Quadratic loss, in squared scores, for stop='loss'; the papers do not publish theirs."""
     patience: int = 3

@@ -186,6 +186,7 @@ def sweep(
             known = json.loads(facts.read_text())["grids"] if facts.exists() else {}
             earlier = known.get(grid.name, {}).get("machines", [])
             here = machine(left[0].recipe.training.precision) | {"threads": 1}
+            here = {"cluster": cluster} if cluster else here  # its cells' rows tell of the workers
             known[grid.name] = {
                 "command": f"rsrl sweep {grid} --out {out}",
                 "grid": grid.read_text(),

@@ -104,7 +104,8 @@ def ahead(items: Iterable) -> Iterator:
 def fast_precision() -> str:
     """`bfloat16` where this machine multiplies it in hardware, else `float32`."""
     if device().type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+        is_fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bfloat16" if is_fast else "float32"
     has_bfloat16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bfloat16" if has_bfloat16 else "float32"
 

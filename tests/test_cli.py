@@ -92,6 +92,10 @@ def test_skip_broken_leaves_photos_out_and_lists_them(monkeypatch, train, folder
             ["--source", "ava", "--skip-broken"],
             "found is --scores, --skip-broken with --source ava",
         ),
+        (
+            ["--source", "ava", "--photo-column", "name", "--score-column", "rating"],
+            "found is --photo-column, --score-column, --scores with --source ava",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence_and_a_failure(monkeypatch, train, words, says):
@@ -113,7 +117,7 @@ def test_a_run_goes_on_after_its_finished_rounds_and_refuses_another_recipe(
         return real(*args, **kwargs)
 
     monkeypatch.setattr(rounds, "fine_tune", breaks_off)
-    assert "goes on from them" in refused(monkeypatch, *train)
+    assert "keeps its finished rounds: the same command goes on" in refused(monkeypatch, *train)
     assert len(rounds.open_run(tmp_path / "run").rounds) == 1
     assert "k_schedule None there and rsrl-b now" in refused(
         monkeypatch, *train, "--k-schedule", "rsrl-b"
@@ -154,9 +158,13 @@ def test_a_misspelt_notebook_parameter_names_the_nearest(monkeypatch, tmp_path):
     assert "The parameter count is 'many'; give a value such as 700." in said
     assert cli._value("keep_share", "None", 0.667) is None
     assert cli._value("k", "0.99", []) == [0.99]
+    assert cli._value("k", "0.9,0.95", []) == [0.9, 0.95]
     assert cli._value("photos", "2024", "") == "2024"
     said = refused(monkeypatch, "notebooks", "distribution", "--out", tmp_path)
     assert "did you mean '01_score_distribution'?" in said
+    # A number is a chapter's, not the beginning of another's.
+    said = refused(monkeypatch, "notebooks", "1", "--out", tmp_path, "-p", "resamples", "9")
+    assert "There is no parameter 'resamples'" in said
 
 
 @pytest.fixture(scope="module")

@@ -195,7 +195,8 @@ def test_every_control_but_those_that_drop_later_changes_what_round_1_learns(col
 
     def likelihoods(control):
         recipe = dataclasses.replace(once, control=control)
-        return rounds.repeat(*coloured, tmp_path / control, recipe).samples.own_likelihood.to_numpy()
+        run = rounds.repeat(*coloured, tmp_path / control, recipe)
+        return run.samples.own_likelihood.to_numpy()
 
     plain = likelihoods("none")
     np.testing.assert_array_equal(likelihoods("random-drop"), plain)

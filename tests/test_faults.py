@@ -135,7 +135,7 @@ def is_stopped_with_a_sentence(process, run):
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 1, said
     assert "Traceback" not in said
-    assert said.splitlines()[-1].startswith("rsrl: stopped; finished rounds are kept")
+    assert said.splitlines()[-1].startswith("rsrl: stopped; a training keeps its finished rounds")
     assert len(rounds.open_run(run).rounds) >= 1
 
 

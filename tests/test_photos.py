@@ -112,6 +112,9 @@ def test_votes_are_counted_and_give_the_mean_unless_a_column_does(folder):
     assert named.table["mean_score"].tolist() == [4.25, 5.75]
     with pytest.raises(InputError, match=message("scores.csv line 4", "mean_score 'nan'")):
         own(folder, text + "c.jpg,4,4\n", votes=folder / "votes.csv")
+    (folder / "votes.csv").write_text("photo,score\na,5\nb,6\n")
+    with pytest.raises(InputError, match=message("votes.csv names no photo of", "scores.csv")):
+        own(folder, text, votes=folder / "votes.csv", mean_column="mean")
 
 
 def test_selected_photos_keep_their_votes_and_attributes(folder):
@@ -183,6 +186,13 @@ def test_a_missing_table_is_named(folder):
         photos.read_folder(folder, folder / "none.csv")
     with pytest.raises(InputError, match=message("votes.csv cannot be read", "give")):
         own(folder, HEAD + "b.jpg,5\n", votes=folder / "votes.csv")
+
+
+def test_an_attribute_may_bear_the_name_of_a_column_read_for_something_else(folder):
+    text = "photo,score,rating\na.jpg,1,8\nb.jpg,2,6\n"
+    scored = own(folder, text, score_column="rating", attribute_columns=["score"])
+    assert scored.table["score"].tolist() == [8, 6]
+    assert scored.attributes["score"].tolist() == [1, 2]
 
 
 def test_a_vote_or_attribute_that_is_no_number_is_named(folder):

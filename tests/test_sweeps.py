@@ -350,6 +350,12 @@ def with_a_finished_cell(grid, *words):
     return swept
 
 
+def written_at(grid):
+    """When each finished cell was written."""
+    cells = (grid.parent / "all_cells").glob("*/cell.json")
+    return {path: path.stat().st_mtime_ns for path in cells}
+
+
 def test_ctrl_c_ends_a_sweep_and_its_workers_and_the_same_command_goes_on(
     finished, coloured, tmp_path
 ):
@@ -359,14 +365,12 @@ def test_ctrl_c_ends_a_sweep_and_its_workers_and_the_same_command_goes_on(
     said = swept.communicate(timeout=60)[1]
     assert swept.returncode == 1, said[-2000:]
     assert "Traceback" not in said
-    assert "rsrl: stopped; finished rounds are kept" in said  # joblib may have a last word
+    assert "rsrl: stopped; a training keeps" in said  # joblib may have a last word
     end = time.monotonic() + 30
     while subprocess.run(["pgrep", "-s", str(swept.pid)], capture_output=True).stdout:
         assert time.monotonic() < end, "a worker goes on"
         time.sleep(0.2)
-    kept = {
-        path: path.stat().st_mtime_ns for path in (other.parent / "all_cells").glob("*/cell.json")
-    }
+    kept = written_at(other)
     same_but_for_the_grid(run(other), run(finished))
     assert all(path.stat().st_mtime_ns == before for path, before in kept.items())
 
@@ -394,10 +398,15 @@ def test_a_dask_cluster_gives_the_table_of_one_process_even_if_a_worker_is_kille
     other = written(tmp_path, coloured)
     where, workers = cluster
     swept = with_a_finished_cell(other, "--cluster", where)
+    # Of six cells one is finished: each of two workers, of one thread, has another in work.
     os.kill(workers[0].pid, signal.SIGKILL)
+    kept = written_at(other)
     _, said = swept.communicate(timeout=240)
     assert swept.returncode == 0, said[-2000:]
     same_but_for_the_grid(*(pd.read_csv(p.parent / "all.csv") for p in (other, finished)))
+    assert all(path.stat().st_mtime_ns == before for path, before in kept.items())
+    grids = json.loads((other.parent / "all.json").read_text())["grids"]
+    assert grids["grid.toml"]["machines"] == [{"cluster": where}]
 
 
 def test_a_scheduler_that_does_not_answer_is_named(grid):

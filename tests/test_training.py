@@ -248,3 +248,14 @@ def test_the_rates_of_the_paper_fall_to_a_tenth_after_each_third_of_the_steps():
         *network.attribute_head.parameters(),
     ]
     assert optimiser.param_groups[0]["momentum"] == 0.9
+
+
+def test_a_gpu_that_only_emulates_bfloat16_multiplies_in_float32(monkeypatch):
+    monkeypatch.setattr(t, "device", lambda: torch.device("cuda"))
+    for is_real in (False, True):
+        monkeypatch.setattr(
+            torch.cuda,
+            "is_bf16_supported",
+            lambda including_emulation=True, is_real=is_real: is_real or including_emulation,
+        )
+        assert t.fast_precision() == ("bfloat16" if is_real else "float32")
