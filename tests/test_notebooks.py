@@ -42,6 +42,21 @@ def test_a_notebook_runs_at_smoke_size(path, places, tmp_path):
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
 
 
+@pytest.mark.parametrize(
+    ("chapter", "said"),
+    [
+        ("10_does_dropping_help", ["dropping, chosen", "Believably worse:", "p 0.", "undecided"]),
+        ("11_two_accuracies", ["ways report .90 or more", "RSRL-b's schedule"]),
+    ],
+)
+def test_a_chapter_draws_from_its_kept_tables(chapter, said, places, tmp_path):
+    path = ROOT / "notebooks" / f"{chapter}.ipynb"
+    cells = execute(path, places, tmp_path, recompute=False).cells
+    # Alone the kept tables have intervals, verdicts and arms chosen inside.
+    told = str([cell.outputs for cell in cells if cell.cell_type == "code"])
+    assert [words for words in said if words not in told] == []
+
+
 def test_a_failing_cell_is_named_and_the_batch_goes_on(monkeypatch, tmp_path):
     import sys
 
