@@ -167,8 +167,14 @@ def test_the_measures_of_chapter_10_from_many_confusion_matrices_are_those_of_th
             for pair in zip(labels, assigned, strict=True)
         ]
     )
-    found = of_confusions(counts.astype(float))
+    every, rare = list(range(2, 8)), [2, 3, 7]
+    found = of_confusions(counts.astype(float), np.isin(every, rare))
     for i in range(2):
-        expected = m.measures(labels[i], assigned[i], list(range(2, 8)))
+        expected = m.measures(labels[i], assigned[i], every)
+        f1 = metrics.f1_score(labels[i], assigned[i], labels=[3], average=None, zero_division=0)
+        expected["rare_f1"] = f1[0]  # the only one of them that has photos
+        expected["rare_assigned"] = np.isin(assigned[i], rare).mean()
+        shares = (labels[i] == 3).mean(), (assigned[i] == 3).mean()
+        expected["rare_by_chance"] = 2 * np.prod(shares) / np.sum(shares)
         for name, values in found.items():
-            assert values[i] == pytest.approx(expected[name])
+            assert values[i] == pytest.approx(expected[name]), name
