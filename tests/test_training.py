@@ -25,7 +25,7 @@ def tuned(coloured, training, seed=0):
     [
         t.Training(learning_rate=1e-3, epochs=8, batch=12),
         t.Training(
-            optimiser="sgd", learning_rate=1e-2, head_learning_rate=1e-2, epochs=12, batch=6
+            optimiser="sgd", learning_rate=5e-3, head_learning_rate=5e-3, epochs=16, batch=6
         ),
     ],
 )
