@@ -200,10 +200,8 @@ def test_every_control_but_those_that_drop_later_changes_what_round_1_learns(col
 
     plain = likelihoods("none")
     np.testing.assert_array_equal(likelihoods("random-drop"), plain)
-    found = [plain]
     at_once = ("undersample", "class-weighted", "class-balanced", "focal", "logit-adjusted", "emd")
-    for control in at_once:
-        found.append(likelihoods(control))
+    found = [plain, *map(likelihoods, at_once)]
     different = [abs(one - two).max() for one, two in itertools.combinations(found, 2)]
     assert min(different) > 1e-6
 
