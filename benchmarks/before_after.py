@@ -17,13 +17,13 @@ import tyro
 from PIL import Image
 
 from benchmarks.cost_curves import draw
-from rsrl_lib.photos import ROOT
+from rsrl_lib.files import ROOT
 
 JOBS = {"alexnet": "none", "squeezenet1_1": "starter"}
 DECODE = """
 import sys, time
 from pathlib import Path
-from rsrl_lib.photos import read_unscored
+from rsrl_lib.pictures import read_unscored
 from rsrl_lib.pixels import decode
 begun, (photos, cache) = time.perf_counter(), map(Path, sys.argv[1:])
 decode(read_unscored(photos), cache=cache)

@@ -30,9 +30,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rsrl_lib import glassbox, pixels, widgets
 from rsrl_lib import training as t
+from rsrl_lib.files import ROOT
 from rsrl_lib.network import aesthetic_net, save_network
-from rsrl_lib.photos import ROOT, read_folder
-from rsrl_lib.rounds import Recipe, repeat
+from rsrl_lib.photos import read_folder
+from rsrl_lib.recipe import Recipe, Training
+from rsrl_lib.rounds import repeat
 
 OTHERS = ROOT / ".venv-others/bin/python"
 LATEST = ROOT / "benchmarks/results/latest.csv"
@@ -117,7 +119,7 @@ def precisions(add):
     photos = pixels.Pixels(array, "")
 
     def speed(precision, count, repeats):
-        training = t.Training(steps=1, precision=precision)
+        training = Training(steps=1, precision=precision)
         rows, nodes = np.arange(count), torch.zeros(count, dtype=int)
         run = partial(t.fine_tune, network, photos, rows, nodes, training, seed=0)
         return count / rate(run, repeats)
@@ -210,7 +212,7 @@ def interaction(folder, scratch, add):
     scored = read_folder(folder, folder / "photos.csv")
     small = scored.select(np.arange(120))
     decoded, _ = pixels.decode(small.table, cache=scratch / "explorer")
-    training = t.Training(steps=2, learning_rate=1e-3, shrink_to=64)
+    training = Training(steps=2, learning_rate=1e-3, shrink_to=64)
     recipe = Recipe("squeezenet1_1", "starter", rounds=3, training=training)
     run = repeat(small, decoded, scratch / "run", recipe)
     explorer = widgets._HighlightExplorer(run, small.table)

@@ -30,10 +30,12 @@ from PIL import Image
 
 from rsrl_lib import glassbox, plots
 from rsrl_lib import training as t
+from rsrl_lib.files import ROOT
 from rsrl_lib.network import aesthetic_net
-from rsrl_lib.photos import ROOT, read_folder
+from rsrl_lib.photos import read_folder
 from rsrl_lib.pixels import decode
-from rsrl_lib.rounds import Recipe, repeat
+from rsrl_lib.recipe import Recipe, Training
+from rsrl_lib.rounds import repeat
 from tests.conftest import from_chapter
 
 
@@ -82,7 +84,7 @@ def one(folder):
     lap("decoding")
     network = aesthetic_net("squeezenet1_1", range(2, 10), weights="starter")
     nodes = network.nodes(scored.table.score)
-    training, rows = t.Training(epochs=1, shrink_to=64), np.arange(len(pixels))
+    training, rows = Training(epochs=1, shrink_to=64), np.arange(len(pixels))
     t.fine_tune(network, pixels, rows, nodes, training, seed=0)
     lap("training")
     t.logits(network, pixels, **training.view)

@@ -19,10 +19,10 @@ import papermill
 import tyro
 
 from rsrl_lib import glassbox
-from rsrl_lib.photos import ROOT
+from rsrl_lib.files import ROOT
 from rsrl_lib.pixels import decode
-from rsrl_lib.rounds import Recipe, repeat
-from rsrl_lib.training import Training
+from rsrl_lib.recipe import Recipe, Training
+from rsrl_lib.rounds import repeat
 
 
 def main(

@@ -13,8 +13,8 @@ from pathlib import Path
 from rsrl_lib import glassbox
 from rsrl_lib.photos import read_folder
 from rsrl_lib.pixels import decode
-from rsrl_lib.rounds import Recipe, repeat
-from rsrl_lib.training import Training
+from rsrl_lib.recipe import Recipe, Training
+from rsrl_lib.rounds import repeat
 
 
 def main(backbones=("squeezenet1_1", "alexnet")):

@@ -32,7 +32,8 @@ from rsrl_lib.network import aesthetic_net
 from rsrl_lib.photos import read_folder
 from rsrl_lib.pixels import MEAN, STD, decode
 from rsrl_lib.protocols import merge_rare, split
-from rsrl_lib.training import Training, fine_tune, likelihoods, logits
+from rsrl_lib.recipe import Training
+from rsrl_lib.training import fine_tune, likelihoods, logits
 
 NORMAL = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
 RESIZED = transforms.Resize((256, 256), antialias=True)

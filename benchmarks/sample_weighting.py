@@ -36,12 +36,13 @@ from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from rsrl_lib import glassbox
+from rsrl_lib.files import ROOT, InputError, replacing
 from rsrl_lib.network import AestheticNet, aesthetic_net
-from rsrl_lib.photos import ROOT, InputError, ScoredPhotos, read_folder, replacing
+from rsrl_lib.photos import ScoredPhotos, read_folder
 from rsrl_lib.pixels import CACHE, Pixels, decode
 from rsrl_lib.protocols import FOLDS, low_high, split
+from rsrl_lib.recipe import Training
 from rsrl_lib.training import (
-    Training,
     fine_tune,
     joint_loss,
     joint_targets,

@@ -17,12 +17,13 @@ import numpy as np
 from safetensors.torch import load_file
 
 from rsrl_lib import glassbox
+from rsrl_lib.files import ROOT
 from rsrl_lib.measures import measures
 from rsrl_lib.network import STARTER, aesthetic_net
-from rsrl_lib.photos import ROOT
 from rsrl_lib.pixels import decode
 from rsrl_lib.protocols import merge_rare, split
-from rsrl_lib.training import Training, fine_tune, judge
+from rsrl_lib.recipe import Training
+from rsrl_lib.training import fine_tune, judge
 
 sys.path.insert(0, str(ROOT / "data"))
 from train_starter import train_starter

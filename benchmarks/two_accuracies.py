@@ -16,7 +16,7 @@ from pathlib import Path
 import tyro
 
 from rsrl_lib.drop_rules import DropRule
-from rsrl_lib.photos import ROOT, replacing
+from rsrl_lib.files import ROOT, replacing
 from rsrl_lib.sweeps import reported_accuracies, sweep
 
 

@@ -34,7 +34,8 @@ from sklearn.metrics import roc_auc_score
 
 from rsrl_lib import glassbox
 from rsrl_lib.drop_rules import largest_classes
-from rsrl_lib.photos import ROOT, ScoredPhotos, read_folder, replacing
+from rsrl_lib.files import ROOT, replacing
+from rsrl_lib.photos import ScoredPhotos, read_folder
 from rsrl_lib.protocols import merge_rare
 from rsrl_lib.sweeps import single_votes
 

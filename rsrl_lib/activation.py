@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import nn
 
+from rsrl_lib.files import InputError, needing
 from rsrl_lib.network import AestheticNet
-from rsrl_lib.photos import InputError, needing
 from rsrl_lib.pixels import normalised
 from rsrl_lib.training import device
 

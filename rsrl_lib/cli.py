@@ -22,19 +22,13 @@ from tqdm.auto import tqdm
 
 from rsrl_lib import activation, cropping, glassbox, pixels, sweeps
 from rsrl_lib import highlight as h
-from rsrl_lib.photos import (
-    ROOT,
-    InputError,
-    fetch_oasis,
-    needing,
-    open_rgb,
-    read_photos,
-    read_unscored,
-    reading,
-)
+from rsrl_lib.files import ROOT, InputError, needing, reading
+from rsrl_lib.photos import fetch_oasis, read_photos
+from rsrl_lib.pictures import open_rgb, read_unscored
 from rsrl_lib.plots import highlight_pictures
-from rsrl_lib.rounds import Recipe, open_run, repeat
-from rsrl_lib.training import Training, likelihoods, logits, team
+from rsrl_lib.recipe import Recipe, Training
+from rsrl_lib.rounds import open_run, repeat
+from rsrl_lib.training import likelihoods, logits, team
 
 Flat = tyro.conf.OmitArgPrefixes
 Listed = tyro.conf.Positional

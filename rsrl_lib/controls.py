@@ -8,7 +8,6 @@ memorised. From which round a control works: all but those that drop from the fi
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -18,22 +17,10 @@ from sklearn.utils.class_weight import compute_sample_weight
 from torch.nn import functional
 
 from rsrl_lib.drop_rules import Decision, DropRule, decide, largest_classes
-from rsrl_lib.photos import needing
+from rsrl_lib.files import needing
+from rsrl_lib.recipe import Control
 from rsrl_lib.training import cross_entropy, likelihoods
 
-Control = Literal[
-    "none",
-    "random-drop",
-    "random-drop-same",
-    "undersample",
-    "class-weighted",
-    "class-balanced",
-    "focal",
-    "logit-adjusted",
-    "emd",
-    "confident-learning",
-    "cross-fitted",
-]
 DROPPING: tuple[Control, ...] = ("none", "random-drop", "random-drop-same", "cross-fitted")
 HALVED: tuple[Control, ...] = ("confident-learning", "cross-fitted")
 LevelLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

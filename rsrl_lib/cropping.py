@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from scipy import ndimage
 
 from rsrl_lib.activation import at_size
-from rsrl_lib.photos import InputError
+from rsrl_lib.files import InputError
 from rsrl_lib.pixels import SIDE
 
 Box = tuple[int, int, int, int]

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from rsrl_lib.photos import InputError, check
+from rsrl_lib.files import InputError, check
 
 
 @dataclass(frozen=True)

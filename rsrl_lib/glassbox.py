@@ -17,7 +17,8 @@ from PIL import ExifTags, Image, ImageDraw, ImageFilter
 from scipy.interpolate import pchip_interpolate
 from scipy.special import ndtr
 
-from rsrl_lib.photos import ROOT, InputError, ScoredPhotos, read_folder, replacing
+from rsrl_lib.files import ROOT, InputError, replacing
+from rsrl_lib.photos import ScoredPhotos, read_folder
 
 ATTRIBUTES = ("distinctness", "placement", "clutter", "sharpness", "exposure", "harmony")
 WEIGHTS = dict(zip(ATTRIBUTES, (0.20, 0.14, -0.18, 0.18, 0.17, 0.13), strict=True))

@@ -17,8 +17,8 @@ from PIL import Image
 from sklearn.cluster import KMeans
 from torch import nn
 
+from rsrl_lib.files import InputError
 from rsrl_lib.network import AestheticNet
-from rsrl_lib.photos import InputError
 from rsrl_lib.pixels import normalised
 from rsrl_lib.rounds import Run
 

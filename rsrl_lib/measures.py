@@ -15,7 +15,7 @@ from sklearn import metrics
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils.class_weight import compute_sample_weight
 
-from rsrl_lib.photos import InputError
+from rsrl_lib.files import InputError
 
 
 def per_class(labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]) -> pd.DataFrame:

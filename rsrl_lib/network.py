@@ -11,7 +11,7 @@ without their last pooling (the paper: VGG-16's S = 14; AlexNet's maps are finer
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from safetensors import safe_open
@@ -19,10 +19,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision import models
 
-from rsrl_lib.photos import ROOT, InputError, reading, replacing, size_of
+from rsrl_lib.files import ROOT, InputError, reading, replacing, size_of
+from rsrl_lib.recipe import Backbone, Head
 
-Backbone = Literal["alexnet", "vgg16", "squeezenet1_0", "squeezenet1_1", "resnet18"]
-Head = Literal["fc", "gap"]
 STARTER = ROOT / "data" / "starter_squeezenet1_1.safetensors"
 
 

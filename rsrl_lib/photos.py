@@ -1,29 +1,23 @@
-"""Scored photos: one validated table for every source, and each picture as a viewer shows it.
+"""Scored photos: one validated table for every source.
 
-Traded away: colour management (embedded ICC profiles) and tables larger than memory.
+Traded away: tables larger than memory.
 """
 
 import io
-import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
-from PIL import Image, ImageOps
-from safetensors import SafetensorError
+from PIL import Image
 from scipy.io import loadmat
 from tqdm.auto import tqdm
 
-File = str | Path
-ROOT = Path(__file__).resolve().parents[1]
-PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # the same, by Pillow's names
+from rsrl_lib.files import ROOT, File, InputError, needing, reading, replacing, size_of
+from rsrl_lib.pictures import open_rgb, read_unscored
+
 # OASIS themes of nudity, injury, death, violence or excrement; the single photos show the same.
 DISTURBING = (
     r"(Animal carcass|BDSM|Bloody|Dead|Dummy|Feces|Injury|KKK|Neonazi|Nude|Severed|Shot|"
@@ -31,111 +25,6 @@ DISTURBING = (
 )
 GITHUB = "https://raw.githubusercontent.com"
 NOTHING = pd.DataFrame(columns=["photo", "reason"], dtype="str")
-
-
-class InputError(Exception):
-    """Bad input, in one sentence: what was needed, what was found where, what to do."""
-
-    def __str__(self) -> str:  # names and other libraries' words may hold line ends, or no end
-        text = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", super().__str__())
-        return text if len(text) < 2000 else f"{text[:1200]} … {text[-400:]}"
-
-
-@contextmanager
-def reading(path: File, what: str, remedy: str) -> Iterator[None]:
-    """Turn what a damaged or hostile file makes any library raise into `InputError`."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        found = f"{path} is no readable {what} ({type(error).__name__}: {error})"
-        raise InputError(f"{found}; {remedy}.") from error
-
-
-@contextmanager
-def needing(what: str, extra: str) -> Iterator[None]:
-    """`InputError` that names the extra where an import fails."""
-    try:
-        yield
-    except ImportError as error:
-        found = f"{what} needs the extra '{extra}' ({error})"
-        raise InputError(f"{found}; install rsrl-lib[{extra}].") from error
-
-
-def check(settings: object, **least: float) -> None:
-    """`InputError` where a field of a dataclass is none of the values that its `Literal` names, or
-    is not None and less than its `least`."""
-    for name, kind in get_type_hints(type(settings)).items():
-        kinds = [part for part in (kind, *get_args(kind)) if get_origin(part) is Literal]
-        known = [value for part in kinds for value in get_args(part)]
-        given = getattr(settings, name)
-        if known and given not in known and given != getattr(type(settings), name):
-            raise InputError(f"{name} must be one of {', '.join(known)}, not {given!r}.")
-        if name in least and given is not None and given < least[name]:
-            raise InputError(f"{name} must be {least[name]} or more, not {given}.")
-
-
-def size_of(path: File) -> int:
-    """Bytes of a file; -1 where there is none, but a folder, a pipe or a name that cannot be."""
-    try:
-        return Path(path).stat().st_size if Path(path).is_file() else -1
-    except OSError:
-        return -1
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name to write to, renamed when all is on the disk: a kill or a power cut leaves
-    the old file or the new one. Raises `InputError` where it cannot be written."""
-    partial = path.with_name(path.name + ".partial")
-    with writing(path):
-        yield partial
-        _to_disk(partial)
-        partial.replace(path)
-        _to_disk(path.parent)  # the new name
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what a full, read-only or vanished folder raises into `InputError`."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"{path} could not be written ({error}); what was finished before is kept: make room "
-            "or give the folder back, and give the same command again."
-        ) from error
-
-
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold a lock file; it is free again when its owner ends, however that happens.
-
-    Where another process holds it: `InputError`, or to `wait`.
-    """
-    lock = FileLock(path, timeout=-1 if wait else 0)
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise InputError(
-            f"{path.parent} is being written by another process, which holds {path.name}; wait for "
-            "it, stop it, or give another folder."
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @dataclass(frozen=True, eq=False)
@@ -450,47 +339,3 @@ def read_photos(source: str, folder: File, scores: File | None = None, **columns
         raise InputError(f"Needed is a CSV with 'folder', or one of {list(readers)[1:]}; {found}.")
     columns = {name: value for name, value in columns.items() if value is not None}
     return readers[source](folder, *([scores] if source == "folder" else []), **columns)
-
-
-def read_unscored(folder: File) -> pd.DataFrame:
-    """Pictures anywhere below a folder: photo (path within it), path, sorted; none is an error."""
-    files = [p.relative_to(folder).as_posix() for p in Path(folder).rglob("*.*")]
-    files = [f for f in files if f.lower().endswith(PICTURES) and not re.search(r"(^|/)\.", f)]
-    if not files:
-        raise InputError(f"{folder} holds no photos; name a folder with {' '.join(PICTURES)}.")
-    with reading(folder, "folder of photos", "rename those whose names are not UTF-8"):
-        table = pd.DataFrame({"photo": sorted(files)})
-        return table.assign(path=f"{folder}/" + table["photo"])
-
-
-def open_rgb(
-    path: File, content: bytes | None = None, *, at_least: int | None = None
-) -> Image.Image:
-    """Upright RGB picture as a viewer shows it (16 bits scaled, alpha on white) or `InputError`.
-
-    A JPEG is decoded at a half, quarter or eighth where each side keeps `at_least` so many pixels,
-    several times faster. Of an upload, its `content` is decoded and `path` is but a name.
-    """
-    size = size_of(path) if content is None else len(content)
-    try:
-        if size < 0:  # opening a pipe would wait forever
-            raise FileNotFoundError(path)
-        given = (path,) if content is None else (io.BytesIO(content), "r", FORMATS)
-        with Image.open(*given) as image:
-            if image.format == "EPS":  # Pillow would run Ghostscript
-                raise ValueError("PostScript is a program")
-            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or np.inf):
-                raise ValueError(f"{image.width} x {image.height} pixels are too many")
-            if at_least:
-                image.draft(None, (at_least, at_least))
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I"):
-                image = image.convert("I").point(lambda value: value / 257 + 0.5).convert("L")
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            return image.convert("RGB")
-    except Exception as error:  # damaged files make Pillow's plugins raise anything
-        reason = re.sub(" <_io.+", "", str(error))  # how Pillow calls an upload
-        found = f"{size} bytes, {reason}" if size >= 0 else "no file"
-        raise InputError(f"{path} is no whole picture ({found}); copy or shrink it.") from error

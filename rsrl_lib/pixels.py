@@ -24,7 +24,8 @@ from PIL import Image
 from torch.nn.functional import interpolate
 from tqdm.auto import tqdm
 
-from rsrl_lib.photos import ROOT, InputError, locked, open_rgb, reading, replacing, size_of, writing
+from rsrl_lib.files import ROOT, InputError, locked, reading, replacing, size_of, writing
+from rsrl_lib.pictures import open_rgb
 
 CACHE = ROOT / "data" / "cache"
 SIDE = 256

@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 from rsrl_lib.activation import at_size
+from rsrl_lib.files import replacing
 from rsrl_lib.highlight import Highlight
-from rsrl_lib.photos import open_rgb, replacing
+from rsrl_lib.pictures import open_rgb
 
 
 def score_colours(scores: Sequence[int]) -> dict[int, tuple]:

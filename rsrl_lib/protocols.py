@@ -1,17 +1,16 @@
 """Which photos are trained on, which choose, and which test: the 64/16/20 split, and its leaks."""
 
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from rsrl_lib.drop_rules import DropRule, decide, largest_classes
-from rsrl_lib.photos import InputError
+from rsrl_lib.files import InputError
+from rsrl_lib.recipe import Resplit
 
 FOLDS = 5
-Resplit = Literal["never", "fresh", "rotating"]
 
 
 def merge_rare(scores: np.ndarray, *, least: int = FOLDS) -> tuple[np.ndarray, dict[int, int]]:

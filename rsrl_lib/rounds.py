@@ -25,7 +25,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -37,21 +37,14 @@ from torch import distributed
 
 from rsrl_lib import controls
 from rsrl_lib import measures as m
-from rsrl_lib.controls import Control
-from rsrl_lib.drop_rules import Decision, DropRule, largest_classes
-from rsrl_lib.network import (
-    AestheticNet,
-    Backbone,
-    Head,
-    aesthetic_net,
-    load_network,
-    save_network,
-)
-from rsrl_lib.photos import InputError, ScoredPhotos, check, locked, reading, replacing
+from rsrl_lib.drop_rules import Decision, largest_classes
+from rsrl_lib.files import InputError, locked, reading, replacing
+from rsrl_lib.network import AestheticNet, aesthetic_net, load_network, save_network
+from rsrl_lib.photos import ScoredPhotos
 from rsrl_lib.pixels import Pixels
-from rsrl_lib.protocols import Resplit, low_high, merge_rare, resplit, split
+from rsrl_lib.protocols import low_high, merge_rare, resplit, split
+from rsrl_lib.recipe import Recipe
 from rsrl_lib.training import (
-    Training,
     fine_tune,
     joint_loss,
     joint_targets,
@@ -66,73 +59,6 @@ from rsrl_lib.training import (
 PARTS = ("train", "validation", "test")
 TABLES = ("rounds", "per_class", "confusion", "samples")
 PART_OF_A_RUN = ("part of a run", "train the run anew")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a run does; the same recipe on the same photos gives the same run."""
-
-    backbone: Backbone = "alexnet"
-    """Transferred network; AlexNet is the papers'."""
-    weights: str = "imagenet"
-    """'imagenet' (download), 'starter' (shipped, squeezenet1_1), a safetensors file, or 'none'."""
-    head: Head = "fc"
-    """Fully connected layers of AlexNet and VGG-16, or global average pooling alone (AWCU-2018),
-    as the others have it anyway."""
-    attributes: tuple[str, ...] = ()
-    """Attributes learned beside the level (AWCU-2018: AesAttCNN), by column; one of words, such as
-    AVA's tag, stands for all of its values."""
-    levels: Literal["scores", "low-high"] = "scores"
-    """Classes: the scores, or two levels (AWCU-2018), in the tables 0 (low) and 1 (high)."""
-    cut: float = 5.0
-    """High are photos whose mean score is above it, for levels='low-high'; 5 is AVA's."""
-    ambiguous: tuple[float, float] = (4.0, 6.0)
-    """Mean scores between which photos are ambiguous, for `weights_ab`; 4 6 are AVA's."""
-    weights_ab: tuple[float, float] = (1.0, 1.0)
-    """Weights a of ambiguous and b of other photos in the loss (AWCU-2018: AesCNN-W), scaled to
-    mean 1 over the photos of a round; a = 0 drops the ambiguous ones."""
-    literal_weights: bool = False
-    """Do not scale the weights: a larger b then also raises the learning rate."""
-    rounds: int = 10
-    """Networks trained one from the other, at most."""
-    stop: Literal["rounds", "loss", "patience"] = "rounds"
-    """After `rounds`; when the quadratic loss on the training part falls below `loss_threshold`
-    (SSRL-2019); or when total F has not risen for `patience` rounds (ours)."""
-    loss_threshold: float = 0.5
-    """Quadratic loss, in squared scores, for stop='loss'; the papers do not publish theirs."""
-    patience: int = 3
-    """Rounds without a better total F, for stop='patience'."""
-    choose: Literal["validation", "test"] = "validation"
-    """Photos whose total F chooses the round; 'test' is the papers' way, and a leak."""
-    resplit: Resplit = "never"
-    """Divide training and validation photos anew in every round, a leak that is to be shown:
-    'fresh' at random, 'rotating' so that each fifth validates in turn. Test photos stay."""
-    fold: int = 0
-    """Which fifth of the photos is the test part, 0..4."""
-    seed: int = 0
-    """Of the split, the new head, batches, crops and dropout."""
-    control: Control = "none"
-    """Something to compare dropping with, see `rsrl_lib.controls`. Nothing is then dropped, but by
-    'random-drop', 'random-drop-same' and 'cross-fitted', which follow the rule, and
-    'confident-learning'."""
-    first_steps: int | None = None
-    """Steps of the first round, where they are to be others than those of later ones."""
-    drop: DropRule = field(default_factory=DropRule)
-    training: Training = field(default_factory=Training)
-
-    def __post_init__(self):
-        check(self, rounds=1, patience=1, first_steps=1)
-        # ResNet-18 cannot normalise a photo alone in its batch whose last maps are one pixel.
-        check(self.training, shrink_to={"alexnet": 64, "resnet18": 33}.get(self.backbone, 32))
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"seed must lie in 0..{2**32 - 1}, not {self.seed}.")
-        if self.resplit != "never" and self.control != "none":
-            found = f"{self.resplit!r} goes with no control, found is {self.control!r}"
-            raise InputError(f"resplit {found}; leave one of them out.")
-        if self.ambiguous[0] >= self.ambiguous[1]:
-            raise InputError(f"ambiguous must be a lower and a higher score, not {self.ambiguous}.")
-        if min(self.weights_ab) < 0 or max(self.weights_ab) == 0:
-            raise InputError(f"weights_ab must be 0 or more, not both 0, not {self.weights_ab}.")
 
 
 @dataclass(frozen=True)

@@ -52,20 +52,13 @@ from tqdm.auto import tqdm
 
 from rsrl_lib import glassbox, pixels
 from rsrl_lib.drop_rules import DropRule
+from rsrl_lib.files import InputError, locked, needing, reading, replacing
 from rsrl_lib.measures import measures
-from rsrl_lib.photos import (
-    InputError,
-    ScoredPhotos,
-    locked,
-    needing,
-    read_photos,
-    reading,
-    replacing,
-    round_half_up,
-)
+from rsrl_lib.photos import ScoredPhotos, read_photos, round_half_up
 from rsrl_lib.protocols import reported
-from rsrl_lib.rounds import Recipe, Run, repeat
-from rsrl_lib.training import Training, device, machine
+from rsrl_lib.recipe import Recipe, Training
+from rsrl_lib.rounds import Run, repeat
+from rsrl_lib.training import device, machine
 
 REPORTED = ("macro_f1", "balanced_accuracy", "kappa", "macro_mae", "accuracy", "majority_accuracy")
 TABLES = ("predictions", "drops", "rounds")

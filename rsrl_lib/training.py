@@ -9,9 +9,7 @@ import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache, partial
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -23,52 +21,13 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
+from rsrl_lib.files import InputError
 from rsrl_lib.network import AestheticNet
-from rsrl_lib.photos import InputError, ScoredPhotos, check
+from rsrl_lib.photos import ScoredPhotos
 from rsrl_lib.pixels import Pixels, five_corners, normalised
+from rsrl_lib.recipe import Training
 
 cross_entropy = partial(functional.cross_entropy, reduction="none")
-
-
-@dataclass(frozen=True)
-class Training:
-    """How one round fine-tunes: optimiser and schedule start anew, the network goes on."""
-
-    optimiser: Literal["adamw", "sgd"] = "adamw"
-    """AdamW, or SGD with momentum 0.9 as in the papers (then learning rates near 0.001 learn)."""
-    learning_rate: float = 1e-4
-    """Of the transferred layers; falls within each round, see `decay`."""
-    head_learning_rate: float = 1e-3
-    """Of the new fc layer."""
-    decay: Literal["cosine", "tenths"] = "cosine"
-    """Learning rates fall to zero along a cosine, or to a tenth after each third of the steps
-    (AWCU-2018: by 0.1; when, it does not say)."""
-    epochs: int = 5
-    """Passes over the kept photos in one round (RSRL-b: 5)."""
-    steps: int | None = None
-    """Steps of one round, whatever the number of kept photos; instead of whole epochs."""
-    batch: int = 32
-    """Photos per step."""
-    weight_decay: float = 5e-4
-    """Decay of all weights."""
-    crops: Literal["random", "five"] = "random"
-    """Training at random places with mirroring, judging at the centre; or both at the four corners
-    and the centre (AWCU-2018): one of the five a step, and the mean of their logits."""
-    shrink_to: int | None = None
-    """Side of the crops in pixels, where they are to be smaller than they are cut, for speed."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """bfloat16 where the processor or GPU multiplies it in hardware, else float32."""
-
-    def __post_init__(self):
-        check(self, epochs=1, steps=1, batch=1, weight_decay=0, shrink_to=32)
-        for name in ("learning_rate", "head_learning_rate"):
-            if (value := getattr(self, name)) <= 0:
-                raise InputError(f"{name} must be above 0, not {value}.")
-
-    @property
-    def view(self) -> dict[str, object]:
-        """How `logits` and `judge` look at photos, so that they do as training did."""
-        return {name: getattr(self, name) for name in ("precision", "crops", "shrink_to")}
 
 
 @cache

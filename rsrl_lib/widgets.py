@@ -25,12 +25,14 @@ from PIL import Image
 from rsrl_lib.activation import activation_maps, pooling
 from rsrl_lib.cropping import THRESHOLD, aspect_ratio, crop_box, largest_region, save_crop
 from rsrl_lib.drop_rules import Decision, DropRule, decide, largest_classes
+from rsrl_lib.files import InputError
 from rsrl_lib.highlight import Highlight, conv1_of, highlights, stacked
-from rsrl_lib.photos import PICTURES, InputError, open_rgb
+from rsrl_lib.pictures import PICTURES, open_rgb
 from rsrl_lib.pixels import Pixels, square
 from rsrl_lib.plots import activation_picture, framed, highlight_pictures, picture_rows
+from rsrl_lib.recipe import Training
 from rsrl_lib.rounds import Run
-from rsrl_lib.training import Training, likelihoods, logits
+from rsrl_lib.training import likelihoods, logits
 
 KEPT, DROPPED = "#35618f", "#c9772b"
 NEAREST = 4

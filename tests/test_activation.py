@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from rsrl_lib import activation as a
+from rsrl_lib.files import InputError
 from rsrl_lib.network import aesthetic_net
-from rsrl_lib.photos import InputError
 from rsrl_lib.pixels import normalised
 
 BACKBONES = ("alexnet", "vgg16", "squeezenet1_0", "squeezenet1_1", "resnet18")

@@ -3,7 +3,7 @@ import pytest
 from PIL import ExifTags, Image, ImageCms
 
 from rsrl_lib import cropping as c
-from rsrl_lib.photos import InputError
+from rsrl_lib.files import InputError
 
 SIDE = 256
 

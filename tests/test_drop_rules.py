@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from rsrl_lib.drop_rules import DropRule, decide, largest_classes
-from rsrl_lib.photos import InputError
+from rsrl_lib.files import InputError
 
 # Largest class 4 (five photos), then 3 (three), then 5 (two); 6 is a minority of one.
 LABELS = np.array([4, 4, 4, 4, 4, 3, 3, 3, 5, 5, 6])

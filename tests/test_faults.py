@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from rsrl_lib import network, rounds
-from rsrl_lib.photos import InputError
+from rsrl_lib.files import InputError
 from tests.test_rounds import RECIPE, contents
 
 pytestmark = pytest.mark.usefixtures("small_crops")

@@ -22,7 +22,8 @@ from PIL import EpsImagePlugin, Image
 from scipy.io import savemat
 
 from rsrl_lib import cli, network, photos, pixels, sweeps
-from rsrl_lib.photos import InputError
+from rsrl_lib.files import InputError
+from rsrl_lib.pictures import open_rgb, read_unscored
 from tests.conftest import draw_coloured_photos
 
 pytestmark = pytest.mark.usefixtures("small_crops", "bounded_memory")
@@ -134,7 +135,7 @@ def pictures():
 @cases(500)
 def test_a_damaged_photo_is_a_picture_or_a_sentence(tmp_path, data, name, at_least):
     (tmp_path / name).write_bytes(data)
-    picture = told(photos.open_rgb, tmp_path / name, at_least=at_least)
+    picture = told(open_rgb, tmp_path / name, at_least=at_least)
     assert picture is None or (picture.mode == "RGB" and min(picture.size) > 0)
 
 
@@ -158,7 +159,7 @@ def test_a_photo_that_is_a_program_is_not_run(tmp_path, monkeypatch):
     Image.new("RGB", (9, 9)).save(tmp_path / "a.jpg", "EPS")
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("it was run"))
     with pytest.raises(InputError, match=r"a\.jpg is no whole picture .*PostScript"):
-        photos.open_rgb(tmp_path / "a.jpg")
+        open_rgb(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "loop", "nothing", "NUL", "long"])
@@ -172,7 +173,7 @@ def test_what_is_no_file_is_no_photo_and_nobody_waits_for_it(tmp_path, kind):
         path.symlink_to("/dev/zero" if kind == "device" else path)
     path = {"NUL": tmp_path / "a\0.jpg", "long": tmp_path / ("a" * 5000 + ".jpg")}.get(kind, path)
     table = pd.DataFrame({"photo": ["a.jpg"], "path": [str(path)]})
-    assert told(photos.open_rgb, path) is None
+    assert told(open_rgb, path) is None
     assert told(pixels.decode, table, cache=tmp_path / "cache") is None
     assert len(told(pixels.decode, table, strict=False, cache=tmp_path / "cache")[1]) == 1
 
@@ -513,7 +514,7 @@ def test_a_photo_whose_name_is_not_utf8_is_one_sentence(world, tmp_path):
     name = os.fsdecode(b"caf\xe9.png")
     (tmp_path / name).write_bytes((world / "originals" / "00.png").read_bytes())
     with pytest.raises(InputError, match="rename those whose names are not UTF-8"):
-        photos.read_unscored(tmp_path)
+        read_unscored(tmp_path)
     for place in (tmp_path, tmp_path / name):
         with pytest.raises(SystemExit, match="rename"):
             rsrl("assess", "--run", world / "run", place)

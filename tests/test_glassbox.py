@@ -5,6 +5,7 @@ from PIL import Image
 from scipy import ndimage
 
 from rsrl_lib import glassbox
+from rsrl_lib.files import InputError
 from rsrl_lib.glassbox import (
     ATTRIBUTES,
     BORDERS,
@@ -14,7 +15,7 @@ from rsrl_lib.glassbox import (
     STARTER_SCENES,
     TAGS,
 )
-from rsrl_lib.photos import InputError, read_folder
+from rsrl_lib.photos import read_folder
 
 PERFECT = dict.fromkeys(ATTRIBUTES, 1.0) | {"clutter": 0.0}
 SHARES = (0.04, 0.22, 0.50, 0.15, 0.06, 0.025, 0.0045, 0.0006)  # of scores 2..9 in xiheAA

@@ -9,10 +9,10 @@ from sklearn.cluster import KMeans
 from torch import nn
 
 from rsrl_lib import cli, highlight, plots, rounds
+from rsrl_lib.files import InputError
 from rsrl_lib.network import AestheticNet
-from rsrl_lib.photos import InputError
 from rsrl_lib.pixels import normalised
-from rsrl_lib.training import Training
+from rsrl_lib.recipe import Recipe, Training
 
 BACKBONES = ("alexnet", "squeezenet1_0", "squeezenet1_1", "resnet18")
 
@@ -52,7 +52,7 @@ def layers():
 
 @pytest.fixture(scope="module")
 def run(coloured, small_crops, tmp_path_factory):
-    recipe = rounds.Recipe(
+    recipe = Recipe(
         backbone="squeezenet1_1",
         weights="none",
         rounds=2,

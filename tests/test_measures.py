@@ -4,7 +4,7 @@ from scipy import stats
 from sklearn import metrics
 
 from rsrl_lib import measures as m
-from rsrl_lib.photos import InputError
+from rsrl_lib.files import InputError
 from tests.conftest import from_chapter
 
 LABELS = np.array([3, 3, 4, 4, 4, 4, 5, 9])

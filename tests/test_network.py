@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from torchvision import models
 
 from rsrl_lib import network as n
-from rsrl_lib.photos import InputError
+from rsrl_lib.files import InputError
 
 PHOTOS = torch.randn(2, 3, 227, 227, generator=torch.Generator().manual_seed(0))
 

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from rsrl_lib import pixels
-from rsrl_lib.photos import InputError, open_rgb
+from rsrl_lib.files import InputError
+from rsrl_lib.pictures import open_rgb
 
 
 def save_noise(folder, count=4):

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from rsrl_lib.drop_rules import DropRule
-from rsrl_lib.photos import InputError
+from rsrl_lib.files import InputError
 from rsrl_lib.protocols import low_high, merge_rare, reported, resplit, split
 
 LABELS = np.repeat([2, 3, 4, 5], [25, 100, 250, 125])

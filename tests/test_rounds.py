@@ -14,10 +14,10 @@ import torch
 
 from rsrl_lib import measures, rounds
 from rsrl_lib.drop_rules import DropRule, decide
-from rsrl_lib.photos import InputError, locked
-from rsrl_lib.training import Training
+from rsrl_lib.files import InputError, locked
+from rsrl_lib.recipe import Recipe, Training
 
-RECIPE = rounds.Recipe(
+RECIPE = Recipe(
     backbone="squeezenet1_1",
     weights="none",
     rounds=3,
@@ -28,7 +28,7 @@ TABLES = ("split.csv", "rounds.csv", "per_class.csv", "confusion.csv", "samples.
 
 
 def altered(**changes):
-    return rounds.Recipe(**{**RECIPE.__dict__, **changes})
+    return Recipe(**{**RECIPE.__dict__, **changes})
 
 
 def contents(folder):
@@ -167,7 +167,7 @@ def test_a_run_that_broke_off_anywhere_ends_with_identical_tables(
 )
 def test_a_recipe_that_cannot_be_meant_is_refused(wrong, says):
     with pytest.raises(InputError, match=says):
-        rounds.Recipe(**wrong)
+        Recipe(**wrong)
 
 
 def test_a_damaged_description_of_a_run_is_named(run, coloured, tmp_path):

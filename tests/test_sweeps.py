@@ -14,8 +14,9 @@ import pytest
 
 from rsrl_lib import cli, sweeps
 from rsrl_lib.drop_rules import DropRule
+from rsrl_lib.files import InputError, locked
 from rsrl_lib.measures import measures
-from rsrl_lib.photos import InputError, ScoredPhotos, locked
+from rsrl_lib.photos import ScoredPhotos
 
 GRID = """
 [photos]

@@ -13,6 +13,7 @@ TRAIN = """
 import sys
 import numpy as np, torch
 from rsrl_lib import training as t
+from rsrl_lib.recipe import Training
 from rsrl_lib.network import aesthetic_net
 from rsrl_lib.pixels import Pixels
 
@@ -27,7 +28,7 @@ for layer in network.modules():
 rows = np.arange(len(pixels))
 weights = 1.0 + rows % 2
 targets = t.joint_targets(network.nodes(labels), weights, np.empty((len(rows), 0)))
-training = t.Training(epochs=2, batch=int(sys.argv[3]), precision="float32", shrink_to=96)
+training = Training(epochs=2, batch=int(sys.argv[3]), precision="float32", shrink_to=96)
 view = {"precision": "float32", "shrink_to": 96}
 before = t.logits(network, pixels, rows[:11], **view)
 loss = t.fine_tune(network, pixels, rows, targets, training, loss=t.joint_loss, seed=3)

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from rsrl_lib import training as t
+from rsrl_lib.files import InputError
 from rsrl_lib.network import aesthetic_net
-from rsrl_lib.photos import InputError
 from rsrl_lib.pixels import five_corners, normalised
+from rsrl_lib.recipe import Training
 
 
 def tuned(coloured, training, seed=0):
@@ -23,10 +24,8 @@ def tuned(coloured, training, seed=0):
 @pytest.mark.parametrize(
     "training",
     [
-        t.Training(learning_rate=1e-3, epochs=8, batch=12),
-        t.Training(
-            optimiser="sgd", learning_rate=5e-3, head_learning_rate=5e-3, epochs=16, batch=6
-        ),
+        Training(learning_rate=1e-3, epochs=8, batch=12),
+        Training(optimiser="sgd", learning_rate=5e-3, head_learning_rate=5e-3, epochs=16, batch=6),
     ],
 )
 def test_both_optimisers_learn_photos_whose_score_is_their_colour(coloured, training):
@@ -39,7 +38,7 @@ def test_both_optimisers_learn_photos_whose_score_is_their_colour(coloured, trai
 
 
 def test_the_same_seed_gives_the_same_network_and_leaves_the_global_generator_alone(coloured):
-    training = t.Training(epochs=1)
+    training = Training(epochs=1)
     state = torch.get_rng_state()
     first, again, other = (tuned(coloured, training, seed)[0] for seed in (1, 1, 2))
     assert torch.equal(first.conv1.weight, again.conv1.weight)
@@ -49,7 +48,7 @@ def test_the_same_seed_gives_the_same_network_and_leaves_the_global_generator_al
 
 def test_a_diverging_training_is_an_error_that_names_the_learning_rates(coloured):
     with pytest.raises(InputError, match=r"loss became nan.*lower the learning rates \(1e\+06"):
-        tuned(coloured, t.Training(optimiser="sgd", learning_rate=1e6, epochs=2))
+        tuned(coloured, Training(optimiser="sgd", learning_rate=1e6, epochs=2))
 
 
 def test_the_likelihood_is_the_sigmoid_of_each_node_alone():
@@ -99,7 +98,7 @@ def test_some_rows_give_the_logits_that_all_rows_give_for_them(coloured):
 )
 def test_a_setting_that_cannot_train_is_refused(wrong, sentence):
     with pytest.raises(InputError, match=sentence):
-        t.Training(**wrong)
+        Training(**wrong)
 
 
 def test_a_number_of_steps_takes_the_place_of_whole_epochs(coloured):
@@ -114,7 +113,7 @@ def test_a_number_of_steps_takes_the_place_of_whole_epochs(coloured):
     network = aesthetic_net("squeezenet1_1", np.unique(scores), weights="none")
     for steps in (2, 5):
         sizes.clear()
-        training = t.Training(steps=steps, batch=25)
+        training = Training(steps=steps, batch=25)
         t.fine_tune(
             network,
             pixels,
@@ -235,7 +234,7 @@ def test_five_crops_are_judged_by_the_mean_of_their_logits(coloured):
 
 def test_the_rates_of_the_paper_fall_to_a_tenth_after_each_third_of_the_steps():
     network = aesthetic_net("squeezenet1_1", [3, 4], weights="none", attributes=["sharp"])
-    training = t.Training(optimiser="sgd", learning_rate=1e-3, decay="tenths")
+    training = Training(optimiser="sgd", learning_rate=1e-3, decay="tenths")
     optimiser, schedule = t._optimiser(network, training, 6)
     rates = []
     for _step in range(6):

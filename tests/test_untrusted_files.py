@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torchvision import models
 
 from rsrl_lib import network, pixels
-from rsrl_lib.photos import InputError
+from rsrl_lib.files import InputError
 from rsrl_lib.rounds import Run
 from tests.conftest import ROOT
 

@@ -19,8 +19,9 @@ from safetensors.torch import save_file
 
 from rsrl_lib import activation, cropping, highlight, plots, rounds
 from rsrl_lib.drop_rules import DropRule, decide
+from rsrl_lib.files import InputError
 from rsrl_lib.network import AestheticNet
-from rsrl_lib.photos import FORMATS, PICTURES, InputError, open_rgb
+from rsrl_lib.pictures import FORMATS, PICTURES, open_rgb
 from rsrl_lib.training import likelihoods, logits
 from tests.conftest import from_chapter
 from tests.test_rounds import RECIPE

@@ -1,0 +1,135 @@
+"""What a run does: every setting with its default and its source, checked when it is given.
+
+Command line, notebooks and grids of a sweep fill in these classes; nothing here computes.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from rsrl_lib.drop_rules import DropRule
+from rsrl_lib.files import InputError, check
+
+Backbone = Literal["alexnet", "vgg16", "squeezenet1_0", "squeezenet1_1", "resnet18"]
+Head = Literal["fc", "gap"]
+Control = Literal[
+    "none",
+    "random-drop",
+    "random-drop-same",
+    "undersample",
+    "class-weighted",
+    "class-balanced",
+    "focal",
+    "logit-adjusted",
+    "emd",
+    "confident-learning",
+    "cross-fitted",
+]
+Resplit = Literal["never", "fresh", "rotating"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How one round fine-tunes: optimiser and schedule start anew, the network goes on."""
+
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    """AdamW, or SGD with momentum 0.9 as in the papers (then learning rates near 0.001 learn)."""
+    learning_rate: float = 1e-4
+    """Of the transferred layers; falls within each round, see `decay`."""
+    head_learning_rate: float = 1e-3
+    """Of the new fc layer."""
+    decay: Literal["cosine", "tenths"] = "cosine"
+    """Learning rates fall to zero along a cosine, or to a tenth after each third of the steps
+    (AWCU-2018: by 0.1; when, it does not say)."""
+    epochs: int = 5
+    """Passes over the kept photos in one round (RSRL-b: 5)."""
+    steps: int | None = None
+    """Steps of one round, whatever the number of kept photos; instead of whole epochs."""
+    batch: int = 32
+    """Photos per step."""
+    weight_decay: float = 5e-4
+    """Decay of all weights."""
+    crops: Literal["random", "five"] = "random"
+    """Training at random places with mirroring, judging at the centre; or both at the four corners
+    and the centre (AWCU-2018): one of the five a step, and the mean of their logits."""
+    shrink_to: int | None = None
+    """Side of the crops in pixels, where they are to be smaller than they are cut, for speed."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """bfloat16 where the processor or GPU multiplies it in hardware, else float32."""
+
+    def __post_init__(self):
+        check(self, epochs=1, steps=1, batch=1, weight_decay=0, shrink_to=32)
+        for name in ("learning_rate", "head_learning_rate"):
+            if (value := getattr(self, name)) <= 0:
+                raise InputError(f"{name} must be above 0, not {value}.")
+
+    @property
+    def view(self) -> dict[str, object]:
+        """How `logits` and `judge` look at photos, so that they do as training did."""
+        return {name: getattr(self, name) for name in ("precision", "crops", "shrink_to")}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a run does; the same recipe on the same photos gives the same run."""
+
+    backbone: Backbone = "alexnet"
+    """Transferred network; AlexNet is the papers'."""
+    weights: str = "imagenet"
+    """'imagenet' (download), 'starter' (shipped, squeezenet1_1), a safetensors file, or 'none'."""
+    head: Head = "fc"
+    """Fully connected layers of AlexNet and VGG-16, or global average pooling alone (AWCU-2018),
+    as the others have it anyway."""
+    attributes: tuple[str, ...] = ()
+    """Attributes learned beside the level (AWCU-2018: AesAttCNN), by column; one of words, such as
+    AVA's tag, stands for all of its values."""
+    levels: Literal["scores", "low-high"] = "scores"
+    """Classes: the scores, or two levels (AWCU-2018), in the tables 0 (low) and 1 (high)."""
+    cut: float = 5.0
+    """High are photos whose mean score is above it, for levels='low-high'; 5 is AVA's."""
+    ambiguous: tuple[float, float] = (4.0, 6.0)
+    """Mean scores between which photos are ambiguous, for `weights_ab`; 4 6 are AVA's."""
+    weights_ab: tuple[float, float] = (1.0, 1.0)
+    """Weights a of ambiguous and b of other photos in the loss (AWCU-2018: AesCNN-W), scaled to
+    mean 1 over the photos of a round; a = 0 drops the ambiguous ones."""
+    literal_weights: bool = False
+    """Do not scale the weights: a larger b then also raises the learning rate."""
+    rounds: int = 10
+    """Networks trained one from the other, at most."""
+    stop: Literal["rounds", "loss", "patience"] = "rounds"
+    """After `rounds`; when the quadratic loss on the training part falls below `loss_threshold`
+    (SSRL-2019); or when total F has not risen for `patience` rounds (ours)."""
+    loss_threshold: float = 0.5
+    """Quadratic loss, in squared scores, for stop='loss'; the papers do not publish theirs."""
+    patience: int = 3
+    """Rounds without a better total F, for stop='patience'."""
+    choose: Literal["validation", "test"] = "validation"
+    """Photos whose total F chooses the round; 'test' is the papers' way, and a leak."""
+    resplit: Resplit = "never"
+    """Divide training and validation photos anew in every round, a leak that is to be shown:
+    'fresh' at random, 'rotating' so that each fifth validates in turn. Test photos stay."""
+    fold: int = 0
+    """Which fifth of the photos is the test part, 0..4."""
+    seed: int = 0
+    """Of the split, the new head, batches, crops and dropout."""
+    control: Control = "none"
+    """Something to compare dropping with, see `rsrl_lib.controls`. Nothing is then dropped, but by
+    'random-drop', 'random-drop-same' and 'cross-fitted', which follow the rule, and
+    'confident-learning'."""
+    first_steps: int | None = None
+    """Steps of the first round, where they are to be others than those of later ones."""
+    drop: DropRule = field(default_factory=DropRule)
+    training: Training = field(default_factory=Training)
+
+    def __post_init__(self):
+        check(self, rounds=1, patience=1, first_steps=1)
+        # ResNet-18 cannot normalise a photo alone in its batch whose last maps are one pixel.
+        check(self.training, shrink_to={"alexnet": 64, "resnet18": 33}.get(self.backbone, 32))
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed must lie in 0..{2**32 - 1}, not {self.seed}.")
+        if self.resplit != "never" and self.control != "none":
+            found = f"{self.resplit!r} goes with no control, found is {self.control!r}"
+            raise InputError(f"resplit {found}; leave one of them out.")
+        if self.ambiguous[0] >= self.ambiguous[1]:
+            raise InputError(f"ambiguous must be a lower and a higher score, not {self.ambiguous}.")
+        if min(self.weights_ab) < 0 or max(self.weights_ab) == 0:
+            raise InputError(f"weights_ab must be 0 or more, not both 0, not {self.weights_ab}.")

@@ -1,0 +1,71 @@
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from rsrl_lib import files
+from rsrl_lib.files import InputError
+
+
+def message(*parts):
+    return ".*".join(re.escape(part) for part in parts)
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from rsrl_lib.files import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the lock `run.lock`."""
+    words = [sys.executable, "-c", HOLDER, str(tmp_path / "run" / "run.lock")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_lock_that_another_process_holds_is_refused_by_name(holder, tmp_path):
+    sentence = message(str(tmp_path / "run"), "is being written by another process", "run.lock")
+    with pytest.raises(InputError, match=sentence), files.locked(tmp_path / "run" / "run.lock"):
+        pass
+
+
+def test_a_lock_is_free_when_its_owner_is_killed(holder, tmp_path):
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    for _ in range(2):  # and when it was given back
+        with files.locked(tmp_path / "run" / "run.lock"):
+            pass
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), files.replacing(path) as partial:
+        partial.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    with files.replacing(path) as partial:
+        partial.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    order, real_sync, real_replace = [], files.os.fsync, files.Path.replace
+    monkeypatch.setattr(files.os, "fsync", lambda f: order.append("fsync") or real_sync(f))
+    rename = lambda *a: order.append("rename") or real_replace(*a)  # noqa: E731
+    monkeypatch.setattr(files.Path, "replace", rename)
+    with files.replacing(tmp_path / "table.csv") as partial:
+        partial.write_text("new")
+    assert order == ["fsync", "rename", "fsync"]
