@@ -26,7 +26,7 @@ from rsrl_lib.files import ROOT, InputError, needing, reading
 from rsrl_lib.photos import fetch_oasis, read_photos
 from rsrl_lib.pictures import open_rgb, read_unscored
 from rsrl_lib.plots import highlight_pictures
-from rsrl_lib.recipe import Recipe, Training
+from rsrl_lib.recipe import Recipe
 from rsrl_lib.rounds import open_run, repeat
 from rsrl_lib.training import likelihoods, logits, team
 
@@ -125,9 +125,7 @@ def assess(
         skip_broken: Leave out unreadable photos, and name them.
     """
     with reading(run, *RUN):
-        view = Training(**open_run(run).info["recipe"]["training"]).view
-        if type(side := view["shrink_to"] or pixels.CROP) is not int or side > 1024:
-            raise ValueError(f"crops of {side} pixels")
+        view = open_run(run).view
         network = open_run(run).network()
     paths = _paths(photos)
     table = pd.DataFrame({"photo": paths, "path": paths})
@@ -176,6 +174,7 @@ def highlight(
     """
     with reading(run, *RUN):
         pair = h.stacked(*(h.conv1_of(open_run(run), i) for i in rounds))
+        shrink_to = open_run(run).view["shrink_to"]
     options = {"channel": channel, "after_relu": after_relu, "absolute": absolute, "flip": flip}
     paths = _paths(photos)
     targets = _targets(paths, out, "highlights", ".png")
@@ -188,7 +187,7 @@ def highlight(
             try:
                 photo = open_rgb(path)
                 crops = torch.from_numpy(pixels.square(photo)).permute(2, 0, 1)[None]
-                found = h.highlights(pair, crops, **options)[0]
+                found = h.highlights(pair, crops, shrink_to=shrink_to, **options)[0]
             except InputError as error:
                 if not skip_broken:
                     raise InputError(
@@ -228,7 +227,7 @@ def crop(
         skip_broken: Leave out unreadable photos, and name them.
     """
     with reading(run, *RUN):
-        network = open_run(run).network()
+        network, shrink_to = open_run(run).network(), open_run(run).view["shrink_to"]
         if "high" not in network.levels:
             list(map(int, network.levels))  # then they are scores
     activation.pooling(network)
@@ -245,7 +244,7 @@ def crop(
             try:
                 photo = open_rgb(path)
                 view = torch.from_numpy(pixels.square(photo)).permute(2, 0, 1)[None]
-                maps = activation.activation_maps(network, view)[0]
+                maps = activation.activation_maps(network, view, shrink_to=shrink_to)[0]
                 att = next(iter(maps.attributes.values())) if agree else None
                 box, reason = cropping.crop_box(maps.high, photo.size, att=att, **shape)
                 cropping.save_crop(path, box, target)

@@ -119,14 +119,19 @@ def five_corners() -> list[tuple[int, int]]:
     return [(0, 0), (0, far), (far, 0), (far, far), (middle, middle)]
 
 
-def normalised(crops: torch.Tensor, *, shrink_to: int | None = None) -> torch.Tensor:
-    """Bytes 0..255 (batch, 3, h, w) to what ImageNet networks expect: float32, mean 0, spread 1;
-    of another size where `shrink_to` names a side in pixels."""
+def normalised(photos: torch.Tensor, *, shrink_to: int | None = None) -> torch.Tensor:
+    """Bytes 0..255 (batch, 3, side, side) to what ImageNet networks expect: float32, mean 0,
+    spread 1.
+
+    `shrink_to` is the side in pixels that 227 px crops are shrunk to; every other view is shrunk by
+    the same factor, as a network knows things by the size that it learned them in.
+    """
     if shrink_to:
-        crops = interpolate(crops.float(), (shrink_to, shrink_to), mode="bilinear", antialias=True)
-    scale = torch.tensor([1 / (255 * s) for s in STD], device=crops.device).view(3, 1, 1)
-    shift = torch.tensor([m / s for m, s in zip(MEAN, STD, strict=True)], device=crops.device)
-    return crops.float().mul_(scale).sub_(shift.view(3, 1, 1))
+        side = round(photos.shape[-1] * shrink_to / CROP)
+        photos = interpolate(photos.float(), (side, side), mode="bilinear", antialias=True)
+    scale = torch.tensor([1 / (255 * s) for s in STD], device=photos.device).view(3, 1, 1)
+    shift = torch.tensor([m / s for m, s in zip(MEAN, STD, strict=True)], device=photos.device)
+    return photos.float().mul_(scale).sub_(shift.view(3, 1, 1))
 
 
 def square(photo: Image.Image) -> np.ndarray:

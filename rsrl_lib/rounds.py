@@ -43,7 +43,7 @@ from rsrl_lib.network import AestheticNet, aesthetic_net, load_network, save_net
 from rsrl_lib.photos import ScoredPhotos
 from rsrl_lib.pixels import Pixels
 from rsrl_lib.protocols import low_high, merge_rare, resplit, split
-from rsrl_lib.recipe import Recipe
+from rsrl_lib.recipe import Recipe, Training
 from rsrl_lib.training import (
     fine_tune,
     joint_loss,
@@ -77,6 +77,19 @@ class Run:
     @property
     def info(self) -> dict:
         return self._read("run.json", lambda path: json.loads(path.read_text()))
+
+    @property
+    def view(self) -> dict[str, object]:
+        """How the networks of the run look at photos, as `Training.view` says it.
+
+        Whatever shows them a photo takes it from here: likelihoods, maps, highlights and crops.
+        """
+        with reading(self.folder / "run.json", *PART_OF_A_RUN):
+            view = Training(**self.info["recipe"]["training"]).view
+            side = view["shrink_to"]
+            if side is not None and (type(side) is not int or side > 1024):
+                raise ValueError(f"crops of {side} pixels")
+        return view
 
     @property
     def split(self) -> pd.DataFrame:

@@ -30,7 +30,6 @@ from rsrl_lib.highlight import Highlight, conv1_of, highlights, stacked
 from rsrl_lib.pictures import PICTURES, open_rgb
 from rsrl_lib.pixels import Pixels, square
 from rsrl_lib.plots import activation_picture, framed, highlight_pictures, picture_rows
-from rsrl_lib.recipe import Training
 from rsrl_lib.rounds import Run
 from rsrl_lib.training import likelihoods, logits
 
@@ -290,8 +289,7 @@ class _Explorer:
 
     def _likelihoods(self, pixels: Pixels) -> np.ndarray:
         """Likelihood of each level (levels,) of a photo, by the chosen network."""
-        view = Training(**self.recipe["training"]).view
-        return likelihoods(logits(self.network("best"), pixels, **view))[0]
+        return likelihoods(logits(self.network("best"), pixels, **self.run.view))[0]
 
     def _show(self) -> None:
         """Find what the controls ask for in the chosen photo, and show all of it."""
@@ -378,6 +376,7 @@ class _HighlightExplorer(_Explorer):
         self.found = highlights(
             self.pair(*rounds),
             self.pixels.crops([0], view="whole"),
+            shrink_to=self.run.view["shrink_to"],
             channel=self.strip.value if by_hand else None,
             **{name: control.value for name, control in self.settings.items()},
         )[0]
@@ -454,8 +453,8 @@ class _CropExplorer(_Explorer):
 
     def _find(self) -> None:
         if self.seen is not self.pixels:
-            view = self.pixels.crops([0], view="whole")
-            self.maps = activation_maps(self.network("best"), view)[0]
+            view, shrink_to = self.pixels.crops([0], view="whole"), self.run.view["shrink_to"]
+            self.maps = activation_maps(self.network("best"), view, shrink_to=shrink_to)[0]
             self.before = self._likelihoods(self.pixels)
             with self._quietly():
                 self.attribute.options = names = list(self.maps.attributes)

@@ -143,7 +143,7 @@ def png(picture):
 
 def test_it_shows_the_highlight_of_the_first_photo_between_the_last_two_rounds(page, run, coloured):
     pair = highlight.stacked(highlight.conv1_of(run, 3), highlight.conv1_of(run, 2))
-    found = highlight.highlights(pair, coloured[1].crops([0], view="whole"))[0]
+    found = highlight.highlights(pair, coloured[1].crops([0], view="whole"), shrink_to=None)[0]
     photo = coloured[0].table.iloc[0]
     facts = found.facts((64, 48))
     assert f"{photo.photo}: score {photo.score}" in page.text
@@ -511,14 +511,15 @@ def crops(gap_run, coloured):
 
 
 def maps_of(run, pixels, row):
-    return activation.activation_maps(run.network("best"), pixels.crops([row], view="whole"))[0]
+    view = pixels.crops([row], view="whole")
+    return activation.activation_maps(run.network("best"), view, shrink_to=None)[0]
 
 
 def steer(monkeypatch, **values):
     """Give every photo maps that are known, by the names of their levels and attributes."""
     attributes = {name: values.pop(name) for name in ("red", "green")}
     maps = activation.ActivationMaps(values, attributes)
-    monkeypatch.setattr(widgets, "activation_maps", lambda *a: [maps])
+    monkeypatch.setattr(widgets, "activation_maps", lambda *_, **__: [maps])
 
 
 def corner(rows, columns):
