@@ -403,8 +403,8 @@ class _HighlightExplorer(_Explorer):
         self.link.value = ""
 
     def _save(self) -> None:
-        pictures = {self.labels[name]: picture for name, picture in self.pictures.items()}
-        figure = picture_rows({"": pictures}, "\n".join(self.text).replace("$", r"\$"))
+        pictures = [(self.labels[name], picture) for name, picture in self.pictures.items()]
+        figure = picture_rows([("", pictures)], "\n".join(self.text).replace("$", r"\$"))
         stream = io.BytesIO()
         figure.savefig(stream, format="png", dpi=150, bbox_inches="tight")
         plt.close(figure)
