@@ -22,8 +22,8 @@ OTHERS = {"mask": "GlassPhoto", "drop": "Recipe", "head": "Recipe and AestheticN
 
 
 def sources():
-    """Place and code of every module, and of every cell of a notebook."""
-    for folder in ("rsrl_lib", "benchmarks", "tests", "data"):
+    """Place and code of every module that users run, and of every cell of a notebook."""
+    for folder in ("rsrl_lib", "benchmarks", "data"):
         for path in sorted((ROOT / folder).glob("*.py")):
             yield path.name, ast.parse(path.read_text())
     for path in sorted((ROOT / "notebooks").rglob("*.ipynb")):
