@@ -19,7 +19,7 @@ from torch.nn import functional
 from rsrl_lib.drop_rules import Decision, DropRule, decide, largest_classes
 from rsrl_lib.files import needing
 from rsrl_lib.recipe import Control
-from rsrl_lib.training import cross_entropy, likelihoods
+from rsrl_lib.training import cross_entropy
 
 DROPPING: tuple[Control, ...] = ("none", "random-drop", "random-drop-same", "cross-fitted")
 HALVED: tuple[Control, ...] = ("confident-learning", "cross-fitted")
@@ -106,9 +106,8 @@ def decision(
     if control not in DROPPING:
         return Decision(np.ones(len(labels), bool), 0, ())
     if control == "cross-fitted":
-        judged = likelihoods(unseen)
         max1 = np.flatnonzero(classes == largest_classes(labels)[0])[0]
-        own, top = judged[np.arange(len(labels)), nodes], judged[:, max1]
+        own, top = unseen[np.arange(len(labels)), nodes], unseen[:, max1]
     decided = decide(rule, labels, own, top, after_round=after_round)
     if control == "random-drop":
         decided = replace(decided, kept=as_many_at_random(decided.kept, labels, rng))

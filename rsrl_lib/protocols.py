@@ -110,8 +110,8 @@ def reported(samples: pd.DataFrame, rule: DropRule) -> pd.DataFrame:
         right = (sample.assigned == sample.label).astype(float)
         by_part = right.groupby(sample.part).mean()
         held = sample[sample.part == "validation"]
-        likelihoods = held.own_likelihood.to_numpy(), held.top_likelihood.to_numpy()
-        kept = decide(rule, held.label.to_numpy(int), *likelihoods, after_round=number).kept
+        logits = held.own_logit.to_numpy(), held.top_logit.to_numpy()
+        kept = decide(rule, held.label.to_numpy(int), *logits, after_round=number).kept
         row = {"round": number, "held_out": by_part["validation"]}
         row |= {"held_out_kept": right[held.index][kept].mean(), "share_kept": kept.mean()}
         row["majority_kept"] = held.label[kept].value_counts(normalize=True).max()

@@ -7,9 +7,11 @@ on. Everything a round knows is a row of a tidy table in the run's folder:
     run.json              recipe, seed, versions, device, fingerprint of photos and scores
     split.csv             photo, score, label (a rare score merged into its neighbour), part,
                           digest of the file
-    rounds.csv            one row per round: photos kept, rescued, K, loss, measures, chosen
+    rounds.csv            one row per round: photos kept, rescued, K (as likelihood and as logit),
+                          loss, measures, chosen
     per_class.csv         one row per round, part and score; confusion.csv beside it
-    samples.parquet       one row per round and photo: assigned score, own and top likelihood, kept
+    samples.parquet       one row per round and photo: assigned score; logit and likelihood of the
+                          assigned, own and top score; kept
     conv1.safetensors     round_01.weight, round_01.bias (where conv1 has one), ...
     network_best.safetensors, network_last.safetensors
     half_0_….safetensors, half_1_…   networks that saw one half only, where a control needs them
@@ -33,6 +35,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
+from scipy.special import logit
 from torch import distributed
 
 from rsrl_lib import controls
@@ -96,7 +99,7 @@ class Run:
 
     @property
     def samples(self) -> pd.DataFrame:
-        return self._read("samples.parquet", pd.read_parquet)
+        return _with_logits(self._read("samples.parquet", pd.read_parquet))
 
     @property
     def chosen(self) -> int:
@@ -225,8 +228,8 @@ def _repeat(
                 recipe.control,
                 recipe.drop,
                 labels[original],
-                previous.own_likelihood.to_numpy(),
-                previous.top_likelihood.to_numpy(),
+                previous.own_logit.to_numpy(),
+                previous.top_logit.to_numpy(),
                 unseen=unseen,
                 before=previous.kept.to_numpy(),
                 after_round=i - 1,
@@ -249,7 +252,7 @@ def _repeat(
             strangers = strangers.assign(photo=other[0].photo.to_numpy(), part="other", kept=False)
             sample = pd.concat([sample, strangers], ignore_index=True)
         row = {"round": i, "kept": int(sample.kept.sum()), "rescued": decision.rescued}
-        row |= {f"k{n + 1}": k for n, k in enumerate((*decision.thresholds, *[np.nan] * 3)[:3])}
+        row |= _told(decision)
         row |= {"chosen": False, "conv1_change": float(moved), "loss": loss}
         news = m.of_parts(sample, scores, PARTS) | {"samples": sample}
         news["rounds"] = pd.concat([pd.DataFrame([row]), news["rounds"]], axis=1)
@@ -262,6 +265,29 @@ def _repeat(
         if writes:
             _save(run, tables, network, pair, i, is_best=best == i - 1)
     return run
+
+
+def _with_logits(samples: pd.DataFrame) -> pd.DataFrame:
+    """Samples with the logits that runs of before lack, made of their likelihoods.
+
+    Likelihoods are float32, so that all logits above about 17 come out alike, as infinite: such a
+    run is read and goes on, but photos that it held for equally likely stay so.
+    """
+    for name in ("assigned", "own", "top"):
+        if f"{name}_logit" not in samples:
+            samples[f"{name}_logit"] = logit(samples[f"{name}_likelihood"].astype(np.float64))
+    return samples
+
+
+def _told(decision: Decision) -> dict[str, float]:
+    """K of up to three majorities, as likelihoods and as the logits that decided."""
+    none = [np.nan] * 3
+    pairs = {"": decision.thresholds, "_logit": decision.logit_thresholds}
+    return {
+        f"k{n + 1}{kind}": value
+        for kind, values in pairs.items()
+        for n, value in enumerate([*values, *none][:3])
+    }
 
 
 def _fingerprints(photos: ScoredPhotos, pixels: Pixels, other, learned) -> dict[str, str]:

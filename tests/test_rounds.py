@@ -90,8 +90,8 @@ def test_a_round_is_trained_on_what_the_rule_keeps_of_all_original_training_phot
     decision = decide(
         RECIPE.drop,
         first.label.to_numpy(int),
-        first.own_likelihood.to_numpy(),
-        first.top_likelihood.to_numpy(),
+        first.own_logit.to_numpy(),
+        first.top_logit.to_numpy(),
         after_round=1,
     )
     assert second.kept.tolist() == decision.kept.tolist()
