@@ -131,12 +131,12 @@ def assess(
     table = pd.DataFrame({"photo": paths, "path": paths})
     with tempfile.TemporaryDirectory() as scratch:
         decoded, broken = pixels.decode(table, strict=not skip_broken, cache=Path(scratch))
-        likelihood = likelihoods(logits(network, decoded, **view))  # (photos, scores)
+        values = logits(network, decoded, **view)  # (photos, scores)
     names = [f"likelihood_{level}" for level in network.levels]
     rows = table.photo[~table.photo.isin(broken.photo)].reset_index(drop=True).to_frame()
     column = "level" if "high" in network.levels else "score"
-    rows[column] = [network.levels[node] for node in likelihood.argmax(1)]
-    rows = pd.concat([rows, pd.DataFrame(likelihood, columns=names)], axis=1)
+    rows[column] = [network.levels[node] for node in values.argmax(1)]
+    rows = pd.concat([rows, pd.DataFrame(likelihoods(values), columns=names)], axis=1)
     for reason in broken.reason:
         print(f"left out: {reason}", file=sys.stderr)
     if csv is None:

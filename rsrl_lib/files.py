@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,10 +69,14 @@ def size_of(path: File) -> int:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name to write to, renamed when all is on the disk: a kill or a power cut leaves
-    the old file or the new one. Raises `InputError` where it cannot be written."""
+    the old file or the new one. Whatever library writes it, others may read it as the umask says.
+    Raises `InputError` where it cannot be written."""
     partial = path.with_name(path.name + ".partial")
     with writing(path):
+        mode = _mode_of_new(partial)
         yield partial
+        if partial.stat().st_mode != mode:  # safetensors lets nobody else read
+            partial.chmod(stat.S_IMODE(mode))
         _to_disk(partial)
         partial.replace(path)
         _to_disk(path.parent)  # the new name
@@ -87,6 +92,15 @@ def writing(path: Path) -> Iterator[None]:
             f"{path} could not be written ({error}); what was finished before is kept: make room "
             "or give the folder back, and give the same command again."
         ) from error
+
+
+def _mode_of_new(path: Path) -> int:
+    """Mode that a new file gets there. Asked of a file, as the umask is not all that decides, and
+    cannot be read without being changed for other threads."""
+    path.write_bytes(b"")
+    mode = path.stat().st_mode
+    path.unlink()
+    return mode
 
 
 def _to_disk(path: Path) -> None:

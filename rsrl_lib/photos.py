@@ -4,9 +4,12 @@ Traded away: tables larger than memory.
 """
 
 import io
+import os
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +28,8 @@ DISTURBING = (
 )
 GITHUB = "https://raw.githubusercontent.com"
 NOTHING = pd.DataFrame(columns=["photo", "reason"], dtype="str")
+NAMES = ("photo", "path", "reason", "digest", "cell", "dataset", "labels", "arm")
+NAMES += ("fingerprint", "scores_fingerprint")
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +68,13 @@ class ScoredPhotos:
 def round_half_up(mean: float | Sequence[float] | np.ndarray | pd.Series) -> np.ndarray:
     """Class of a mean score: the nearest integer, halves (up to 1e-9 of arithmetic) going up."""
     return np.floor(np.asarray(mean, float) + (0.5 + 1e-9)).astype(np.int64)
+
+
+def read_ours(path: File) -> pd.DataFrame:
+    """A CSV that this library wrote: `NAMES` as they were given, since a photo or an arm may be
+    called `NA`, `None`, `007` or `1e5`; elsewhere a number is missing where nothing stands."""
+    names = dict.fromkeys(NAMES, str)
+    return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
 
 
 def _read_table(path: Path, columns: dict[str, str | int], separator: str = "") -> pd.DataFrame:
@@ -106,11 +118,53 @@ def _numbers(table: pd.DataFrame, column: str, kind: str = "finite", least=-1e15
     return values.astype(np.int64) if kind == "whole" else values
 
 
+def _unaliased(table: pd.DataFrame) -> None:
+    """`InputError` where two rows of different names are one photo: `a.jpg` and `./a.jpg`, a link
+    and what it points at, or two spellings that the drive takes for one. Copies and hard links are
+    photos of their own (`protocols.split` keeps them together).
+    """
+    folder = cache(os.path.realpath)  # photos lie in few folders, and resolving asks the disk
+    places = pd.Series([_place(path, folder) for path in table["path"]])
+    folded = places.map(lambda place: unicodedata.normalize("NFC", place).casefold())
+    for _, alike in places[folded.duplicated(keep=False)].groupby(folded, sort=False):
+        twice = alike[alike.duplicated(keep=False)]
+        one = twice[twice == twice.iloc[0]] if len(twice) else alike
+        if len(twice) or _are_one_file([Path(place) for place in alike]):
+            first, second = one.index[:2]
+            found = f"{table.index[first]} and {table.index[second]} score the same photo"
+            names = f"{table['photo'].iloc[first]} and {table['photo'].iloc[second]}"
+            raise InputError(f"{found} ({names}); keep one of them.")
+
+
+def _place(path: str, folder: Callable[[str], str]) -> str:
+    """Where a file lies, without links; `folder` resolves the one that it is in."""
+    try:
+        head, name = os.path.split(path)
+        place = f"{folder(head)}{os.sep}{name}"
+        # A `Path` takes three times as long, which counts for a quarter of a million photos.
+        return os.path.realpath(place) if os.path.islink(place) else place  # noqa: PTH114
+    except ValueError:  # no name that a file can have
+        return path
+
+
+def _are_one_file(spellings: list[Path]) -> bool:
+    """Whether paths that differ in case or composed letters are one file that has but one name."""
+    first = spellings[0]
+    try:
+        if not all(first.samefile(other) for other in spellings[1:]):
+            return False
+        listed = {path.name for path in first.parent.iterdir()}
+        return not {path.name for path in spellings} <= listed  # else these are hard links
+    except OSError:
+        return False
+
+
 def _scored(table: pd.DataFrame, strict: bool, **known) -> ScoredPhotos:
     """Check a table of photo, path and mean_score (or known votes), and complete it."""
     if (again := table.duplicated("photo", keep=False)).any():
         first, second = table.index[table["photo"] == table["photo"][again].iloc[0]][:2]
         raise InputError(f"{first} and {second} score the same photo; keep one of them.")
+    _unaliased(table)
     known = {name: part.reindex(table["photo"], fill_value=0) for name, part in known.items()}
     if "mean_score" not in table:
         mean = known["votes"] @ known["votes"].columns / known["votes"].sum(axis=1)

@@ -54,7 +54,7 @@ from rsrl_lib import glassbox, pixels
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.files import InputError, locked, needing, reading, replacing
 from rsrl_lib.measures import measures
-from rsrl_lib.photos import ScoredPhotos, read_photos, round_half_up
+from rsrl_lib.photos import ScoredPhotos, read_ours, read_photos, round_half_up
 from rsrl_lib.protocols import reported
 from rsrl_lib.recipe import Recipe, Training
 from rsrl_lib.rounds import Run, repeat
@@ -214,8 +214,7 @@ def sweep(
 
 def read_results(path: Path) -> pd.DataFrame:
     """The table of results of a sweep; a name such as `0.90` or `None` stays a name."""
-    names = dict.fromkeys(("cell", "dataset", "labels", "arm", *MADE_OF), str)
-    return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
+    return read_ours(path)
 
 
 def reported_accuracies(grid: Path, out: Path, rule: DropRule) -> pd.DataFrame:

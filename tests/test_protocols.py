@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import logit
 
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.files import InputError
@@ -106,8 +107,8 @@ def test_what_is_reported_depends_on_the_photos_it_is_reported_of():
     held = [(4, 4, 0.95), (4, 5, 0.2), (4, 4, 0.95), (5, 4, 0.3), (5, 5, 0.91), (6, 4, 0.1)]
     rows = [("validation", *photo) for photo in [*held, (3, 3, 0.92), (2, 4, 0.0)]]
     rows += [("train", 4, 4, 0.9), ("test", 4, 5, 0.1), ("test", 5, 5, 0.9), ("other", None, 4, 0)]
-    columns = ["part", "label", "assigned", "own_likelihood"]
-    samples = pd.DataFrame(rows, columns=columns).assign(round=1, top_likelihood=0.0)
+    samples = pd.DataFrame(rows, columns=["part", "label", "assigned", "likelihood"])
+    samples = samples.assign(round=1, own_logit=logit(samples.likelihood), top_logit=0.0)
     found = reported(samples, DropRule(k=(0.9,))).iloc[0]
     assert found.held_out == 4 / 8
     # Majorities are 4, 5 and 2, the lower one of the rare scores; 3 and 6 are never dropped, and of

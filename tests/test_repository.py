@@ -72,6 +72,7 @@ def test_imports_of_the_library_run_one_way_and_without_jupyter():
         "measures",
         "protocols",
         "controls",
+        "notices",
         "rounds",
         "sweeps",
         "highlight",

@@ -90,13 +90,52 @@ def test_a_round_is_trained_on_what_the_rule_keeps_of_all_original_training_phot
     decision = decide(
         RECIPE.drop,
         first.label.to_numpy(int),
-        first.own_likelihood.to_numpy(),
-        first.top_likelihood.to_numpy(),
+        first.own_logit.to_numpy(),
+        first.top_logit.to_numpy(),
         after_round=1,
     )
     assert second.kept.tolist() == decision.kept.tolist()
     assert 0 < decision.kept.sum() < len(first)
     assert run.rounds.kept.tolist()[1] == decision.kept.sum()
+
+
+def test_a_run_made_before_logits_were_kept_is_read_and_goes_on(run, coloured, tmp_path):
+    old = shutil.copytree(run.folder, tmp_path / "run")
+    samples = run.samples
+    logits = samples.filter(regex="_logit$")
+    samples.drop(columns=list(logits)).to_parquet(old / "samples.parquet", index=False)
+    table = run.rounds
+    table.drop(columns=list(table.filter(regex="_logit$"))).to_csv(old / "rounds.csv", index=False)
+    read = rounds.Run(old).samples
+    assert np.allclose(read[list(logits)], logits, atol=1e-3)
+    whole = rounds.repeat(*coloured, old, RECIPE).rounds
+    assert whole["round"].tolist() == [1, 2, 3]
+    last = run.samples["round"] == 2
+    decisions = [
+        decide(
+            RECIPE.drop,
+            some.label.to_numpy(int),
+            some.own_logit.to_numpy(),
+            some.top_logit.to_numpy(),
+            after_round=2,
+        ).kept.tolist()
+        for some in (
+            run.samples[last].query("part == 'train'"),
+            read[last].query("part == 'train'"),
+        )
+    ]
+    assert decisions[0] == decisions[1]
+
+
+def test_k_is_told_as_likelihood_and_as_logit(run):
+    table = run.rounds
+    assert table[["k1", "k1_logit"]].iloc[0].isna().all()
+    assert np.allclose(table.k1[1:], 1 / (1 + np.exp(-table.k1_logit[1:])))
+    train = run.samples.query("part == 'train' and round == 2")
+    before = run.samples.query("part == 'train' and round == 1")
+    majorities = before.label.value_counts().index[:3]
+    kept = before[train.kept.to_numpy() & before.label.isin(majorities).to_numpy()]
+    assert table.k1_logit[1] == kept.own_logit.min()
 
 
 def test_a_dropped_photo_can_come_back(run):

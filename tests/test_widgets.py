@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from PIL import Image, features
 from safetensors.torch import save_file
+from scipy.special import logit
 
 from rsrl_lib import activation, cropping, highlight, plots, rounds
 from rsrl_lib.drop_rules import DropRule, decide
@@ -36,7 +37,7 @@ def explored(coloured):
     photos, _ = coloured
     rng = np.random.default_rng(0)
     sample = pd.DataFrame({"photo": photos.table.photo, "label": photos.table.score})
-    sample["own_likelihood"], sample["top_likelihood"] = rng.random((2, len(sample)))
+    sample["own_logit"], sample["top_logit"] = logit(rng.random((2, len(sample))))
     view = widgets.drop_explorer(sample, photos.table.set_index("photo")["path"])
     head, *sliders, summary, picture = view.children
     return sample, head.children[0], sliders, summary, picture
@@ -56,8 +57,8 @@ def test_the_explorer_counts_what_the_rule_keeps(explored, rule):
     decision = decide(
         DropRule(rule=rule, k=k, min_per_class=0),
         sample.label.to_numpy(),
-        sample.own_likelihood.to_numpy(),
-        sample.top_likelihood.to_numpy(),
+        sample.own_logit.to_numpy(),
+        sample.top_logit.to_numpy(),
         after_round=1,
     )
     assert stay(summary) == decision.kept.sum()
