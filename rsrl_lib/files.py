@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 
 File = str | Path
 ROOT = Path(__file__).resolve().parents[1]
+CACHE = ROOT / "data" / "cache"
 
 
 class InputError(Exception):

@@ -83,8 +83,8 @@ def test_imports_of_the_library_run_one_way_and_without_jupyter():
     order += ["cli"]
     for number, module in enumerate(order):
         source = (ROOT / "rsrl_lib" / f"{module}.py").read_text()
-        imported = set(re.findall(r"^from rsrl_lib\.(\w+) import", source, flags=re.M))
-        for names in re.findall(r"^from rsrl_lib import (.+)", source, flags=re.M):
+        imported = set(re.findall(r"^ *from rsrl_lib\.(\w+) import", source, flags=re.M))
+        for names in re.findall(r"^ *from rsrl_lib import (.+)", source, flags=re.M):
             imported |= {re.split(r"\s+as\s+", name.strip())[0] for name in names.split(",")}
         assert imported <= set(order[:number]), (module, imported)
         if module != "widgets":
