@@ -8,10 +8,8 @@ answer at once.
 import ast
 import csv
 import difflib
-import errno
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,6 +18,7 @@ import tyro
 
 from rsrl_lib.files import CACHE, ROOT, InputError, needing, reading
 from rsrl_lib.recipe import Recipe, Training
+from rsrl_lib.terminal import in_one_sentence
 
 Flat = tyro.conf.OmitArgPrefixes
 Listed = tyro.conf.Positional
@@ -422,43 +421,12 @@ COMMANDS = {
 
 def main() -> None:
     """Entry point: one sentence and a non-zero exit for bad input, never a traceback."""
-    try:
+    goes_on = "a training keeps its finished rounds: the same command goes on"
+    on_stop = goes_on if sys.argv[1:2] in (["train"], ["sweep"]) else "what is written stays"
+    with in_one_sentence(on_stop=on_stop):
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS, prog="rsrl", config=(tyro.conf.FlagCreatePairsOff,)
         )
-    except InputError as error:
-        sys.exit(f"rsrl: {error}")
-    except (MemoryError, ImportError, RuntimeError, OSError) as error:
-        if _is_memory(error):
-            found = str(error).splitlines()[0] if str(error) else "no more could be had"
-            sys.exit(
-                f"rsrl: memory ran out ({found}); a training keeps its finished rounds: end other "
-                "programs, or take a smaller network or (rsrl train) --batch, and give it again."
-            )
-        if not isinstance(error, OSError):
-            raise
-        sys.exit(f"rsrl: {error}; give files and folders that can be read and written.")
-    except KeyboardInterrupt:
-        # Python waits for no thread whose start was interrupted: within torch, it aborts the exit.
-        end = time.monotonic() + 1
-        while time.monotonic() < end and not all(t.is_alive() for t in threading.enumerate()):
-            time.sleep(0.01)
-        sys.exit("rsrl: stopped; a training keeps its finished rounds: the same command goes on.")
-
-
-def _is_memory(error: Exception) -> bool:
-    """Whether memory ran out: Python's, PyTorch's, or a library could not be loaded for it."""
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    if isinstance(error, ImportError):
-        return "allocate memory" in str(error)
-    return isinstance(error, MemoryError) or "alloc" in str(error) or _is_of_gpu(error)
-
-
-def _is_of_gpu(error: Exception) -> bool:
-    """Whether it is PyTorch's error of a full GPU; PyTorch may not be loaded."""
-    out_of_memory = getattr(sys.modules.get("torch"), "OutOfMemoryError", ())
-    return isinstance(error, out_of_memory)
 
 
 def _paths(photos: tuple[Path, ...]) -> list[str]:

@@ -11,7 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from rsrl_lib.files import InputError, check
+from rsrl_lib.files import InputError
+from rsrl_lib.settings import check
 
 
 @dataclass(frozen=True)
