@@ -63,6 +63,7 @@ def test_imports_of_the_library_run_one_way_and_without_jupyter():
         "files",
         "terminal",
         "settings",
+        "texts",
         "pictures",
         "photos",
         "glassbox",
