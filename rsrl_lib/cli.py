@@ -1,6 +1,8 @@
 """The `rsrl` command: what the notebooks do, for batch runs.
 
-Help, defaults and checks come from the same dataclasses that the notebooks fill in.
+Help, defaults and checks come from the same dataclasses that the notebooks fill in. PyTorch and
+pandas take seconds to load, so a command imports what it works with: help and a misspelt option
+answer at once.
 """
 
 import ast
@@ -8,27 +10,15 @@ import csv
 import difflib
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
-import pandas as pd
-import torch
 import tyro
-from PIL import Image
-from tqdm.auto import tqdm
 
-from rsrl_lib import activation, cropping, glassbox, pixels, sweeps
-from rsrl_lib import highlight as h
-from rsrl_lib.files import ROOT, InputError, needing, reading
-from rsrl_lib.photos import fetch_oasis, read_photos
-from rsrl_lib.pictures import open_rgb, read_unscored
-from rsrl_lib.plots import highlight_pictures
+from rsrl_lib.files import CACHE, ROOT, InputError, needing, reading
 from rsrl_lib.recipe import Recipe
-from rsrl_lib.rounds import open_run, repeat
-from rsrl_lib.training import likelihoods, logits, team
+from rsrl_lib.terminal import in_one_sentence
 
 Flat = tyro.conf.OmitArgPrefixes
 Listed = tyro.conf.Positional
@@ -49,7 +39,7 @@ def train(
     skip_broken: bool = False,
     strict: bool = False,
     other: Path | None = None,
-    cache: Path = pixels.CACHE,
+    cache: Path = CACHE,
 ) -> None:
     """Retrain a network repetitively on scored photos; the same command resumes an unfinished run.
 
@@ -71,6 +61,14 @@ def train(
         other: Folder of unscored photos that every round assigns scores to (SSRL-2019 Table 3).
         cache: Folder for decoded photos.
     """
+    import pandas as pd
+
+    from rsrl_lib import pixels
+    from rsrl_lib.photos import read_photos
+    from rsrl_lib.pictures import read_unscored
+    from rsrl_lib.rounds import repeat
+    from rsrl_lib.training import team
+
     own = {"photo_column": photo_column, "score_column": score_column}
     own |= {"mean_column": mean_column, "votes": votes}
     if source == "folder":
@@ -124,6 +122,12 @@ def assess(
         csv: Write the table here instead of printing it.
         skip_broken: Leave out unreadable photos, and name them.
     """
+    import pandas as pd
+
+    from rsrl_lib import pixels
+    from rsrl_lib.rounds import open_run
+    from rsrl_lib.training import likelihoods, logits
+
     with reading(run, *RUN):
         view = open_run(run).view
         network = open_run(run).network()
@@ -172,6 +176,17 @@ def highlight(
         flip: Take the other one of the two clusters.
         skip_broken: Leave out photos that are unreadable or have no highlight, and name them.
     """
+    import numpy as np
+    import torch
+    from PIL import Image
+    from tqdm.auto import tqdm
+
+    from rsrl_lib import highlight as h
+    from rsrl_lib import pixels
+    from rsrl_lib.pictures import open_rgb
+    from rsrl_lib.plots import highlight_pictures
+    from rsrl_lib.rounds import open_run
+
     with reading(run, *RUN):
         pair = h.stacked(*(h.conv1_of(open_run(run), i) for i in rounds))
         shrink_to = open_run(run).view["shrink_to"]
@@ -226,6 +241,13 @@ def crop(
         agree: Average the box with that of the likeliest attribute where their IoU is 0.3 or more.
         skip_broken: Leave out unreadable photos, and name them.
     """
+    import torch
+    from tqdm.auto import tqdm
+
+    from rsrl_lib import activation, cropping, pixels
+    from rsrl_lib.pictures import open_rgb
+    from rsrl_lib.rounds import open_run
+
     with reading(run, *RUN):
         network, shrink_to = open_run(run).network(), open_run(run).view["shrink_to"]
         if "high" not in network.levels:
@@ -269,6 +291,8 @@ def draw(out: Path, count: int = 1000, seed: int = 0) -> None:
         count: Photos.
         seed: The same seed draws the same photos.
     """
+    from rsrl_lib import glassbox
+
     started = time.monotonic()
     table = glassbox.write(out, count, seed=seed)
     print(f"{count} photos are listed in {table} ({time.monotonic() - started:.0f} s).")
@@ -283,6 +307,8 @@ def fetch(what: tyro.conf.Positional[Literal["oasis"]], out: Path) -> None:
         what: oasis: 526 photos of animals, objects and scenes, with about 190 beauty votes each.
         out: Folder for photos/, photos.csv and votes.csv; the originals are kept in it (50 MB).
     """
+    from rsrl_lib.photos import fetch_oasis
+
     table = fetch_oasis(out)
     print(f"The photos of {what} are listed in {table}, their votes in {out / 'votes.csv'}.")
 
@@ -292,7 +318,7 @@ def run_sweep(
     out: Path,
     jobs: int | None = None,
     cluster: str = "",
-    cache: Path = pixels.CACHE,
+    cache: Path = CACHE,
 ) -> None:
     """Train a grid of arms, folds and seeds; the same command goes on with an unfinished one.
 
@@ -308,6 +334,8 @@ def run_sweep(
     """
     if jobs is not None and jobs < 1:
         raise InputError(f"jobs must be 1 or more, not {jobs}.")
+    from rsrl_lib import sweeps
+
     table = sweeps.sweep(grid, out, jobs=jobs, cluster=cluster, cache=cache)
     shown = ["macro_f1", "balanced_accuracy", "kappa", "accuracy", "majority_accuracy"]
     means = table.groupby(["dataset", "labels", "target", "arm"], sort=False)[shown].mean()
@@ -334,6 +362,8 @@ def run_notebooks(
         parameters: Name and value of a notebook parameter; may be repeated.
         timeout: Seconds a single cell may take.
     """
+    from tqdm.auto import tqdm
+
     with needing("rsrl notebooks", "notebooks"):
         import papermill
         from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -376,37 +406,32 @@ def run_notebooks(
         raise InputError(f"{len(failed)} of {len(chosen)} notebooks failed ({'; '.join(failed)}).")
 
 
+COMMANDS = {
+    "train": train,
+    "assess": assess,
+    "highlight": highlight,
+    "crop": crop,
+    "glassbox": draw,
+    "fetch": fetch,
+    "sweep": run_sweep,
+    "notebooks": run_notebooks,
+}
+
+
 def main() -> None:
     """Entry point: one sentence and a non-zero exit for bad input, never a traceback."""
-    commands = {"train": train, "assess": assess, "highlight": highlight, "crop": crop}
-    commands |= {"glassbox": draw, "fetch": fetch, "sweep": run_sweep, "notebooks": run_notebooks}
-    try:
+    goes_on = "a training keeps its finished rounds: the same command goes on"
+    on_stop = goes_on if sys.argv[1:2] in (["train"], ["sweep"]) else "what is written stays"
+    with in_one_sentence(on_stop=on_stop):
         tyro.extras.subcommand_cli_from_dict(
-            commands, prog="rsrl", config=(tyro.conf.FlagCreatePairsOff,)
-        )
-    except InputError as error:
-        sys.exit(f"rsrl: {error}")
-    except OSError as error:
-        sys.exit(f"rsrl: {error}; give files and folders that can be read and written.")
-    except KeyboardInterrupt:
-        # Python waits for no thread whose start was interrupted: within torch, it aborts the exit.
-        end = time.monotonic() + 1
-        while time.monotonic() < end and not all(t.is_alive() for t in threading.enumerate()):
-            time.sleep(0.01)
-        sys.exit("rsrl: stopped; a training keeps its finished rounds: the same command goes on.")
-    except (MemoryError, RuntimeError) as error:
-        is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not is_memory and "alloc" not in str(error):
-            raise
-        found = str(error).splitlines()[0] if str(error) else "no more could be had"
-        sys.exit(
-            f"rsrl: memory ran out ({found}); a training keeps its finished rounds: end other "
-            "programs, or take a smaller network or (rsrl train) --batch, and give it again."
+            COMMANDS, prog="rsrl", config=(tyro.conf.FlagCreatePairsOff,)
         )
 
 
 def _paths(photos: tuple[Path, ...]) -> list[str]:
     """Files, and the pictures of folders."""
+    from rsrl_lib.pictures import read_unscored
+
     found = [read_unscored(p).path if p.is_dir() else [str(p)] for p in photos]
     if not (paths := [path for some in found for path in some]):
         raise InputError("At least one photo is needed; give files or folders.")

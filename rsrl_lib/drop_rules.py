@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 from scipy.special import expit, logit
 
-from rsrl_lib.files import InputError, check
+from rsrl_lib.files import InputError
+from rsrl_lib.settings import check
 
 
 @dataclass(frozen=True)

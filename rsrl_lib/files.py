@@ -6,13 +6,14 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, get_args, get_origin, get_type_hints
+from tempfile import TemporaryFile
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 File = str | Path
 ROOT = Path(__file__).resolve().parents[1]
+CACHE = ROOT / "data" / "cache"
 
 
 class InputError(Exception):
@@ -43,19 +44,6 @@ def needing(what: str, extra: str) -> Iterator[None]:
     except ImportError as error:
         found = f"{what} needs the extra '{extra}' ({error})"
         raise InputError(f"{found}; install rsrl-lib[{extra}].") from error
-
-
-def check(settings: object, **least: float) -> None:
-    """`InputError` where a field of a dataclass is none of the values that its `Literal` names, or
-    is not None and less than its `least`."""
-    for name, kind in get_type_hints(type(settings)).items():
-        kinds = [part for part in (kind, *get_args(kind)) if get_origin(part) is Literal]
-        known = [value for part in kinds for value in get_args(part)]
-        given = getattr(settings, name)
-        if known and given not in known and given != getattr(type(settings), name):
-            raise InputError(f"{name} must be one of {', '.join(known)}, not {given!r}.")
-        if name in least and given is not None and given < least[name]:
-            raise InputError(f"{name} must be {least[name]} or more, not {given}.")
 
 
 def size_of(path: File) -> int:
@@ -101,6 +89,35 @@ def _mode_of_new(path: Path) -> int:
     mode = path.stat().st_mode
     path.unlink()
     return mode
+
+
+def check_writable(path: File, option: str, *, folder: bool = False) -> None:
+    """`InputError` where a file (or a `folder`) that `option` names could not be written.
+
+    To be asked before the work whose result goes there. Nothing is made by asking: folders that
+    lack are made when the result is written.
+    """
+    path = Path(path)
+    try:
+        if folder and path.exists() and not path.is_dir():
+            raise InputError(f"{option} {path} is a file, a folder is needed; give another name.")
+        if not folder and path.is_dir():
+            found = f"{option} {path} is a folder, a file is needed"
+            raise InputError(f"{found}; give a name in it, such as {path / 'table.csv'}.")
+        there = path
+        while not there.exists() and there != there.parent:
+            there = there.parent
+        if there.is_file() and there == path:
+            with path.open("ab"):  # what stands in it stays
+                return
+        if not there.is_dir() and there != path:
+            raise InputError(f"{option} {path} cannot be: {there} is a file; give another name.")
+        if there.is_dir():
+            with TemporaryFile(dir=there):
+                return
+    except OSError as error:
+        found = f"{option} {path} cannot be written ({error.strerror or error})"
+        raise InputError(f"{found}; give a place that can be written.") from error
 
 
 def _to_disk(path: Path) -> None:

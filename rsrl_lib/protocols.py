@@ -12,9 +12,7 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from rsrl_lib.drop_rules import DropRule, decide, largest_classes
 from rsrl_lib.files import InputError
-from rsrl_lib.recipe import Resplit
-
-FOLDS = 5
+from rsrl_lib.recipe import FOLDS, Resplit
 
 
 def merge_rare(

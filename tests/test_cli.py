@@ -1,4 +1,5 @@
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -255,3 +256,36 @@ def test_help_of_every_command_has_an_example(monkeypatch, capsys, command):
         rsrl(monkeypatch, command, "--help")
     assert stopped.value.code == 0
     assert f"Example: rsrl {command}" in " ".join(capsys.readouterr().out.replace("│", "").split())
+
+
+HEAVY = {"torch", "torchvision", "pandas", "scipy", "sklearn", "matplotlib", "pyarrow", "PIL"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        *([command, "--help"] for command in cli.COMMANDS),
+        ["trian"],
+        ["train", "--photo"],
+        ["train", "--photos", "p", "--run", "r", "--rounds", "many"],
+        ["train", "--photos", "p", "--run", "r", "--rounds", "0"],
+        ["crop"],
+    ],
+    ids=" ".join,
+)
+def test_help_and_misspelt_options_answer_without_heavy_libraries(words):
+    code = f"""
+import sys
+from rsrl_lib import cli
+sys.argv = {["rsrl", *words]}
+try:
+    cli.main()
+finally:
+    print("loaded:", *sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    loaded = done.stdout.split("loaded: ")[1].split()
+    assert "tyro" in loaded
+    assert not HEAVY & set(loaded)

@@ -168,7 +168,8 @@ threading.Thread._bootstrap_inner = late
 
 
 def test_memory_that_runs_out_is_a_sentence(command):
-    room = "import resource as r, pathlib as p; size = 4096 * int(p.Path('/proc/self/statm')"
+    room = "import rsrl_lib.rounds, resource as r, pathlib as p\n"
+    room += "size = 4096 * int(p.Path('/proc/self/statm')"
     room += ".read_text().split()[0]); r.setrlimit(r.RLIMIT_AS, (size + 4 * 10**8,) * 2)"
     process = command("--backbone", "vgg16", first=room)
     said = process.communicate(timeout=120)[1]
