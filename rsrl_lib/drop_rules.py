@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import expit, logit
 
 from rsrl_lib.files import InputError
 from rsrl_lib.settings import check
@@ -77,6 +76,11 @@ def decide(
     max1; not likelihoods. With fewer than three classes the rule uses those there are. Raises
     `InputError` when nothing is left to train on.
     """
+    from scipy.special import (
+        expit,
+        logit,
+    )  # slow to import, and help needs the rule's settings alone
+
     majorities = largest_classes(labels)
     logits = np.asarray(own if rule.rule == "own-class" else top, np.float64)
     if rule.keep_share is not None:
