@@ -22,6 +22,10 @@ class InputError(Exception):
         return text if len(text) < 2000 else f"{text[:1200]} … {text[-400:]}"
 
 
+class Note(UserWarning):
+    """What a user should know and need not act on, in one sentence."""
+
+
 @contextmanager
 def reading(path: File, what: str, remedy: str) -> Iterator[None]:
     """Turn what a damaged or hostile file makes any library raise into `InputError`."""
