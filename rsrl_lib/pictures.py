@@ -199,7 +199,8 @@ def _opened(path: File, content: bytes | None, at_least: int | None) -> tuple[Im
             return _turned(image, tags, path), image.format
     except UnidentifiedImageError as error:
         if tags is not None:
-            raise tiffs.other_samples(tags, path) from error
+            further = ["big-endian BigTIFF"] if head[:4] == b"MM\0+" else []
+            raise tiffs.other_samples(tags, path, *further) from error
         if Path(path).suffix.lower() in RAW:
             raise InputError(f"{path} is a raw file; save it as JPEG.") from error
         raise

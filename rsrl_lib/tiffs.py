@@ -34,19 +34,19 @@ DEFAULTS |= {"turn": (), "samples": (1,), "planes": (1,), "inner": (), "further"
 DEFAULTS |= {"ycbcr": (0.299, 0.587, 0.114), "subsampling": (2, 2)}
 DEFAULTS |= {"range": (0, 255, 128, 255, 128, 255)}
 
-WHITE_IS_ZERO, GREY, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
+WHITE_IS_ZERO, GREY, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 COLOURS = {0: "white-is-zero grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr"}
 COLOURS |= {8: "CIELab", 9: "ICCLab", 10: "ITULab", 32803: "a sensor's", 34892: "a sensor's"}
 KINDS = {1: "", 2: "signed ", 3: "float ", 4: "undefined ", 5: "complex ", 6: "complex float "}
 UNUSED, PREMULTIPLIED, ALPHA = MORE = 0, 1, 2  # what a further sample is
-FAX = {2, 3, 4}
+FAX, JPEG = {2, 3, 4}, {6, 7}
 LOSSLESS = {1, 5, 8, 32773, 32946}  # none, LZW, Deflate, PackBits, Deflate
-COMPRESSIONS = LOSSLESS | FAX | {6, 7, 34925, 50000, 50001}  # JPEG, LZMA, Zstandard, WebP
+COMPRESSIONS = LOSSLESS | FAX | JPEG | {34925, 50000}  # and LZMA, Zstandard
 
 # Colour, bits of a sample and further samples.
 TOGETHER = {(grey, bits, ()) for grey in (WHITE_IS_ZERO, GREY) for bits in (1, 2, 4, 8, 16)}
 TOGETHER |= {(PALETTE, bits, ()) for bits in (1, 2, 4, 8)}
-TOGETHER |= {(colour, 8, ()) for colour in (RGB, CMYK, YCBCR, LAB)}
+TOGETHER |= {(colour, 8, ()) for colour in (RGB, CMYK, YCBCR)}
 TOGETHER |= {(colour, 16, ()) for colour in (RGB, CMYK)}
 TOGETHER |= {(GREY, 8, (more,)) for more in MORE}
 TOGETHER |= {(RGB, bits, (more,)) for bits in (8, 16) for more in MORE}
@@ -148,9 +148,13 @@ def _is_known(tags: Tags) -> bool:
         if compression == 1:
             return layout in APART and tags["fill"] == (1,)
         return layout in COMPRESSED_APART
-    if layout == (YCBCR, 8, ()) and compression == 1:  # else libtiff turns it into RGB
+    if layout == (YCBCR, 8, ()) and compression == 1:  # else libtiff makes RGB of it
         usual = {"subsampling": (1, 1), "ycbcr": DEFAULTS["ycbcr"], "range": DEFAULTS["range"]}
-        return all(np.allclose(tags[name], value) for name, value in usual.items())
+        return all(np.array_equal(tags[name], value) for name, value in usual.items())
+    if layout == (YCBCR, 8, ()) and compression not in JPEG:
+        return tags["subsampling"] != DEFAULTS["subsampling"]  # which is often no more than unsaid
+    if layout == (WHITE_IS_ZERO, 8, ()) and compression == 1:
+        return tags["fill"] == (1,)
     return layout in TOGETHER
 
 
@@ -161,13 +165,13 @@ def _layout(tags: Tags) -> tuple[float, float, tuple[float, ...]] | None:
     colour, further = tags["colour"][0], tags["further"]
     if (colour, tags["samples"], further, tags["planes"]) == (RGB, (4,), (), (1,)):
         further = (ALPHA,)  # as if it were said
-    own = {RGB: 3, YCBCR: 3, LAB: 3, CMYK: 4}.get(colour, 1)
+    own = {RGB: 3, YCBCR: 3, CMYK: 4}.get(colour, 1)
     if tags["samples"] != (own + len(further),):
         return None
     return colour, tags["bits"][0], further
 
 
-def other_samples(tags: Tags, path: File) -> InputError:
+def other_samples(tags: Tags, path: File, *further: str) -> InputError:
     """An error that names the kind of a TIFF's samples."""
     bits = "/".join(str(number) for number in dict.fromkeys(tags["bits"]))
     kind = "/".join(KINDS.get(number, f"kind {number} ") for number in dict.fromkeys(tags["kind"]))
@@ -180,7 +184,6 @@ def other_samples(tags: Tags, path: File) -> InputError:
     if tags["compression"][0] not in LOSSLESS:
         facts.append(f"compression {tags['compression'][0]}")
     return InputError(
-        f"{path} has {bits}-bit {kind}samples ({', '.join(facts)}), which are not known to come "
-        "out as the picture that they are; save it with 8 or 16 bits a sample, as a usual TIFF or "
-        "PNG."
+        f"{path} has {bits}-bit {kind}samples ({', '.join([*facts, *further])}), which may come "
+        "out as another picture; save it with 8 or 16 bits a sample, as a usual TIFF or PNG."
     )

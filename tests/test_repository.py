@@ -61,6 +61,8 @@ def test_every_file_that_a_page_shows_or_links_to_is_there(path):
 def test_imports_of_the_library_run_one_way_and_without_jupyter():
     order = [
         "files",
+        "tiffs",
+        "pngs",
         "pictures",
         "photos",
         "glassbox",
