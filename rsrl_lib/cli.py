@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,7 +23,7 @@ from tqdm.auto import tqdm
 
 from rsrl_lib import activation, cropping, glassbox, pixels, sweeps
 from rsrl_lib import highlight as h
-from rsrl_lib.files import ROOT, InputError, needing, reading
+from rsrl_lib.files import ROOT, InputError, Note, needing, reading, size_of
 from rsrl_lib.photos import fetch_oasis, read_photos
 from rsrl_lib.pictures import open_rgb, read_unscored
 from rsrl_lib.plots import highlight_pictures
@@ -129,7 +130,7 @@ def assess(
         if type(side := view["shrink_to"] or pixels.CROP) is not int or side > 1024:
             raise ValueError(f"crops of {side} pixels")
         network = open_run(run).network()
-    paths = _paths(photos)
+    paths = _paths(photos, skip_broken)
     table = pd.DataFrame({"photo": paths, "path": paths})
     with tempfile.TemporaryDirectory() as scratch:
         decoded, broken = pixels.decode(table, strict=not skip_broken, cache=Path(scratch))
@@ -177,7 +178,7 @@ def highlight(
     with reading(run, *RUN):
         pair = h.stacked(*(h.conv1_of(open_run(run), i) for i in rounds))
     options = {"channel": channel, "after_relu": after_relu, "absolute": absolute, "flip": flip}
-    paths = _paths(photos)
+    paths = _paths(photos, skip_broken)
     targets = _targets(paths, out, "highlights", ".png")
     columns = ["photo", "J", "correlation", "area_share", "left", "top", "width", "height"]
     written = 0
@@ -235,7 +236,7 @@ def crop(
     if agree and not network.attributes:
         raise InputError(f"--agree needs a network with attributes, {run} has none; leave it out.")
     shape = {"aspect": aspect and cropping.aspect_ratio(aspect), "least": least}
-    paths = _paths(photos)
+    paths = _paths(photos, skip_broken)
     targets = _targets(paths, out, "crops")
     written = 0
     with (out / "crops.csv").open("w", newline="", encoding="utf-8") as file:
@@ -381,6 +382,7 @@ def main() -> None:
     """Entry point: one sentence and a non-zero exit for bad input, never a traceback."""
     commands = {"train": train, "assess": assess, "highlight": highlight, "crop": crop}
     commands |= {"glassbox": draw, "fetch": fetch, "sweep": run_sweep, "notebooks": run_notebooks}
+    warnings.formatwarning = _one_sentence
     try:
         tyro.extras.subcommand_cli_from_dict(
             commands, prog="rsrl", config=(tyro.conf.FlagCreatePairsOff,)
@@ -406,8 +408,18 @@ def main() -> None:
         )
 
 
-def _paths(photos: tuple[Path, ...]) -> list[str]:
-    """Files, and the pictures of folders."""
+def _one_sentence(message, category, *place, usual=warnings.formatwarning, **line) -> str:
+    """A `Note` without the line of code that it comes from."""
+    return f"rsrl: {message}\n" if category is Note else usual(message, category, *place, **line)
+
+
+def _paths(photos: tuple[Path, ...], skip_broken: bool) -> list[str]:
+    """Files, and the pictures of folders; with `skip_broken` also names of no file."""
+    absent = [str(path) for path in photos if not path.is_dir() and size_of(path) < 0]
+    if absent and not skip_broken:
+        more = f" (nor {', '.join(absent[1:3])}{' …' if len(absent) > 3 else ''})"
+        found = f"There is no photo {absent[0]}{more if absent[1:] else ''}"
+        raise InputError(f"{found}; correct the name, or leave it out by --skip-broken.")
     found = [read_unscored(p).path if p.is_dir() else [str(p)] for p in photos]
     if not (paths := [path for some in found for path in some]):
         raise InputError("At least one photo is needed; give files or folders.")
