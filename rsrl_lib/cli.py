@@ -11,12 +11,13 @@ import difflib
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from rsrl_lib.files import CACHE, ROOT, InputError, needing, reading
+from rsrl_lib.files import CACHE, ROOT, InputError, Note, needing, reading, size_of
 from rsrl_lib.recipe import Recipe
 from rsrl_lib.terminal import in_one_sentence
 
@@ -131,7 +132,7 @@ def assess(
     with reading(run, *RUN):
         view = open_run(run).view
         network = open_run(run).network()
-    paths = _paths(photos)
+    paths = _paths(photos, skip_broken)
     table = pd.DataFrame({"photo": paths, "path": paths})
     with tempfile.TemporaryDirectory() as scratch:
         decoded, broken = pixels.decode(table, strict=not skip_broken, cache=Path(scratch))
@@ -191,7 +192,7 @@ def highlight(
         pair = h.stacked(*(h.conv1_of(open_run(run), i) for i in rounds))
         shrink_to = open_run(run).view["shrink_to"]
     options = {"channel": channel, "after_relu": after_relu, "absolute": absolute, "flip": flip}
-    paths = _paths(photos)
+    paths = _paths(photos, skip_broken)
     targets = _targets(paths, out, "highlights", ".png")
     columns = ["photo", "J", "correlation", "area_share", "left", "top", "width", "height"]
     written = 0
@@ -256,7 +257,7 @@ def crop(
     if agree and not network.attributes:
         raise InputError(f"--agree needs a network with attributes, {run} has none; leave it out.")
     shape = {"aspect": aspect and cropping.aspect_ratio(aspect), "least": least}
-    paths = _paths(photos)
+    paths = _paths(photos, skip_broken)
     targets = _targets(paths, out, "crops")
     written = 0
     with (out / "crops.csv").open("w", newline="", encoding="utf-8") as file:
@@ -422,16 +423,27 @@ def main() -> None:
     """Entry point: one sentence and a non-zero exit for bad input, never a traceback."""
     goes_on = "a training keeps its finished rounds: the same command goes on"
     on_stop = goes_on if sys.argv[1:2] in (["train"], ["sweep"]) else "what is written stays"
+    warnings.formatwarning = _one_sentence
     with in_one_sentence(on_stop=on_stop):
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS, prog="rsrl", config=(tyro.conf.FlagCreatePairsOff,)
         )
 
 
-def _paths(photos: tuple[Path, ...]) -> list[str]:
-    """Files, and the pictures of folders."""
+def _one_sentence(message, category, *place, usual=warnings.formatwarning, **line) -> str:
+    """A `Note` without the line of code that it comes from."""
+    return f"rsrl: {message}\n" if category is Note else usual(message, category, *place, **line)
+
+
+def _paths(photos: tuple[Path, ...], skip_broken: bool) -> list[str]:
+    """Files, and the pictures of folders; with `skip_broken` also names of no file."""
     from rsrl_lib.pictures import read_unscored
 
+    absent = [str(path) for path in photos if not path.is_dir() and size_of(path) < 0]
+    if absent and not skip_broken:
+        more = f" (nor {', '.join(absent[1:3])}{' …' if len(absent) > 3 else ''})"
+        found = f"There is no photo {absent[0]}{more if absent[1:] else ''}"
+        raise InputError(f"{found}; correct the name, or leave it out by --skip-broken.")
     found = [read_unscored(p).path if p.is_dir() else [str(p)] for p in photos]
     if not (paths := [path for some in found for path in some]):
         raise InputError("At least one photo is needed; give files or folders.")

@@ -1,19 +1,25 @@
 """Errors in one sentence, and files that are whole or not there: read, replaced, locked."""
 
+import errno
 import os
 import re
 import stat
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 from safetensors import SafetensorError
 
 File = str | Path
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "data" / "cache"
+UNABLE = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+"""What a drive answers that cannot do a thing at all."""
+NO_HANDLE = {errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR}
+"""And where a folder is no file that can be opened."""
 
 
 class InputError(Exception):
@@ -22,6 +28,10 @@ class InputError(Exception):
     def __str__(self) -> str:  # names and other libraries' words may hold line ends, or no end
         text = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", super().__str__())
         return text if len(text) < 2000 else f"{text[:1200]} … {text[-400:]}"
+
+
+class Note(UserWarning):
+    """What a user should know and need not act on, in one sentence."""
 
 
 @contextmanager
@@ -65,9 +75,10 @@ def replacing(path: Path) -> Iterator[Path]:
         yield partial
         if partial.stat().st_mode != mode:  # safetensors lets nobody else read
             partial.chmod(stat.S_IMODE(mode))
-        _to_disk(partial)
+        with partial.open("rb+") as file:
+            to_disk(file.fileno())
         partial.replace(path)
-        _to_disk(path.parent)  # the new name
+        _folder_to_disk(path.parent)  # the new name
 
 
 @contextmanager
@@ -120,25 +131,46 @@ def check_writable(path: File, option: str, *, folder: bool = False) -> None:
         raise InputError(f"{found}; give a place that can be written.") from error
 
 
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def to_disk(handle: int) -> None:
+    """Wait until a file is on the disk, where its drive can tell; `OSError` where it is not."""
     try:
         os.fsync(handle)
-    finally:
-        os.close(handle)
+    except OSError as error:
+        if error.errno not in UNABLE:
+            raise
+
+
+def _folder_to_disk(folder: Path) -> None:
+    """The same of the names in a folder, which Windows and many network drives cannot tell."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            to_disk(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in UNABLE | NO_HANDLE:
+            raise
 
 
 @contextmanager
 def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a lock file; it is free again when its owner ends, however that happens.
 
-    Where another process holds it: `InputError`, or to `wait`.
+    Where another process holds it: `InputError`, or to `wait`. A drive that has no locks is an
+    `InputError`, too: a file that stands for a lock stays behind where its owner is killed, and
+    does not keep out a process of another machine.
     """
     lock = FileLock(path, timeout=-1 if wait else 0)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        lock.acquire()
+        _acquire(lock)
+    except NotImplementedError as error:
+        raise InputError(
+            f"{path.parent} is on a drive without locks ({error}), where two processes could write "
+            "into one another's files; give a folder on a drive of this machine."
+        ) from error
     except Timeout as error:
         raise InputError(
             f"{path.parent} is being written by another process, which holds {path.name}; wait for "
@@ -148,3 +180,18 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _acquire(lock: FileLock) -> None:
+    """`NotImplementedError` where the drive has no locks, for which filelock has several words."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "flock not supported", UserWarning)
+            lock.acquire()
+    except OSError as error:
+        if error.errno in UNABLE | {errno.ENOLCK, errno.EBADF}:
+            raise NotImplementedError(error.strerror) from error
+        raise
+    if isinstance(lock, SoftFileLock):  # what newer ones take in its place
+        lock.release()
+        raise NotImplementedError("flock is not supported")

@@ -19,7 +19,7 @@ from scipy.io import loadmat
 from tqdm.auto import tqdm
 
 from rsrl_lib.files import ROOT, File, InputError, needing, reading, replacing, size_of
-from rsrl_lib.pictures import open_rgb, read_unscored
+from rsrl_lib.pictures import files_below, open_rgb, read_unscored
 from rsrl_lib.texts import read_text
 
 # OASIS themes of nudity, injury, death, violence or excrement; the single photos show the same.
@@ -352,7 +352,8 @@ def read_eva(folder: File, *, strict: bool = False) -> ScoredPhotos:
 def read_aadb(folder: File, *, strict: bool = False) -> ScoredPhotos:
     """AADB: score lists (mean m of five raters in 0..1, here 1 + 4m), attribute lists (-1..1)
     beside them where there are any, and photos, anywhere below."""
-    lists = sorted(Path(folder).rglob("*Regression_score.txt")) or [Path(folder, "*_score.txt")]
+    lists = sorted(name for name in files_below(folder)[0] if name.endswith("Regression_score.txt"))
+    lists = [Path(folder, name) for name in lists or ["*_score.txt"]]
     table = pd.concat([_read_table(path, {"photo": 0, "score": 1}, r"\s+") for path in lists])
     table["mean_score"] = 1 + 4 * _numbers(table, "score")
     graded, known = [], {}

@@ -24,7 +24,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 from tqdm.auto import tqdm
 
-from rsrl_lib.files import CACHE, InputError, locked, reading, replacing, size_of, writing
+from rsrl_lib.files import CACHE, InputError, locked, reading, replacing, size_of, to_disk, writing
 from rsrl_lib.pictures import open_rgb
 
 SIDE = 256
@@ -167,7 +167,7 @@ def decode(
     if len(broken) and strict:
         raise InputError(
             f"{_reason(paths[broken[0]]).rstrip('.')} ({len(broken)} of {len(paths)} photos are "
-            "unreadable; --skip-broken, or a reader's strict=False, leaves them out)."
+            "unreadable; --skip-broken leaves them out)."
         )
     left_out["reason"] = [_reason(paths[row]) for row in broken]
     return Pixels(array, fingerprint, np.delete(digests, broken)), left_out
@@ -211,7 +211,7 @@ def _decode(
                 bar.update()
             done = min(done + CHUNK, len(paths))
             file.flush()
-            os.fsync(file.fileno())
+            to_disk(file.fileno())
             with replacing(notes) as new:
                 new.write_text(json.dumps([done, broken]))
     with replacing(broken_list) as new, new.open("wb") as file:

@@ -27,7 +27,7 @@ from rsrl_lib.cropping import THRESHOLD, aspect_ratio, crop_box, largest_region,
 from rsrl_lib.drop_rules import Decision, DropRule, decide, largest_classes
 from rsrl_lib.files import InputError
 from rsrl_lib.highlight import Highlight, conv1_of, highlights, stacked
-from rsrl_lib.pictures import PICTURES, open_rgb
+from rsrl_lib.pictures import endings, open_rgb
 from rsrl_lib.pixels import Pixels, square
 from rsrl_lib.plots import activation_picture, framed, highlight_pictures, picture_rows
 from rsrl_lib.rounds import Run
@@ -167,7 +167,7 @@ class _Explorer:
         self.thumbs = w.ToggleButtons().add_class("rsrl-thumbs")
         self.back = w.Button(icon="chevron-left", tooltip="previous photos")
         self.forth = w.Button(icon="chevron-right", tooltip="next photos")
-        self.upload = w.FileUpload(accept=",".join(PICTURES), description="Your own photo")
+        self.upload = w.FileUpload(accept=",".join(endings()), description="Your own photo")
         self.save = w.Button(icon="download")
         self.images = {name: w.Image(format="jpeg") for name in figures}
         self.captions = {name: w.HTML() for name in figures}

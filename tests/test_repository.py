@@ -64,6 +64,8 @@ def test_imports_of_the_library_run_one_way_and_without_jupyter():
         "terminal",
         "settings",
         "texts",
+        "tiffs",
+        "pngs",
         "pictures",
         "photos",
         "glassbox",
