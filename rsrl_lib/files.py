@@ -2,16 +2,23 @@
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from filelock import FileLock, Timeout
+from platformdirs import user_cache_path
 from safetensors import SafetensorError
 
 File = str | Path
-ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parent
+# An installed package holds the folders notebooks and data, which a checkout has beside it.
+INSTALLED = (PACKAGE / "notebooks").is_dir()
+ROOT = PACKAGE if INSTALLED else PACKAGE.parent
+# The folders data and runs for what is made here: decoded photos, drawn ones, the chapters' runs.
+WORK = user_cache_path("rsrl", appauthor=False) if INSTALLED else ROOT
 
 
 class InputError(Exception):
@@ -36,12 +43,12 @@ def reading(path: File, what: str, remedy: str) -> Iterator[None]:
 
 @contextmanager
 def needing(what: str, extra: str) -> Iterator[None]:
-    """`InputError` that names the extra where an import fails."""
+    """`InputError` that names the extra, and the Python that lacks it, where an import fails."""
     try:
         yield
     except ImportError as error:
         found = f"{what} needs the extra '{extra}' ({error})"
-        raise InputError(f"{found}; install rsrl-lib[{extra}].") from error
+        raise InputError(f"{found}; install rsrl-lib[{extra}] for {sys.executable}.") from error
 
 
 def check(settings: object, **least: float) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-papermill = pytest.importorskip("papermill")
+pytest.importorskip("papermill")
 
+from rsrl_lib import batch  # noqa: E402
 from tests.conftest import ROOT  # noqa: E402
 
 SMOKE = {
@@ -26,14 +27,12 @@ SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
 
 
 def execute(path, places, tmp_path, **given):
-    declared = papermill.inspect_notebook(str(path))
+    declared = batch.declared_parameters(path)
     wanted = {k: v for k, v in (SMOKE | places | given).items() if k in declared}
     for needed, maker in (("run", "03_repetitive_retraining"), ("gap_run", "07_sample_weighting")):
         if needed in declared and path.stem != maker and not Path(wanted[needed]).exists():
             execute(ROOT / "notebooks" / f"{maker}.ipynb", places, tmp_path, **given)
-    return papermill.execute_notebook(
-        str(path), str(tmp_path / path.name), wanted, execution_timeout=300, progress_bar=False
-    )
+    return batch.execute(path, tmp_path / path.name, wanted, timeout=300)
 
 
 @pytest.mark.parametrize("path", CHAPTERS + SOLUTIONS, ids=lambda path: path.stem)
