@@ -24,10 +24,10 @@ from PIL import Image
 from torch.nn.functional import interpolate
 from tqdm.auto import tqdm
 
-from rsrl_lib.files import ROOT, InputError, locked, reading, replacing, size_of, writing
+from rsrl_lib.files import WORK, InputError, locked, reading, replacing, size_of, writing
 from rsrl_lib.pictures import open_rgb
 
-CACHE = ROOT / "data" / "cache"
+CACHE = WORK / "data" / "cache"
 SIDE = 256
 CROP = 227
 CHUNK = 512
