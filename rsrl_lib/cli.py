@@ -5,9 +5,7 @@ pandas take seconds to load, so a command imports what it works with: help and a
 answer at once.
 """
 
-import ast
 import csv
-import difflib
 import sys
 import tempfile
 import time
@@ -17,7 +15,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from rsrl_lib.files import CACHE, ROOT, InputError, Note, needing, reading, size_of
+from rsrl_lib.files import CACHE, InputError, Note, reading, size_of
 from rsrl_lib.recipe import Recipe
 from rsrl_lib.terminal import in_one_sentence
 
@@ -363,48 +361,9 @@ def run_notebooks(
         parameters: Name and value of a notebook parameter; may be repeated.
         timeout: Seconds a single cell may take.
     """
-    from tqdm.auto import tqdm
+    from rsrl_lib import batch
 
-    with needing("rsrl notebooks", "notebooks"):
-        import papermill
-        from nbclient.exceptions import CellTimeoutError, DeadKernelError
-        from papermill.exceptions import PapermillExecutionError
-
-    every = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-    names = [name.zfill(2) for name in names]  # 1 is the first chapter, not the tenth
-    chosen = [path for path in every if not names or any(path.stem.startswith(n) for n in names)]
-    for name in names:
-        if not any(path.stem.startswith(name) for path in every):
-            raise InputError(_nearest("notebook", name, [path.stem for path in every]))
-    declared = {path: papermill.inspect_notebook(str(path)) for path in chosen}
-    for name, _ in parameters:
-        if not any(name in known for known in declared.values()):
-            raise InputError(_nearest("parameter", name, sorted(set().union(*declared.values()))))
-    defaults = {
-        name: ast.literal_eval(d["default"]) for p in declared.values() for name, d in p.items()
-    }
-    values = {name: _value(name, text, defaults[name]) for name, text in parameters}
-    out.mkdir(parents=True, exist_ok=True)
-    failed = []
-    for path in tqdm(chosen, "notebooks", unit="notebook"):
-        started = time.monotonic()
-        given = {name: value for name, value in values.items() if name in declared[path]}
-        target = out / path.name
-        partial = target.with_suffix(".partial.ipynb")  # papermill writes after every cell
-        try:
-            papermill.execute_notebook(
-                str(path), str(partial), given, execution_timeout=timeout, progress_bar=False
-            )
-        except PapermillExecutionError as error:
-            failed.append(f"{path.stem}, cell {error.exec_count}: {error.ename}: {error.evalue}")
-        except CellTimeoutError:
-            failed.append(f"{path.stem}: a cell took longer than the timeout of {timeout} s")
-        except DeadKernelError:
-            failed.append(f"{path.stem}: its kernel died")
-        partial.replace(target)
-        tqdm.write(f"{target}: {time.monotonic() - started:.0f} s")
-    if failed:
-        raise InputError(f"{len(failed)} of {len(chosen)} notebooks failed ({'; '.join(failed)}).")
+    batch.run_notebooks(names, out, parameters, timeout=timeout)
 
 
 COMMANDS = {
@@ -469,24 +428,3 @@ def _targets(paths: list[str], out: Path, table: str, ending: str = "") -> list[
     for target in (*targets, out / f"{table}.csv"):
         target.unlink(missing_ok=True)
     return targets
-
-
-def _nearest(kind: str, name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1, cutoff=0)
-    return f"There is no {kind} {name!r}; did you mean {near[0]!r}? (known: {', '.join(known)})"
-
-
-def _value(name: str, text: str, default: object) -> object:
-    """A parameter's value, of the kind that its default in the notebook has."""
-    if isinstance(default, str):
-        return text
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        value = text
-    if isinstance(default, list):
-        value = list(value) if isinstance(value, list | tuple) else [value]
-    kind = (int, float, type(None)) if isinstance(default, float) else type(default)
-    if not isinstance(value, kind):
-        raise InputError(f"The parameter {name} is {text!r}; give a value such as {default!r}.")
-    return value

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import stat
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +12,17 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from filelock import FileLock, SoftFileLock, Timeout
+from platformdirs import user_cache_path
 from safetensors import SafetensorError
 
 File = str | Path
-ROOT = Path(__file__).resolve().parents[1]
-CACHE = ROOT / "data" / "cache"
+PACKAGE = Path(__file__).resolve().parent
+# An installed package holds the folders notebooks and data, which a checkout has beside it.
+INSTALLED = (PACKAGE / "notebooks").is_dir()
+ROOT = PACKAGE if INSTALLED else PACKAGE.parent
+# The folders data and runs for what is made here: decoded photos, drawn ones, the chapters' runs.
+WORK = user_cache_path("rsrl", appauthor=False) if INSTALLED else ROOT
+CACHE = WORK / "data" / "cache"
 UNABLE = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """What a drive answers that cannot do a thing at all."""
 NO_HANDLE = {errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR}
@@ -48,12 +55,12 @@ def reading(path: File, what: str, remedy: str) -> Iterator[None]:
 
 @contextmanager
 def needing(what: str, extra: str) -> Iterator[None]:
-    """`InputError` that names the extra where an import fails."""
+    """`InputError` that names the extra, and the Python that lacks it, where an import fails."""
     try:
         yield
     except ImportError as error:
         found = f"{what} needs the extra '{extra}' ({error})"
-        raise InputError(f"{found}; install rsrl-lib[{extra}].") from error
+        raise InputError(f"{found}; install rsrl-lib[{extra}] for {sys.executable}.") from error
 
 
 def size_of(path: File) -> int:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import ExifTags, Image
 
-from rsrl_lib import cli, rounds
+from rsrl_lib import batch, cli, rounds
 from rsrl_lib.network import aesthetic_net, save_network
 from tests.conftest import draw_coloured_photos
 
@@ -157,10 +157,10 @@ def test_a_misspelt_notebook_parameter_names_the_nearest(monkeypatch, tmp_path):
     assert "There is no parameter 'phtos'; did you mean 'photos'?" in said
     said = refused(monkeypatch, "notebooks", "01", "--out", tmp_path, "-p", "count", "many")
     assert "The parameter count is 'many'; give a value such as 700." in said
-    assert cli._value("keep_share", "None", 0.667) is None
-    assert cli._value("k", "0.99", []) == [0.99]
-    assert cli._value("k", "0.9,0.95", []) == [0.9, 0.95]
-    assert cli._value("photos", "2024", "") == "2024"
+    assert batch._value("keep_share", "None", 0.667) is None
+    assert batch._value("k", "0.99", []) == [0.99]
+    assert batch._value("k", "0.9,0.95", []) == [0.9, 0.95]
+    assert batch._value("photos", "2024", "") == "2024"
     said = refused(monkeypatch, "notebooks", "distribution", "--out", tmp_path)
     assert "did you mean '01_score_distribution'?" in said
     # A number is a chapter's, not the beginning of another's.

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-papermill = pytest.importorskip("papermill")
+pytest.importorskip("papermill")
 
-from tests.conftest import ROOT  # noqa: E402
+from rsrl_lib import batch
+from tests.conftest import ROOT
 
 SMOKE = {
     "count": 60,
@@ -27,14 +28,12 @@ SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
 
 
 def execute(path, places, tmp_path, **given):
-    declared = papermill.inspect_notebook(str(path))
+    declared = batch.declared_parameters(path)
     wanted = {k: v for k, v in (SMOKE | places | given).items() if k in declared}
     for needed, maker in (("run", "03_repetitive_retraining"), ("gap_run", "07_sample_weighting")):
         if needed in declared and path.stem != maker and not Path(wanted[needed]).exists():
             execute(ROOT / "notebooks" / f"{maker}.ipynb", places, tmp_path, **given)
-    notebook = papermill.execute_notebook(
-        str(path), str(tmp_path / path.name), wanted, execution_timeout=300, progress_bar=False
-    )
+    notebook = batch.execute(path, tmp_path / path.name, wanted, timeout=300)
     assert tables_without_rows(notebook) == []
     return notebook
 
