@@ -97,10 +97,10 @@ def aesthetic_net(
     """The network before its first fine-tuning: transferred layers and a new head.
 
     `weights` is `"imagenet"` (torchvision's download), `"starter"` (shipped, SqueezeNet 1.1),
-    `"none"` (random) or a safetensors file: a torchvision state dict of the backbone, or a
-    network of a run. `seed` draws what is not transferred; `form` is head, attributes and levels
-    of `AestheticNet`. Raises `InputError` where the weights cannot be had or do not fit; nothing
-    else is taken instead.
+    `"none"` (random) or a safetensors file: a torchvision state dict of the backbone, alone or
+    within a wrapper (`module.`, `model.`, ...), or a network of a run. `seed` draws what is not
+    transferred; `form` is head, attributes and levels of `AestheticNet`. Raises `InputError` where
+    the weights cannot be had or do not fit; nothing else is taken instead.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -118,12 +118,34 @@ def aesthetic_net(
         state = _read(STARTER)[0]
     else:
         state = _read(Path(weights))[0]
-    state = {k.removeprefix("body."): v for k, v in state.items() if "head." not in k}
+    everything = network.body.state_dict()
+    # Counters of batches steer nothing here, and older files, torchvision's too, lack them.
+    wanted = {k: v for k, v in everything.items() if not k.endswith("num_batches_tracked")}
+    what, prefix = f"The weights {weights}", _prefix(f"The weights {weights}", state, wanted)
+    state = {k: state[prefix + k] for k in wanted if prefix + k in state}
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-    wanted = network.body.state_dict()
-    _fits(f"The weights {weights}", backbone, state, wanted)
-    network.body.load_state_dict({k: state[k] for k in wanted})
+    named = f" (names without their prefix {prefix!r})" if prefix else ""
+    _fits(what + named, backbone, state, wanted)
+    network.body.load_state_dict(everything | state)
     return network
+
+
+def _prefix(what: str, state: dict, wanted: dict[str, torch.Tensor]) -> str:
+    """What stands before the names of a backbone's tensors in a file: nothing, or a wrapper's name.
+
+    Where none has all of the wanted tensors, the one that has most. Raises `InputError` where
+    several have all, as in a file with a network and its moving average.
+    """
+    first = next(iter(wanted))
+    prefixes = [k.removesuffix(first) for k in state if k == first or k.endswith("." + first)]
+    count = {p: sum(p + k in state for k in wanted) for p in sorted(prefixes, key=len)}
+    whole = [p for p, there in count.items() if there == len(wanted)]
+    if len(whole) > 1 and "" not in whole:
+        raise InputError(
+            f"{what} hold the backbone under {' and '.join(map(repr, whole))}; give a file with "
+            "one of them."
+        )
+    return max(count, key=count.get, default="")
 
 
 def _fits(what: str, backbone: str, state: dict, wanted: dict[str, torch.Tensor]) -> None:

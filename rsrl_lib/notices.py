@@ -94,11 +94,11 @@ def of_weights(recipe: Recipe, means: np.ndarray) -> list[str]:
     inside = (low < means) & (means < high)
     between = f"between {low:g} and {high:g}"
     if inside.all() or not inside.any():
-        which = "all" if inside.all() else "none"
-        needed = "Ambiguous and other photos" if inside.any() else "Ambiguous photos"
+        count = f"{len(means)} training photos"
+        found = f"all {count} are" if inside.all() else f"none of the {count} is"
         raise InputError(
-            f"{needed} are needed for weights_ab {a:g} {b:g}, {which} of the {len(means)} training "
-            f"photos have a mean score {between} (theirs: {_told(means)}); give {REAL_SCORES}, or "
+            f"Ambiguous and other photos are needed for weights_ab {a:g} {b:g}, {found} ambiguous: "
+            f"mean scores {between} are, and theirs are {_told(means)}; give {REAL_SCORES}, or "
             "another interval (--ambiguous)."
         )
     if (means % 1).any():
