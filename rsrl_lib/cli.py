@@ -382,7 +382,7 @@ def main() -> None:
     """Entry point: one sentence and a non-zero exit for bad input, never a traceback."""
     commands = {"train": train, "assess": assess, "highlight": highlight, "crop": crop}
     commands |= {"glassbox": draw, "fetch": fetch, "sweep": run_sweep, "notebooks": run_notebooks}
-    warnings.formatwarning = _one_sentence
+    warnings.showwarning = _show
     try:
         tyro.extras.subcommand_cli_from_dict(
             commands, prog="rsrl", config=(tyro.conf.FlagCreatePairsOff,)
@@ -408,9 +408,12 @@ def main() -> None:
         )
 
 
-def _one_sentence(message, category, *place, usual=warnings.formatwarning, **line) -> str:
-    """A `Note` without the line of code that it comes from."""
-    return f"rsrl: {message}\n" if category is Note else usual(message, category, *place, **line)
+def _show(message, category, *place, usual=warnings.showwarning, **how) -> None:
+    """A `Note` as a sentence, without the line of code that it comes from."""
+    if category is Note:
+        print(f"rsrl: {message}", file=sys.stderr)
+    else:
+        usual(message, category, *place, **how)
 
 
 def _paths(photos: tuple[Path, ...], skip_broken: bool) -> list[str]:

@@ -2,8 +2,10 @@ import errno
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
@@ -79,7 +81,7 @@ def failing(number, *, of):
     whole = os.fsync
 
     def answer(handle):
-        is_folder = os.path.isdir(f"/proc/self/fd/{handle}")
+        is_folder = stat.S_ISDIR(os.fstat(handle).st_mode)
         if is_folder == (of == "folders"):
             raise OSError(number, os.strerror(number))
         return whole(handle)
@@ -111,7 +113,7 @@ def test_a_folder_that_is_no_file_to_the_system_stops_nothing(tmp_path, monkeypa
     whole = os.open
 
     def refused(path, *how):
-        if os.path.isdir(path):
+        if Path(path).is_dir():
             raise OSError(number, os.strerror(number))
         return whole(path, *how)
 
