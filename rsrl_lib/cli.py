@@ -382,16 +382,19 @@ def main() -> None:
     """Entry point: one sentence and a non-zero exit for bad input, never a traceback."""
     goes_on = "a training keeps its finished rounds: the same command goes on"
     on_stop = goes_on if sys.argv[1:2] in (["train"], ["sweep"]) else "what is written stays"
-    warnings.formatwarning = _one_sentence
+    warnings.showwarning = _show
     with in_one_sentence(on_stop=on_stop):
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS, prog="rsrl", config=(tyro.conf.FlagCreatePairsOff,)
         )
 
 
-def _one_sentence(message, category, *place, usual=warnings.formatwarning, **line) -> str:
-    """A `Note` without the line of code that it comes from."""
-    return f"rsrl: {message}\n" if category is Note else usual(message, category, *place, **line)
+def _show(message, category, *place, usual=warnings.showwarning, **how) -> None:
+    """A `Note` as a sentence, without the line of code that it comes from."""
+    if category is Note:
+        print(f"rsrl: {message}", file=sys.stderr)
+    else:
+        usual(message, category, *place, **how)
 
 
 def _paths(photos: tuple[Path, ...], skip_broken: bool) -> list[str]:

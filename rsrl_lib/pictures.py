@@ -177,7 +177,8 @@ def _opened(path: File, content: bytes | None, at_least: int | None) -> tuple[Im
         head = stream.read(32)
         stream.seek(0)
         if head.startswith(pngs.HEAD):
-            _check_size(*struct.unpack_from(">LL", head, 16))
+            if head[12:16] == b"IHDR":  # told of size before the rest is read
+                _check_size(*struct.unpack_from(">LL", head, 16))
             bare, metadata = pngs.bare(stream, path)
             given = _Content(bare, path), "r", ("PNG",)
         elif head.startswith(tiffs.HEADS):

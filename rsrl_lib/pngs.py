@@ -55,6 +55,8 @@ def bare(stream: BinaryIO, path: File) -> tuple[bytes, dict[str, bytes]]:
             continue
         if data:
             kept.append(_chunk(kind, data))
+    if colour == PALETTE and not colours:
+        raise ValueError("broken PNG file: no palette")
     kept.append(_chunk(b"IEND", b""))
     metadata.setdefault("exif", metadata.pop("old exif", b""))
     return b"".join(kept), metadata
