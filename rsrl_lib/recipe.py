@@ -106,7 +106,7 @@ class Recipe:
     patience: int = 3
     """Rounds without a better total F, for stop='patience'."""
     choose: Literal["validation", "test"] = "validation"
-    """Photos whose total F chooses the round; 'test' is the papers' way, and a leak."""
+    """Photos whose total F chooses the round; 'test' is RSRL's way, and a leak."""
     resplit: Resplit = "never"
     """Divide training and validation photos anew in every round, a leak that is to be shown:
     'fresh' at random, 'rotating' so that each fifth validates in turn. Test photos stay."""

@@ -212,6 +212,16 @@ def test_a_damaged_description_of_a_run_is_named(run, coloured, tmp_path):
         rounds.repeat(*coloured, damaged, RECIPE)
 
 
+def test_a_run_says_how_its_networks_look_at_photos_or_that_it_cannot_be_known(run, tmp_path):
+    assert run.view == RECIPE.training.view
+    info = run.info
+    for wrong in (5000, 64.5, "64"):
+        info["recipe"]["training"]["shrink_to"] = wrong
+        (tmp_path / "run.json").write_text(json.dumps(info))
+        with pytest.raises(InputError, match=r"run\.json is no readable part of a run"):
+            _ = rounds.Run(tmp_path).view
+
+
 def test_a_finished_run_is_returned_without_training(run, coloured, monkeypatch):
     monkeypatch.setattr(rounds, "fine_tune", None)
     before = contents(run.folder)
