@@ -6,6 +6,7 @@ answer at once.
 """
 
 import csv
+import functools
 import sys
 import tempfile
 import time
@@ -15,7 +16,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from rsrl_lib.files import CACHE, InputError, Note, reading, size_of
+from rsrl_lib.files import CACHE, InputError, Note, check_writable, reading, size_of, writing
 from rsrl_lib.recipe import Recipe
 from rsrl_lib.terminal import in_one_sentence
 
@@ -60,14 +61,8 @@ def train(
         other: Folder of unscored photos that every round assigns scores to (SSRL-2019 Table 3).
         cache: Folder for decoded photos.
     """
-    import pandas as pd
-
-    from rsrl_lib import pixels
-    from rsrl_lib.photos import read_photos
-    from rsrl_lib.pictures import read_unscored
-    from rsrl_lib.rounds import repeat
-    from rsrl_lib.training import team
-
+    check_writable(run, "--run", folder=True)
+    check_writable(cache, "--cache", folder=True)
     own = {"photo_column": photo_column, "score_column": score_column}
     own |= {"mean_column": mean_column, "votes": votes}
     if source == "folder":
@@ -80,6 +75,21 @@ def train(
     if wrong:
         found = f"{', '.join(wrong)} with --source {source}"
         raise InputError(f"A public set is read as published, found is {found}; leave it out.")
+
+    import pandas as pd
+
+    from rsrl_lib import pixels, summary
+    from rsrl_lib.network import check_weights
+    from rsrl_lib.photos import read_photos
+    from rsrl_lib.pictures import read_unscored
+    from rsrl_lib.rounds import Run, check_folder, repeat
+    from rsrl_lib.training import team
+
+    check_folder(run)
+    last = run / "network_last.safetensors"
+    before = last.stat().st_mtime_ns if last.exists() else None
+    if before is None:
+        check_weights(recipe.weights)
     scored = read_photos(source, photos, scores, **columns)
     decoded, broken = pixels.decode(scored.table, strict=scored.strict, cache=cache)
     scored, strangers = scored.without(broken), None
@@ -89,20 +99,17 @@ def train(
         there, unreadable = pixels.decode(table, strict=scored.strict, cache=cache)
         strangers = (table[~table.photo.isin(unreadable.photo)].reset_index(drop=True), there)
         left_out = pd.concat([left_out, unreadable], ignore_index=True)
-    last = run / "network_last.safetensors"
-    before = last.stat().st_mtime_ns if last.exists() else None
-    made = repeat(scored, decoded, run, recipe, other=strangers)
+
+    def on_start(begun: Run) -> None:
+        if len(left_out):
+            left_out.to_csv(run / "left_out.csv", index=False)
+            print(f"{len(left_out)} photos were left out; {run / 'left_out.csv'} says why.")
+        print(*summary.of_start(scored, begun, recipe), sep="\n", flush=True)
+
+    made = repeat(scored, decoded, run, recipe, other=strangers, on_start=on_start)
     if team()[0] > 0:
         return
-    if len(left_out):
-        left_out.to_csv(run / "left_out.csv", index=False)
-        print(f"{len(left_out)} photos were left out; {run / 'left_out.csv'} says why.")
-    for score, label in made.info["merged_scores"].items():
-        print(f"Score {score} has too few photos to split and counts as {label}.")
-    columns = ["round", "kept", "chosen"]
-    shown = ("accuracy", "majority_accuracy", "macro_f1", "balanced_accuracy", "kappa")
-    columns += [f"{part}_{name}" for part in ("train", "test") for name in shown]
-    print(made.rounds[columns].to_string(index=False, float_format="{:.3f}".format))
+    print(*summary.of_end(made), sep="\n")
     state = "was finished already" if before == last.stat().st_mtime_ns else "is finished"
     print(f"The run {state}; round {made.chosen} was chosen on the {recipe.choose} photos.")
     print(f"Its tables and networks are in {run}.")
@@ -121,6 +128,9 @@ def assess(
         csv: Write the table here instead of printing it.
         skip_broken: Leave out unreadable photos, and name them.
     """
+    if csv is not None:
+        _check_table(csv)
+
     import pandas as pd
 
     from rsrl_lib import pixels
@@ -134,18 +144,22 @@ def assess(
     table = pd.DataFrame({"photo": paths, "path": paths})
     with tempfile.TemporaryDirectory() as scratch:
         decoded, broken = pixels.decode(table, strict=not skip_broken, cache=Path(scratch))
+        for reason in broken.reason:
+            print(f"left out: {reason}", file=sys.stderr)
+        if len(broken) == len(table):
+            raise InputError(_nothing_left("assess", len(table)))
         values = logits(network, decoded, **view)  # (photos, scores)
     names = [f"likelihood_{level}" for level in network.levels]
     rows = table.photo[~table.photo.isin(broken.photo)].reset_index(drop=True).to_frame()
     column = "level" if "high" in network.levels else "score"
     rows[column] = [network.levels[node] for node in values.argmax(1)]
     rows = pd.concat([rows, pd.DataFrame(likelihoods(values), columns=names)], axis=1)
-    for reason in broken.reason:
-        print(f"left out: {reason}", file=sys.stderr)
     if csv is None:
         print(rows.to_string(index=False, float_format="{:.3f}".format))
     else:
-        rows.to_csv(csv, index=False)
+        with writing(csv):
+            csv.parent.mkdir(parents=True, exist_ok=True)
+            rows.to_csv(csv, index=False)
         print(f"{len(rows)} photos are assessed in {csv}.")
 
 
@@ -175,6 +189,12 @@ def highlight(
         flip: Take the other one of the two clusters.
         skip_broken: Leave out photos that are unreadable or have no highlight, and name them.
     """
+    check_writable(out, "--out", folder=True)
+    later, earlier = rounds
+    if later <= earlier:
+        found = f"{later} {earlier}"
+        raise InputError(f"--rounds takes the later round, then the earlier one, not {found}.")
+
     import numpy as np
     import torch
     from PIL import Image
@@ -189,6 +209,10 @@ def highlight(
     with reading(run, *RUN):
         pair = h.stacked(*(h.conv1_of(open_run(run), i) for i in rounds))
         shrink_to = open_run(run).view["shrink_to"]
+    channels = pair.out_channels // 2  # of each of the two
+    if channel is not None and not 0 <= channel < channels:
+        found = f"conv1 of this network has {channels} channels"
+        raise InputError(f"--channel is {channel}, {found}; give one of 0..{channels - 1}.")
     options = {"channel": channel, "after_relu": after_relu, "absolute": absolute, "flip": flip}
     paths = _paths(photos, skip_broken)
     targets = _targets(paths, out, "highlights", ".png")
@@ -215,6 +239,8 @@ def highlight(
             pictures = highlight_pictures(photo, found).values()
             Image.fromarray(np.hstack(list(pictures))).save(target, compress_level=1)
             written += 1
+    if not written:
+        raise InputError(_nothing_left("highlight", len(paths)))
     print(f"{written} photos: original, later map, earlier map, difference and region in {out}.")
 
 
@@ -240,6 +266,10 @@ def crop(
         agree: Average the box with that of the likeliest attribute where their IoU is 0.3 or more.
         skip_broken: Leave out unreadable photos, and name them.
     """
+    check_writable(out, "--out", folder=True)
+    if least < 1:
+        raise InputError(f"--least is a side in pixels, 1 or more, not {least}.")
+
     import torch
     from tqdm.auto import tqdm
 
@@ -277,6 +307,8 @@ def crop(
             left, top, right, foot = box
             table.writerow([path, left, top, right - left, foot - top, reason])
             written += 1
+    if not written:
+        raise InputError(_nothing_left("crop", len(paths)))
     print(f"{written} photos are cropped in {out}; crops.csv has the boxes.")
 
 
@@ -290,6 +322,8 @@ def draw(out: Path, count: int = 1000, seed: int = 0) -> None:
         count: Photos.
         seed: The same seed draws the same photos.
     """
+    check_writable(out, "--out", folder=True)
+
     from rsrl_lib import glassbox
 
     started = time.monotonic()
@@ -306,6 +340,8 @@ def fetch(what: tyro.conf.Positional[Literal["oasis"]], out: Path) -> None:
         what: oasis: 526 photos of animals, objects and scenes, with about 190 beauty votes each.
         out: Folder for photos/, photos.csv and votes.csv; the originals are kept in it (50 MB).
     """
+    check_writable(out, "--out", folder=True)
+
     from rsrl_lib.photos import fetch_oasis
 
     table = fetch_oasis(out)
@@ -324,7 +360,7 @@ def run_sweep(
     Example: rsrl sweep oasis.toml --out sweeps/oasis.csv --jobs 2
 
     Args:
-        grid: TOML file of the grid; rsrl_lib/sweeps.py says what stands in it.
+        grid: TOML file of the grid; rsrl_lib/grids.py says what stands in it.
         out: Table of results (.csv); predictions, drops and rounds lie beside it under its name.
             Cells that it holds are not trained again.
         jobs: Cells trained at once, a thread each; else one per core, or one where there is a GPU.
@@ -332,13 +368,20 @@ def run_sweep(
         cache: Folder for decoded photos.
     """
     if jobs is not None and jobs < 1:
-        raise InputError(f"jobs must be 1 or more, not {jobs}.")
+        raise InputError(f"--jobs must be 1 or more, not {jobs}.")
+    check_writable(out, "--out")
+    check_writable(cache, "--cache", folder=True)
+
     from rsrl_lib import sweeps
 
-    table = sweeps.sweep(grid, out, jobs=jobs, cluster=cluster, cache=cache)
+    how = {"jobs": jobs, "cluster": cluster, "cache": cache}
+    table = sweeps.sweep(grid, out, **how, say=functools.partial(print, flush=True))
     shown = ["macro_f1", "balanced_accuracy", "kappa", "accuracy", "majority_accuracy"]
     means = table.groupby(["dataset", "labels", "target", "arm"], sort=False)[shown].mean()
     print(means.to_string(float_format="{:.3f}".format))
+    print("These are means over folds and seeds, of the chosen round, on test photos.")
+    for sentence in sweeps.few_kept(grid, out):
+        print(sentence)
     print(f"{table.cell.nunique()} cells are in {out}.")
 
 
@@ -412,6 +455,21 @@ def _paths(photos: tuple[Path, ...], skip_broken: bool) -> list[str]:
     with reading(f"One of {len(paths)} names of photos", "path in UTF-8", "rename that photo"):
         "".join(str(Path(path).resolve()) for path in paths).encode()
     return paths
+
+
+def _check_table(path: Path) -> None:
+    """`InputError` where a table cannot be written, or would be written over a photo."""
+    from rsrl_lib.pictures import PICTURES
+
+    if path.suffix.lower() in PICTURES:  # --csv *.jpg names the first photo
+        found = f"--csv {path} is the name of a picture"
+        raise InputError(f"{found}; give one for the table, such as assessed.csv, then the photos.")
+    check_writable(path, "--csv")
+
+
+def _nothing_left(work: str, count: int) -> str:
+    photos = "the only photo" if count == 1 else f"all {count} photos"
+    return f"There is nothing to {work}: {photos} had to be left out, for the reasons above."
 
 
 def _targets(paths: list[str], out: Path, table: str, ending: str = "") -> list[Path]:

@@ -22,6 +22,11 @@ from torchvision import models
 from rsrl_lib.files import ROOT, InputError, reading, replacing, size_of
 from rsrl_lib.recipe import Backbone, Head
 
+SAFETENSORS = (
+    "safetensors file",
+    "weights are read from safetensors alone, as a .pth or .pt file can run code (to convert one: "
+    "safetensors.torch.save_file(torch.load('in.pth', weights_only=True), 'out.safetensors'))",
+)
 STARTER = ROOT / "data" / "starter_squeezenet1_1.safetensors"
 
 
@@ -148,6 +153,12 @@ def _prefix(what: str, state: dict, wanted: dict[str, torch.Tensor]) -> str:
     return max(count, key=count.get, default="")
 
 
+def check_weights(weights: str) -> None:
+    """`InputError` where weights to start from are a file that is not there, or not safetensors."""
+    if weights not in ("imagenet", "starter", "none"):
+        _facts(Path(weights))
+
+
 def _fits(what: str, backbone: str, state: dict, wanted: dict[str, torch.Tensor]) -> None:
     """`InputError` unless all tensors are there, of the shape and kind wanted, and finite."""
     missing = sorted(wanted.keys() - state.keys())
@@ -196,13 +207,18 @@ def load_network(path: Path) -> tuple[AestheticNet, dict[str, str]]:
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    facts = _facts(path)
+    with reading(path, *SAFETENSORS):
+        return load_file(path), facts
+
+
+def _facts(path: Path) -> dict[str, str]:
+    """Facts that a file of weights holds about them; `InputError` where it is no safetensors."""
     if size_of(path) < 0:
         known = "'imagenet', 'starter', 'none' or a safetensors file that exists"
         raise InputError(f"There are no weights at {path}; give {known}.")
-    with reading(path, "safetensors file", "weights are read from safetensors alone"):
-        with safe_open(path, "pt") as file:
-            facts = file.metadata() or {}
-        return load_file(path), facts
+    with reading(path, *SAFETENSORS), safe_open(path, "pt") as file:
+        return file.metadata() or {}
 
 
 def _download(backbone: Backbone) -> dict[str, torch.Tensor]:

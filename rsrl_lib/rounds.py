@@ -131,6 +131,9 @@ class Run:
 
 def open_run(folder: Path) -> Run:
     """A run that has at least one finished round; `InputError` where there is none."""
+    if not Path(folder).is_dir():
+        found = "is a file" if Path(folder).exists() else "is not there"
+        raise InputError(f"{folder} {found}, the folder of a run is needed; give that.")
     if not (Path(folder) / "network_last.safetensors").exists():
         raise InputError(f"{folder} holds no run with a finished round; make one with rsrl train.")
     return Run(Path(folder))
@@ -155,6 +158,7 @@ def repeat(
     recipe: Recipe,
     *,
     other: tuple[pd.DataFrame, Pixels] | None = None,
+    on_start: Callable[[Run], None] = lambda run: None,
 ) -> Run:
     """Run the repetitive loop, or finish one that was interrupted; a finished run is returned.
 
@@ -162,24 +166,37 @@ def repeat(
     on, and ends as if it had been asked for them at once.
     `pixels` holds the photos of `photos` in the same order. `other` are unscored photos of another
     source (table with `photo`, their pixels): each round's network assigns them scores too
-    (SSRL-2019 Table 3; part `other` of `samples`). Raises `InputError` when the folder holds a run
-    of another recipe, of other photos or of more rounds, or another process is at it.
+    (SSRL-2019 Table 3; part `other` of `samples`). `on_start` is called before the first round,
+    when parts and recipe are on the disk. Raises `InputError` when the folder holds a run of
+    another recipe, of other photos or of more rounds, or another process is at it.
     """
     folder = Path(folder)
-    there = folder.iterdir() if folder.exists() else ()
-    has_files = any(path.suffix not in (".partial", ".lock") for path in there)
-    if has_files and not (folder / "run.json").exists():
-        raise InputError(f"{folder} holds other files and no run; give a new or empty folder.")
+    check_folder(folder)
     writes = team()[0] == 0  # of the processes of torchrun, the first
     with locked(folder / "run.lock") if writes else nullcontext():
-        run = _repeat(photos, pixels, folder, recipe, other, writes=writes)
+        run = _repeat(photos, pixels, folder, recipe, other, on_start, writes=writes)
     if team()[1] > 1:
         distributed.barrier()  # the others read what the first has written
     return run
 
 
+def check_folder(folder: Path) -> None:
+    """`InputError` where a folder holds other files and no run."""
+    there = folder.iterdir() if folder.exists() else ()
+    has_files = any(path.suffix not in (".partial", ".lock") for path in there)
+    if has_files and not (folder / "run.json").exists():
+        raise InputError(f"{folder} holds other files and no run; give a new or empty folder.")
+
+
 def _repeat(
-    photos: ScoredPhotos, pixels: Pixels, folder: Path, recipe: Recipe, other, *, writes: bool
+    photos: ScoredPhotos,
+    pixels: Pixels,
+    folder: Path,
+    recipe: Recipe,
+    other,
+    on_start: Callable[[Run], None],
+    *,
+    writes: bool,
 ) -> Run:
     run = Run(folder)
     mean_scores = photos.table.mean_score.to_numpy()
@@ -199,6 +216,8 @@ def _repeat(
         said = notices(recipe, photos, pixels.digests, original, attributes)
         facts = {"fingerprint": fingerprint, "merged_scores": merged, "notices": said}
         _describe(run, recipe, facts, table)
+    if writes:
+        on_start(run)
 
     scores = np.unique(labels).tolist()
     view = recipe.training.view

@@ -5,6 +5,7 @@ small. Grids, notebooks and the command line fill in the same classes and get th
 import math
 from collections.abc import Sequence
 from numbers import Integral, Real
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Literal, Union, get_args, get_origin, get_type_hints
 
@@ -87,8 +88,10 @@ def told(given: object) -> str:
 
 _ONE = {
     bool: "true or false",
+    dict: "a table",
     int: "a whole number",
     float: "a finite number",
     str: "a text in quotes",
+    Path: "a text in quotes",
 }
 _SEVERAL = {int: "whole numbers", float: "numbers", str: "texts in quotes"}
