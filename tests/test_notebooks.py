@@ -6,8 +6,8 @@ import pytest
 
 pytest.importorskip("papermill")
 
-from rsrl_lib import batch  # noqa: E402
-from tests.conftest import ROOT  # noqa: E402
+from rsrl_lib import batch
+from tests.conftest import ROOT
 
 SMOKE = {
     "count": 60,
