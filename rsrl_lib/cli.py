@@ -409,6 +409,51 @@ def run_notebooks(
     batch.run_notebooks(names, out, parameters, timeout=timeout)
 
 
+def make_demo(out: Path = Path("demo"), timeout: int = 1800) -> None:
+    """Execute all notebooks on the embedded photos: copies, figures and runs in one folder.
+
+    Example: rsrl demo --out demo
+
+    Args:
+        out: Folder of the demo alone; what an earlier demo made there is replaced.
+        timeout: Seconds a single cell may take.
+    """
+    from rsrl_lib import app
+
+    app.make_demo(out, timeout=timeout)
+    print(f"Executed notebooks, figures and the runs run and gap are in {out}.")
+
+
+def show_app(
+    run: Path | None = None,
+    gap_run: Path | None = None,
+    photos: Path | None = None,
+    scores: Path | None = None,
+    source: Source = "folder",
+    options: str = "",
+    port: int = 8866,
+    no_browser: bool = False,
+) -> None:
+    """Explore highlight regions and crops in a browser, on this machine alone; Ctrl-C ends it.
+
+    Example: rsrl app --run runs/mine --photos my_photos --scores my_photos/scores.csv
+
+    Args:
+        run: Folder of a run; the demo's when not given, made first where there is none.
+        gap_run: Folder of another run, for crops.
+        photos: Folder of the photos of the runs; the embedded ones when not given.
+        scores: CSV with a row per photo (source 'folder').
+        source: A folder with a CSV, or a public set as published.
+        options: More for the reader of the photos, such as '{score_column: rating}'.
+        port: Where the page is: http://127.0.0.1:PORT.
+        no_browser: Open no browser on it.
+    """
+    from rsrl_lib import app
+
+    own = {"photos": photos, "scores": scores, "source": source, "options": options}
+    app.serve(run, gap_run, **own, port=port, browser=not no_browser)
+
+
 COMMANDS = {
     "train": train,
     "assess": assess,
@@ -418,6 +463,8 @@ COMMANDS = {
     "fetch": fetch,
     "sweep": run_sweep,
     "notebooks": run_notebooks,
+    "demo": make_demo,
+    "app": show_app,
 }
 
 
