@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import ExifTags, Image
 
 from rsrl_lib import batch, cli, rounds
@@ -60,6 +61,19 @@ def test_train_makes_a_run_and_assess_reads_it(monkeypatch, train, folder, tmp_p
     best = assessed.filter(like="likelihood").idxmax(axis=1).str[-1].astype(int)
     assert (assessed.score == best).all()
     assert assessed.filter(like="likelihood").stack().between(0, 1).all()
+
+
+def test_assess_assigns_the_largest_logit_where_likelihoods_round_to_1(
+    monkeypatch, train, folder, tmp_path
+):
+    rsrl(monkeypatch, *train, "--rounds", "1")
+    network = rounds.open_run(tmp_path / "run").network()
+    network.head.weight.data.zero_()
+    network.head.bias.data[:] = torch.tensor([18.0, 20.0, 30.0, 24.0])
+    save_network(network, tmp_path / "run" / "network_best.safetensors")
+    words = ["assess", "--run", tmp_path / "run", folder / "00.png", "--csv", tmp_path / "a.csv"]
+    rsrl(monkeypatch, *words)
+    assert pd.read_csv(tmp_path / "a.csv").score.tolist() == [4]
 
 
 def test_skip_broken_leaves_photos_out_and_lists_them(monkeypatch, train, folder, tmp_path, capsys):
