@@ -66,7 +66,8 @@ def conv1_of(run: Run, i: int) -> nn.Conv2d:
     kept = run.conv1()
     if f"round_{i:02d}.weight" not in kept:
         last = sum(name.endswith(".weight") for name in kept)
-        raise InputError(f"{run.folder} holds conv1 of rounds 1 to {last}, not of round {i}.")
+        found = f"{run.folder} holds conv1 of rounds 1 to {last}, not of round {i}"
+        raise InputError(f"{found}; give two of these.")
     parts = {name: kept[f"round_{i:02d}.{name}"] for name, _ in layer.named_parameters()}
     layer.load_state_dict(parts, assign=True)
     return layer.requires_grad_(False)

@@ -223,7 +223,7 @@ def _scored(table: pd.DataFrame, strict: bool, *, rounding: str = "", **known) -
     absent = table[["photo"]].assign(reason=reasons)[size <= 0]
     if len(absent) and (strict or len(absent) == len(table)):
         row = absent.index[0]
-        found = f"{row}: {reasons[row]}{_nearby(Path(table['path'][row]))}"
+        found = f"{row}: {_missing(Path(table['path'][row])) or reasons[row]}"
         found += f"; {len(absent)} of {len(table)} photos are missing"
         remedy = "add them or correct the folder"
         if len(absent) < len(table):
@@ -234,15 +234,17 @@ def _scored(table: pd.DataFrame, strict: bool, *, rounding: str = "", **known) -
     return scored.without(absent)
 
 
-def _nearby(path: Path) -> str:
-    """What is where a missing photo should be: no folder, or one of another ending or case."""
+def _missing(path: Path) -> str:
+    """Why there is no such photo, where its folder tells: none, or a name that nearly is it."""
     folder = path.parent
+    if folder.is_file():
+        return f"{folder} is a file, a folder of photos is needed"
     if not folder.is_dir():
-        is_file = folder.exists()
-        return f" ({folder} is a file)" if is_file else f" (there is no folder {folder})"
+        return f"there is no folder {folder}"
     for there in sorted(folder.iterdir()):
-        if path.stem.lower() in (there.stem.lower(), there.name.lower()) and there.is_file():
-            return f" (there is {there.name}: write it as it stands there)"
+        is_near = path.stem.lower() in (there.stem.lower(), there.name.lower())
+        if is_near and there.is_file() and there.name != path.name:
+            return f"no such file: {path} (there is {there.name}: write it as it stands there)"
     return ""
 
 

@@ -133,7 +133,7 @@ def open_run(folder: Path) -> Run:
     """A run that has at least one finished round; `InputError` where there is none."""
     if not Path(folder).is_dir():
         found = "is a file" if Path(folder).exists() else "is not there"
-        raise InputError(f"{folder} {found}, the folder of a run is needed; give that.")
+        raise InputError(f"{folder} {found}; give the folder of a run, as rsrl train makes one.")
     if not (Path(folder) / "network_last.safetensors").exists():
         raise InputError(f"{folder} holds no run with a finished round; make one with rsrl train.")
     return Run(Path(folder))

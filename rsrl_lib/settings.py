@@ -59,7 +59,7 @@ def in_words(kind: object) -> str:
     """A type as a user knows it.
 
     >>> in_words(tuple[float, float]), in_words(int | None)
-    ('a list of 2 numbers', 'a whole number')
+    ('a list of 2 finite numbers', 'a whole number')
     """
     form, parts = get_origin(kind), get_args(kind)
     if form is Literal:
@@ -94,4 +94,4 @@ _ONE = {
     str: "a text in quotes",
     Path: "a text in quotes",
 }
-_SEVERAL = {int: "whole numbers", float: "numbers", str: "texts in quotes"}
+_SEVERAL = {int: "whole numbers", float: "finite numbers", str: "texts in quotes"}

@@ -183,6 +183,68 @@ def test_a_missing_table_is_named(folder):
         own(folder, HEAD + "b.jpg,5\n", votes=folder / "votes.csv")
 
 
+NAMED = {"photo_column": "Foto", "score_column": "Note"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "lacking", "options"),
+    [
+        ({}, "'photo' and one column 'score', has 0 and 0", "--photo-column and --score-column"),
+        ({"photo_column": "Foto"}, "'score', has 0", "--score-column"),
+        (NAMED | {"mean_column": "mean"}, "'mean', has 0", "--mean-column"),
+        (NAMED | {"attribute_columns": ["sharp"]}, "'sharp', has 0", "--attributes"),
+    ],
+)
+def test_a_column_that_is_not_there_names_the_option_that_chooses_it(
+    folder, columns, lacking, options
+):
+    choice = f"choose among Foto, Note by {options}."
+    with pytest.raises(InputError, match=message("scores.csv line 1", lacking, choice)):
+        own(folder, "Foto;Note\na.jpg;4\nb.jpg;5\n", **columns)
+
+
+def test_votes_have_no_option_for_their_columns(folder):
+    (folder / "votes.csv").write_text("name,score\na.jpg,4\n")
+    with pytest.raises(InputError, match=message("votes.csv line 1", "there are name, score.")):
+        own(folder, HEAD + "b.jpg,5\n", votes=folder / "votes.csv")
+
+
+def test_a_decimal_comma_is_told_from_a_word(folder):
+    with pytest.raises(InputError, match=message("score '4,5'", "such as 4.5, with a point.")):
+        own(folder, "photo;score\na.jpg;4,5\nb.jpg;5\n")
+    with pytest.raises(InputError, match=message("score 'good'", "such as 4.")):
+        own(folder, HEAD + "b.jpg,good\n")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("nowhere", "there is no folder {}; 2 of 2 photos are missing: add them or correct the"),
+        ("scores.csv", "{} is a file, a folder of photos is needed; 2 of 2 photos are missing"),
+    ],
+)
+def test_a_folder_that_is_none_is_told_and_not_its_photos(folder, given, says):
+    own(folder, HEAD + "b.jpg,5\n")
+    with pytest.raises(InputError, match=message("line 2: " + says.format(folder / given))):
+        photos.read_folder(folder / given, folder / "scores.csv")
+
+
+@pytest.mark.parametrize("name", ["a", "A.jpg", "a.JPG", "a.jpeg"])
+def test_a_name_that_is_nearly_there_is_shown(folder, name):
+    with pytest.raises(InputError, match=message("no such file", "there is a.jpg: write it as")):
+        own(folder, f"photo,score\n{name},4\nb.jpg,5\n")
+
+
+def test_how_many_scores_were_rounded_is_said(folder):
+    text = "photo,score\na.jpg,4.37\nb.jpg,4.5\nc.jpg,4\n"
+    said = own(folder, text).rounding
+    assert said.startswith("2 of 3 scores are not whole and were rounded")
+    assert "1 of them lie halfway and went up" in said
+    assert own(folder, "photo,score\na.jpg,4\nb.jpg,5.0\n").rounding == ""
+    mean = own(folder, "photo,score,mean\na.jpg,4,4.2\nb.jpg,5,4.6\n", mean_column="mean")
+    assert mean.rounding == ""  # the score is given; the mean is not rounded
+
+
 def test_an_attribute_may_bear_the_name_of_a_column_read_for_something_else(folder):
     text = "photo,score,rating\na.jpg,1,8\nb.jpg,2,6\n"
     scored = own(folder, text, score_column="rating", attribute_columns=["score"])
