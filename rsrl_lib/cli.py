@@ -110,7 +110,11 @@ def train(
 
 
 def assess(
-    run: Path, photos: Listed[tuple[Path, ...]], csv: Path | None = None, skip_broken: bool = False
+    run: Path,
+    photos: Listed[tuple[Path, ...]],
+    csv: Path | None = None,
+    skip_broken: bool = False,
+    cache: Path | None = None,
 ) -> None:
     """Assign scores to photos with the chosen network of a run.
 
@@ -121,6 +125,7 @@ def assess(
         photos: Photos, or folders of photos.
         csv: Write the table here instead of printing it.
         skip_broken: Leave out unreadable photos, and name them.
+        cache: Folder to keep the decoded photos in, for another time; else they are deleted.
     """
     with reading(run, *RUN):
         view = Training(**open_run(run).info["recipe"]["training"]).view
@@ -130,7 +135,7 @@ def assess(
     paths = _paths(photos)
     table = pd.DataFrame({"photo": paths, "path": paths})
     with tempfile.TemporaryDirectory() as scratch:
-        decoded, broken = pixels.decode(table, strict=not skip_broken, cache=Path(scratch))
+        decoded, broken = pixels.decode(table, strict=not skip_broken, cache=cache or Path(scratch))
         likelihood = likelihoods(logits(network, decoded, **view))  # (photos, scores)
     names = [f"likelihood_{level}" for level in network.levels]
     rows = table.photo[~table.photo.isin(broken.photo)].reset_index(drop=True).to_frame()
@@ -224,6 +229,7 @@ def crop(
         least: Shortest side of a crop, in pixels.
         agree: Average the box with that of the likeliest attribute where their IoU is 0.3 or more.
         skip_broken: Leave out unreadable photos, and name them.
+        cache: Folder to keep the decoded photos in, for another time; else they are deleted.
     """
     with reading(run, *RUN):
         network = open_run(run).network()
