@@ -74,6 +74,7 @@ def test_imports_of_the_library_run_one_way_and_without_jupyter():
         "controls",
         "rounds",
         "sweeps",
+        "comparisons",
         "highlight",
         "activation",
         "cropping",
