@@ -40,6 +40,14 @@ MEASURES = {
 ERRORS = ("macro_mae",)
 """Measures of which less is better."""
 
+FIVE_ARMS = (
+    "training on",
+    "RSRL's rule",
+    "SSRL-2019's rule",
+    "as many at random",
+    "balanced batches",
+)
+"""What has to be compared to know whether dropping helps, see `arms_in_question`."""
 RULES = {"own-class": "RSRL's rule", "top-class": "SSRL-2019's rule"}
 CONTROLS = {
     "undersample": "undersampling",
@@ -98,7 +106,7 @@ def read_trainings(paths: Iterable[Path]) -> dict[str, Trainings]:
         results = results[(results.target == "crowd") | (results.labels == "mean")]
         predictions = _beside(path, "predictions")
         rounds = _beside(path, "rounds")
-        recipes = _recipes(path.with_suffix(".json"))
+        recipes = read_recipes(path.with_suffix(".json"))
 
         truth = predictions.get("label", pd.Series(np.nan, predictions.index))
         if "crowd" in predictions:
@@ -122,8 +130,11 @@ def _beside(path: Path, table: str) -> pd.DataFrame:
     return pd.read_parquet(beside)
 
 
-def _recipes(path: Path) -> dict[tuple[str, str, str], Recipe]:
-    """Recipe by dataset, labels and arm, from the grids that a sweep keeps beside its table."""
+def read_recipes(path: Path) -> dict[tuple[str, str, str], Recipe]:
+    """Recipe by dataset, labels and arm, from the grids that a sweep keeps in its JSON file.
+
+    Raises `InputError` where that is not there.
+    """
     if not path.exists():
         raise InputError(f"{path} is needed: it says what each arm did; move it with its table.")
     found = {}
@@ -244,6 +255,55 @@ def base_arm(trainings: Trainings, given: str = "") -> str:
         f"One arm of {trainings.name} has to train on without dropping (k = [0.0], as many rounds "
         f"as the others), {found}; found are {arms}. Name the one to compare with as `base`."
     )
+
+
+def arms_in_question(trainings: Trainings, base: str = "") -> dict[str, str]:
+    """The arms that tell whether dropping helps, by what they do; those that a sweep has of five.
+
+    Of several that drop by a rule it is the one whose threshold is fitted to a share to keep. At
+    random drops the arm that follows that of RSRL's rule, where there is one.
+    """
+    recipes = trainings.recipes
+
+    def first(fits: Callable[[Recipe], bool], preferred: Callable[[Recipe], bool]) -> str | None:
+        arms = [arm for arm, recipe in recipes.items() if fits(recipe)]
+        return min(arms, key=lambda arm: not preferred(recipes[arm]), default=None)
+
+    def of_rule(rule: str) -> str | None:
+        return first(
+            lambda recipe: drops_by_likelihood(recipe) and recipe.drop.rule == rule,
+            lambda recipe: recipe.drop.keep_share is not None,
+        )
+
+    by_rule = of_rule("own-class")
+    followed = recipes[by_rule].drop if by_rule else None
+    found = {
+        FIVE_ARMS[0]: base_arm(trainings, base),
+        FIVE_ARMS[1]: by_rule,
+        FIVE_ARMS[2]: of_rule("top-class"),
+        FIVE_ARMS[3]: first(
+            lambda recipe: recipe.control == "random-drop", lambda recipe: recipe.drop == followed
+        ),
+        FIVE_ARMS[4]: first(lambda recipe: recipe.control == "class-balanced", lambda _: True),
+    }
+    return {method: arm for method, arm in found.items() if arm}
+
+
+def most_telling(sets: dict[str, Trainings], base: str = "") -> dict[str, dict[str, str]]:
+    """`arms_in_question` of the sets that have most of the five arms.
+
+    Raises `InputError` where no set has an arm to compare with.
+    """
+    found, wrong = {}, []
+    for name, trainings in sets.items():
+        try:
+            found[name] = arms_in_question(trainings, base)
+        except InputError as error:
+            wrong.append(error)
+    if not found:
+        raise wrong[0]
+    most = max(map(len, found.values()))
+    return {name: arms for name, arms in found.items() if len(arms) == most}
 
 
 def arm_names(recipes: dict[str, Recipe]) -> dict[str, str]:
@@ -367,6 +427,36 @@ def judged(differences: pd.DataFrame, together: Sequence[str] = ("measure",)) ->
         "undecided",
     )
     return differences.assign(p_holm=p_holm, verdict=verdict)
+
+
+def against(
+    trainings: Trainings,
+    base: str,
+    measures: Sequence[str] = tuple(MEASURES),
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """All other arms against one, as `judged`: p is corrected for as many arms as there are."""
+    pairs = [(arm, base) for arm in trainings.results.arm.unique() if arm != base]
+    drawn = resampled(trainings, resamples=resamples, seed=seed)
+    return judged(differences(trainings, pairs, drawn, measures))
+
+
+def smallest_visible(differences: pd.DataFrame) -> pd.Series:
+    """By measure, how large the largest difference has to be to be believed, as most arms vary.
+
+    It is the median half width of the intervals over trainings, widened by what Holm's correction
+    asks of the smallest p.
+    """
+    found = {}
+    for measure, own in differences.groupby("measure", sort=False):
+        freedom = own.trainings.max() - 1
+        of_one = stats.t.ppf(0.975, freedom)
+        of_all = stats.t.ppf(1 - 0.025 / len(own), freedom)
+        half = (own.trainings_high - own.trainings_low).median() / 2
+        found[measure] = half * of_all / of_one
+    return pd.Series(found)
 
 
 def corrected_interval(

@@ -13,6 +13,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 from rsrl_lib.activation import at_size
@@ -90,6 +91,50 @@ def likelihoods_by_class(sample: pd.DataFrame, thresholds: dict[int, float], tit
     ax.set_ylim(-0.03, 1.03)
     sns.despine(ax=ax)
     return ax
+
+
+def differences(sets: dict[str, pd.DataFrame], measures: dict[str, str], title: str) -> Figure:
+    """What methods change: a row of panels for each set of photos, a panel for each measure.
+
+    The tables are those of `comparisons.judged`, with a column `method`; `measures` names those to
+    show. Thin lines are intervals over photos, bands over trainings, full points believable.
+    """
+    size = 9.6, 2.1 * len(sets) + 1.2
+    figure, axes = plt.subplots(
+        len(sets), len(measures), figsize=size, sharex="col", sharey=True, squeeze=False
+    )
+    for row, (name, table) in zip(axes, sets.items(), strict=True):
+        for ax, (measure, label) in zip(row, measures.items(), strict=True):
+            _intervals(ax, table[table.measure == measure])
+            ax.set_title(f"{name}: {label}", fontsize=11)
+    figure.suptitle(title, fontsize=13)
+    figure.supxlabel("difference (right of 0 is better)", fontsize=11)
+    figure.tight_layout()
+    handles = [
+        Line2D([], [], color="#1b3a6b", lw=1.4, label="95 % over other photos"),
+        Line2D([], [], color="#1b3a6b", lw=8, alpha=0.25, label="95 % over other trainings"),
+        Line2D([], [], color="#1b3a6b", marker="o", ls="", label="believable"),
+    ]
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "frameon": False}
+    figure.legend(handles=handles, ncols=3, fontsize=10, **below)
+    return figure
+
+
+def _intervals(ax: Axes, table: pd.DataFrame) -> None:
+    """A method a line, the first one on top."""
+    colour = "#1b3a6b"
+    for y, row in enumerate(table.itertuples()):
+        over_trainings = row.trainings_low, row.trainings_high
+        over_photos = row.photos_low, row.photos_high
+        believable = row.verdict in ("better", "worse")
+        ax.plot(over_trainings, [y, y], lw=8, alpha=0.25, color=colour, solid_capstyle="butt")
+        ax.plot(over_photos, [y, y], lw=1.4, color=colour)
+        ax.plot(row.difference, y, "o", ms=7, color=colour, mfc=colour if believable else "w")
+    ax.axvline(0, color="k", lw=0.8)
+    ax.set_yticks(range(len(table)), table.method)
+    ax.set_ylim(len(table) - 0.4, -0.6)
+    ax.tick_params(labelsize=10)
+    sns.despine(ax=ax)
 
 
 def highlight_pictures(

@@ -176,6 +176,44 @@ def test_a_method_is_named_in_words_that_its_recipe_tells():
     assert [arm for arm in recipes if c.trains_on(recipes[arm])] == ["a", "d"]
 
 
+def test_the_five_arms_are_found_by_what_they_do_and_the_random_one_by_the_rule_it_follows():
+    other, followed = DropRule(k=(0.9,)), DropRule(keep_share=0.667)
+    recipes = {
+        "1": Recipe(rounds=4, control="random-drop", drop=other),
+        "2": Recipe(rounds=4, control="random-drop", drop=followed),
+        "3": Recipe(rounds=4, drop=other),
+        "4": Recipe(rounds=4, drop=followed),
+        "5": PLAIN,
+    }
+    found = c.arms_in_question(c.Trainings("made", recipes, *[pd.DataFrame()] * 3))
+    assert found == {"training on": "5", "RSRL's rule": "4", "as many at random": "2"}
+    recipes |= {"6": RECIPES["c"], "7": Recipe(rounds=4, drop=DropRule(rule="top-class"))}
+    found = c.arms_in_question(c.Trainings("made", recipes, *[pd.DataFrame()] * 3), base="6")
+    assert tuple(found) == c.FIVE_ARMS
+    assert found["training on"] == found["balanced batches"] == "6"
+    assert found["SSRL-2019's rule"] == "7"
+
+
+def test_sets_without_an_arm_to_compare_with_are_left_out_unless_all_are():
+    def of(recipes):
+        return c.Trainings("made", recipes, *[pd.DataFrame()] * 3)
+
+    sets = {"three": of(RECIPES), "one": of({"a": PLAIN}), "none": of({"b": RECIPES["b"]})}
+    assert list(c.most_telling(sets)) == ["three"]
+    assert list(c.most_telling(sets, "b")) == ["three"]
+    with pytest.raises(InputError, match="no arm 'x'"):
+        c.most_telling(sets, "x")
+
+
+def test_a_difference_as_large_as_the_smallest_visible_one_is_just_believed():
+    half = 0.1
+    bounds = {"photos_low": 0.01, "photos_high": 0.5, "measure": "accuracy", "trainings": 15}
+    rows = pd.DataFrame([bounds | {"trainings_low": -half, "trainings_high": half}] * 22)
+    visible = c.smallest_visible(rows).accuracy
+    error = half / stats.t.ppf(0.975, 14)
+    assert 22 * 2 * stats.t.sf(visible / error, 14) == pytest.approx(0.05)
+
+
 def test_the_kept_tables_tell_what_each_of_their_arms_did():
     (glassbox,) = c.read_trainings([ROOT / "data" / "results" / "glassbox_arms.csv"]).values()
     assert c.base_arm(glassbox) == "keep training"
