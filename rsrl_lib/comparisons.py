@@ -309,12 +309,13 @@ def most_telling(sets: dict[str, Trainings], base: str = "") -> dict[str, dict[s
 def arm_names(recipes: dict[str, Recipe]) -> dict[str, str]:
     """Each arm's method in words, told from its recipe; the arm's own name where two are alike."""
     longest = max(recipe.rounds for recipe in recipes.values())
-    words = {arm: _in_words(recipe, longest) for arm, recipe in recipes.items()}
+    words = {arm: in_words(recipe, longest) for arm, recipe in recipes.items()}
     alike = pd.Series(words).duplicated(keep=False)
     return {arm: f"{said} ({arm})" if alike[arm] else said for arm, said in words.items()}
 
 
-def _in_words(recipe: Recipe, longest: int) -> str:
+def in_words(recipe: Recipe, longest: int) -> str:
+    """The method of a recipe; one that drops nothing trains on, unless it ends before `longest`."""
     if recipe.control in CONTROLS:
         return CONTROLS[recipe.control]
     if trains_on(recipe):
