@@ -32,7 +32,7 @@ from rsrl_lib import glassbox, plots
 from rsrl_lib import training as t
 from rsrl_lib.files import ROOT
 from rsrl_lib.network import aesthetic_net
-from rsrl_lib.photos import read_folder
+from rsrl_lib.photos import read_folder, read_ours
 from rsrl_lib.pixels import decode
 from rsrl_lib.recipe import Recipe, Training
 from rsrl_lib.rounds import repeat
@@ -43,7 +43,7 @@ def draw(folder, count):
     """Photos and a table of `count` rows."""
     drawn = folder / "drawn"
     glassbox.write(drawn, min(count, 1000), seed=5)
-    table = pd.read_csv(drawn / "photos.csv")
+    table = read_ours(drawn / "photos.csv")
     (folder / "photos").mkdir()
     contents = []
     for name in table.photo:

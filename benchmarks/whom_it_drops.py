@@ -37,7 +37,7 @@ from rsrl_lib import glassbox
 from rsrl_lib.comparisons import FEWEST_TRAININGS, holm, read_recipes
 from rsrl_lib.drop_rules import largest_classes
 from rsrl_lib.files import ROOT, replacing
-from rsrl_lib.photos import ScoredPhotos, read_folder
+from rsrl_lib.photos import ScoredPhotos, read_folder, read_ours
 from rsrl_lib.protocols import merge_rare
 from rsrl_lib.sweeps import single_votes
 
@@ -67,7 +67,7 @@ def main(oasis: Path | None = None, count: int = 700, drawn: int = 0) -> None:
         drawn: the seed that they were drawn with.
     """
     scored = glassbox.open_set(count, drawn)
-    facts = pd.read_csv(glassbox.set_folder(count, drawn) / "photos.csv").set_index("photo")
+    facts = read_ours(glassbox.set_folder(count, drawn) / "photos.csv").set_index("photo")
     near = facts.border_distance <= facts.border_distance.quantile(0.25)
     known = {"mislabelled": facts.mislabelled == 1, "border": near}
     found = {}
@@ -79,7 +79,7 @@ def main(oasis: Path | None = None, count: int = 700, drawn: int = 0) -> None:
         scored = read_folder(
             oasis / "photos", oasis / "photos.csv", mean_column="mean_score", votes=votes
         )
-        spread = pd.read_csv(votes, dtype={"photo": str}).groupby("photo").score.std()
+        spread = read_ours(votes).groupby("photo").score.std()
         disputed = spread[scored.table.photo] >= spread.quantile(0.75)
         for place, seed, out in cells_of("oasis_arms"):
             labelled, known = scored, {"disputed": disputed}

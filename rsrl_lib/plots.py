@@ -4,7 +4,7 @@ A score class has the same colour everywhere: its place on viridis, which is ord
 the colour-blind. Figures of a single chapter stand there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -37,14 +37,19 @@ def save(figure: Figure, folder: str | Path, name: str) -> Figure:
     return figure
 
 
-def contact_sheet(rows: dict[str, pd.DataFrame], title: str, *, columns: int = 8) -> Figure:
-    """Thumbnails in named rows; each table has a `path`, and a `caption` where one is wanted."""
+def contact_sheet(
+    rows: Sequence[tuple[str, pd.DataFrame]], title: str, *, columns: int = 8
+) -> Figure:
+    """Thumbnails in rows, pairs of a name and a table; two rows may have the same name.
+
+    Each table has a `path`, and a `caption` where one is wanted.
+    """
     figure, axes = plt.subplots(
         len(rows), columns, figsize=(columns * 1.55, len(rows) * 1.4 + 0.5), squeeze=False
     )
     for ax in axes.flat:
         ax.axis("off")
-    for row, (name, photos) in zip(axes, rows.items(), strict=True):
+    for row, (name, photos) in zip(axes, rows, strict=True):
         row[0].text(-0.12, 0.5, name, transform=row[0].transAxes, ha="right", va="center")
         for ax, photo in zip(row, photos.itertuples(), strict=False):
             picture = open_rgb(photo.path)
@@ -193,19 +198,26 @@ def framed(photo: Image.Image, box: Sequence[float], region: np.ndarray | None) 
     return photo
 
 
-def picture_rows(rows: dict[str, dict[str, Image.Image]], title: str) -> Figure:
-    """Named rows of captioned pictures; a row with the captions of the first one has none."""
-    columns = max(map(len, rows.values()))
+def picture_rows(
+    rows: Iterable[tuple[str, Iterable[tuple[str, Image.Image]]]], title: str
+) -> Figure:
+    """Rows, pairs of a name and pictures, which are pairs of a caption and a picture.
+
+    Two rows may have the same name, as two photos may have the same score, and two pictures the
+    same caption. A row with the captions of the first one has none.
+    """
+    rows = [(name, list(pictures)) for name, pictures in rows]
+    columns = max(len(pictures) for _, pictures in rows)
     figure, axes = plt.subplots(
         len(rows), columns, figsize=(2.5 * columns, 2.1 * len(rows) + 0.4), squeeze=False
     )
     for ax in axes.flat:
         ax.axis("off")
-    first = list(next(iter(rows.values())))
-    for number, (line, (name, pictures)) in enumerate(zip(axes, rows.items(), strict=True)):
+    captions = [[caption for caption, _ in pictures] for _, pictures in rows]
+    for number, (line, (name, pictures)) in enumerate(zip(axes, rows, strict=True)):
         line[0].text(-0.06, 0.5, name, transform=line[0].transAxes, ha="right", va="center")
-        repeated = number > 0 and list(pictures) == first
-        for ax, (caption, picture) in zip(line, pictures.items(), strict=False):
+        repeated = number > 0 and captions[number] == captions[0]
+        for ax, (caption, picture) in zip(line, pictures, strict=False):
             ax.imshow(picture)
             ax.set_title("" if repeated else caption, fontsize=9, pad=3)
     figure.suptitle(title)

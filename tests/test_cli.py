@@ -1,4 +1,5 @@
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import ExifTags, Image
 
-from rsrl_lib import cli, rounds
+from rsrl_lib import batch, cli, rounds
 from rsrl_lib.network import aesthetic_net, save_network
 from tests.conftest import draw_coloured_photos
 
@@ -156,10 +157,10 @@ def test_a_misspelt_notebook_parameter_names_the_nearest(monkeypatch, tmp_path):
     assert "There is no parameter 'phtos'; did you mean 'photos'?" in said
     said = refused(monkeypatch, "notebooks", "01", "--out", tmp_path, "-p", "count", "many")
     assert "The parameter count is 'many'; give a value such as 700." in said
-    assert cli._value("keep_share", "None", 0.667) is None
-    assert cli._value("k", "0.99", []) == [0.99]
-    assert cli._value("k", "0.9,0.95", []) == [0.9, 0.95]
-    assert cli._value("photos", "2024", "") == "2024"
+    assert batch._value("keep_share", "None", 0.667) is None
+    assert batch._value("k", "0.99", []) == [0.99]
+    assert batch._value("k", "0.9,0.95", []) == [0.9, 0.95]
+    assert batch._value("photos", "2024", "") == "2024"
     said = refused(monkeypatch, "notebooks", "distribution", "--out", tmp_path)
     assert "did you mean '01_score_distribution'?" in said
     # A number is a chapter's, not the beginning of another's.
@@ -255,3 +256,36 @@ def test_help_of_every_command_has_an_example(monkeypatch, capsys, command):
         rsrl(monkeypatch, command, "--help")
     assert stopped.value.code == 0
     assert f"Example: rsrl {command}" in " ".join(capsys.readouterr().out.replace("│", "").split())
+
+
+HEAVY = {"torch", "torchvision", "pandas", "scipy", "sklearn", "matplotlib", "pyarrow", "PIL"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        *([command, "--help"] for command in cli.COMMANDS),
+        ["trian"],
+        ["train", "--photo"],
+        ["train", "--photos", "p", "--run", "r", "--rounds", "many"],
+        ["train", "--photos", "p", "--run", "r", "--rounds", "0"],
+        ["crop"],
+    ],
+    ids=" ".join,
+)
+def test_help_and_misspelt_options_answer_without_heavy_libraries(words):
+    code = f"""
+import sys
+from rsrl_lib import cli
+sys.argv = {["rsrl", *words]}
+try:
+    cli.main()
+finally:
+    print("loaded:", *sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    loaded = done.stdout.split("loaded: ")[1].split()
+    assert "tyro" in loaded
+    assert not HEAVY & set(loaded)

@@ -1,12 +1,14 @@
 """Every notebook runs without a browser, at smoke size, in reading order."""
 
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-papermill = pytest.importorskip("papermill")
+pytest.importorskip("papermill")
 
-from tests.conftest import ROOT  # noqa: E402
+from rsrl_lib import batch
+from tests.conftest import ROOT
 
 SMOKE = {
     "count": 60,
@@ -26,14 +28,63 @@ SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
 
 
 def execute(path, places, tmp_path, **given):
-    declared = papermill.inspect_notebook(str(path))
+    declared = batch.declared_parameters(path)
     wanted = {k: v for k, v in (SMOKE | places | given).items() if k in declared}
     for needed, maker in (("run", "03_repetitive_retraining"), ("gap_run", "07_sample_weighting")):
         if needed in declared and path.stem != maker and not Path(wanted[needed]).exists():
             execute(ROOT / "notebooks" / f"{maker}.ipynb", places, tmp_path, **given)
-    return papermill.execute_notebook(
-        str(path), str(tmp_path / path.name), wanted, execution_timeout=300, progress_bar=False
-    )
+    notebook = batch.execute(path, tmp_path / path.name, wanted, timeout=300)
+    assert tables_without_rows(notebook) == []
+    return notebook
+
+
+class Tables(HTMLParser):
+    """How many rows the body of each table of a page has."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.rows, self.is_body = [], False
+        self.feed(page)
+
+    def handle_starttag(self, tag, _attributes):
+        if tag == "table":
+            self.rows.append(0)
+        if tag in ("thead", "tbody"):
+            self.is_body = tag == "tbody"
+        if tag == "tr" and self.is_body:
+            self.rows[-1] += 1
+
+
+def tables_without_rows(notebook):
+    """Code of the cells that show a table, or print one, in which nothing stands."""
+    found = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            shown = output.get("data", {})
+            told = output.get("text", "") + shown.get("text/plain", "")
+            is_empty = 0 in Tables(shown.get("text/html", "")).rows
+            if is_empty or "Empty DataFrame" in told or "Series([], " in told:
+                found.append(cell.source)
+    return found
+
+
+def test_a_table_without_rows_is_found_however_it_is_shown():
+    import nbformat
+    import pandas as pd
+
+    table = pd.DataFrame({"score": [3, 4], "kept": [1, 2]})
+
+    def notebook(shown, **text):
+        data = {"text/html": shown} | {f"text/{kind}": value for kind, value in text.items()}
+        output = nbformat.v4.new_output("display_data", data)
+        return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=[output])])
+
+    for rows, expected in ((table, []), (table[:0], ["x"])):
+        for page in (rows.to_html(), rows.style.to_html(), rows.style.hide().to_html()):
+            assert tables_without_rows(notebook(page)) == expected
+            assert tables_without_rows(notebook(table.to_html() + page)) == expected
+        assert tables_without_rows(notebook("", plain=repr(rows))) == expected
+        assert tables_without_rows(notebook("", plain=repr(rows.score))) == expected
 
 
 @pytest.mark.parametrize("path", CHAPTERS + SOLUTIONS, ids=lambda path: path.stem)

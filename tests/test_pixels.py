@@ -126,6 +126,14 @@ def test_photos_are_normalised_as_torchvision_does_for_its_weights(backbone, shr
     assert torch.allclose(pixels.normalised(crops, shrink_to=shrink_to), expected, atol=1e-5)
 
 
+def test_every_view_is_shrunk_by_the_factor_of_the_crops():
+    whole = torch.randint(256, (1, 3, 256, 256), dtype=torch.uint8)
+    crop = whole[..., 14:241, 14:241]
+    for shrink_to, side in ((64, 72), (96, 108), (227, 256)):
+        assert pixels.normalised(crop, shrink_to=shrink_to).shape[2:] == (shrink_to, shrink_to)
+        assert pixels.normalised(whole, shrink_to=shrink_to).shape[2:] == (side, side)
+
+
 def test_an_unknown_view_is_refused(coloured):
     with pytest.raises(ValueError, match="view must be"):
         coloured[1].crops([0], view="corner")

@@ -86,6 +86,45 @@ def test_the_lives_show_only_photos_that_were_dropped():
     assert picture.tolist() == [[1, 1, 0], [1, 0, 1], [1, 0, 1]]
 
 
+def dropped_and_kept(lives):
+    """Rows of the contact sheet of chapter 3: name, photos, captions."""
+    lives = pd.DataFrame(lives, index=list("abcd"), columns=[1, 2, 3])
+    scores, paths = pd.Series([4, 4, 4, 3], list("abcd")), pd.Series(list("ABCD"), list("abcd"))
+    rows = from_chapter("03_repetitive_retraining", "dropped_and_kept")(lives, scores, paths, [4])
+    return [(name, "".join(row.path), list(row.caption)) for name, row in rows]
+
+
+def test_a_photo_left_out_and_one_always_in_stand_in_rows_that_say_so():
+    lives = [[True, True, True], [True, True, False], [True, False, False], [True, False, True]]
+    out = [f"rounds out: {count}" for count in (2, 1, 0)]
+    assert dropped_and_kept(lives) == [
+        ("4, left out", "CB", out[:2]),
+        ("4, always in", "A", out[2:]),
+    ]
+
+
+@pytest.mark.parametrize(("stays", "name"), [(True, "4, always in"), (False, "4, left out")])
+def test_a_row_of_photos_that_there_are_none_of_is_not_shown(stays, name):
+    rows = dropped_and_kept([[True, stays, stays]] * 4)
+    assert [(row[0], row[1]) for row in rows] == [(name, "ABC")]
+
+
+def test_rows_and_pictures_of_one_name_are_all_drawn(tmp_path):
+    pictures = [Image.new("RGB", (4, 3), (shade, 0, 0)) for shade in (10, 60, 120, 250)]
+    rows = [("mean 4.1", [("J = 3", one), ("J = 3", other)]) for one, other in [pictures[:2]] * 2]
+    rows.append(("mean 4.1", [("J = 5", pictures[2]), ("J = 6", pictures[3])]))
+    figure = plots.picture_rows(rows, "title")
+    drawn = [ax.images[0].get_array()[0, 0, 0] for ax in figure.axes]
+    assert drawn == [10, 60, 10, 60, 120, 250]
+    assert [ax.get_title() for ax in figure.axes] == ["J = 3", "J = 3", "", "", "J = 5", "J = 6"]
+    assert [ax.texts[0].get_text() for ax in figure.axes[::2]] == ["mean 4.1"] * 3
+
+    pictures[0].save(tmp_path / "a.png")
+    table = pd.DataFrame({"path": [str(tmp_path / "a.png")]})
+    figure = plots.contact_sheet([("", table), ("", table)], "title", columns=1)
+    assert [len(ax.images) for ax in figure.axes] == [1, 1]
+
+
 def test_the_rates_of_a_round_fill_its_bar():
     rates = pd.DataFrame([[0.25, 0.75, 0], [0.5, 0.25, 0.25]], [1, 2], [3, 4, 5])
     ax = from_chapter("04_assigned_rates", "assigned_rates")(rates, "title")
@@ -97,7 +136,7 @@ def test_a_saved_figure_is_a_png_of_its_name_and_without_a_folder_nothing_is_wri
     Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
     table = pd.DataFrame({"path": [str(tmp_path / "a.png")] * 3, "score": [3, 3, 4]})
     rows = from_chapter("01_score_distribution", "by_score")(table)
-    assert {name: len(row) for name, row in rows.items()} == {"3": 2, "4": 1}
+    assert [(name, len(row)) for name, row in rows] == [("3", 2), ("4", 1)]
     figure = plots.contact_sheet(rows, "title")
     assert plots.save(figure, "", "sheet") is figure
     plots.save(figure, tmp_path / "figures", "sheet")
