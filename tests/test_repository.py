@@ -94,6 +94,7 @@ def test_imports_of_the_library_run_one_way_and_without_jupyter():
         "rounds",
         "summary",
         "sweeps",
+        "comparisons",
         "highlight",
         "activation",
         "cropping",

@@ -2,6 +2,7 @@ import base64
 import dataclasses
 import html
 import io
+import json
 import os
 import re
 import shutil
@@ -24,7 +25,7 @@ from rsrl_lib.files import InputError
 from rsrl_lib.network import AestheticNet
 from rsrl_lib.pictures import FORMATS, PICTURES, open_rgb
 from rsrl_lib.training import likelihoods, logits
-from tests.conftest import from_chapter
+from tests.conftest import ROOT
 from tests.test_rounds import RECIPE
 
 ipywidgets = pytest.importorskip("ipywidgets")
@@ -394,11 +395,20 @@ def test_names_are_text_in_every_part_of_the_page(evil, kind):
     assert not any(getattr(part, "description_allow_html", False) for part in page.parts)
 
 
-def test_why_there_is_no_explorer_is_text():
-    explorer = from_chapter("app", "explorer")
-    shown = explorer(None, Path("<script>"))
-    assert "<script" not in shown.value
-    assert "&lt;script&gt;" in shown.value
+def test_why_there_is_no_explorer_is_text(coloured, tmp_path):
+    papermill = pytest.importorskip("papermill")
+    scored, _ = coloured
+    given = {"photos": str(Path(scored.table.path.iloc[0]).parent), "run": "<script>"}
+    given["scores"] = str(Path(given["photos"]) / "scores.csv")
+    page = ROOT / "notebooks" / "app.ipynb"
+    out = str(tmp_path / "app.ipynb")
+    papermill.execute_notebook(str(page), out, given, execution_timeout=300, progress_bar=False)
+    shown = json.loads(Path(out).read_text())["metadata"]["widgets"]
+    (kind,) = shown.values()
+    texts = [state["state"].get("value", "") for state in kind["state"].values()]
+    told = [text for text in texts if isinstance(text, str) and "script" in text]
+    assert len(told) == 2
+    assert all("&lt;script&gt;" in text and "<script" not in text for text in told)
 
 
 def test_the_name_of_an_upload_is_text(page):
