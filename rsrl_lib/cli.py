@@ -11,14 +11,19 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from rsrl_lib.files import CACHE, InputError, Note, check_writable, reading, size_of, writing
 from rsrl_lib.recipe import Recipe
 from rsrl_lib.terminal import in_one_sentence
+
+if TYPE_CHECKING:
+    from rsrl_lib.pixels import Pixels
 
 Flat = tyro.conf.OmitArgPrefixes
 Listed = tyro.conf.Positional
@@ -135,10 +140,11 @@ def assess(
     """
     if csv is not None:
         _check_table(csv)
+    if cache is not None:
+        check_writable(cache, "--cache", folder=True)
 
     import pandas as pd
 
-    from rsrl_lib import pixels
     from rsrl_lib.rounds import open_run
     from rsrl_lib.training import likelihoods, logits
 
@@ -146,16 +152,10 @@ def assess(
         view = open_run(run).view
         network = open_run(run).network()
     paths = _paths(photos, skip_broken)
-    table = pd.DataFrame({"photo": paths, "path": paths})
-    with tempfile.TemporaryDirectory() as scratch:
-        decoded, broken = pixels.decode(table, strict=not skip_broken, cache=cache or Path(scratch))
-        for reason in broken.reason:
-            print(f"left out: {reason}", file=sys.stderr)
-        if len(broken) == len(table):
-            raise InputError(_nothing_left("assess", len(table)))
+    with _decoded(paths, "assess", skip_broken, cache) as (whole, decoded):
         values = logits(network, decoded, **view)  # (photos, scores)
     names = [f"likelihood_{level}" for level in network.levels]
-    rows = table.photo[~table.photo.isin(broken.photo)].reset_index(drop=True).to_frame()
+    rows = pd.DataFrame({"photo": whole})
     column = "level" if "high" in network.levels else "score"
     rows[column] = [network.levels[node] for node in values.argmax(1)]
     rows = pd.concat([rows, pd.DataFrame(likelihoods(values), columns=names)], axis=1)
@@ -257,6 +257,7 @@ def crop(
     least: int = 1,
     agree: bool = False,
     skip_broken: bool = False,
+    cache: Path | None = None,
 ) -> None:
     """Crop photos to what the network of a run finds good in them (AWCU-2018), at full resolution.
 
@@ -273,13 +274,14 @@ def crop(
         cache: Folder to keep the decoded photos in, for another time; else they are deleted.
     """
     check_writable(out, "--out", folder=True)
+    if cache is not None:
+        check_writable(cache, "--cache", folder=True)
     if least < 1:
         raise InputError(f"--least is a side in pixels, 1 or more, not {least}.")
 
-    import torch
     from tqdm.auto import tqdm
 
-    from rsrl_lib import activation, cropping, pixels
+    from rsrl_lib import activation, cropping
     from rsrl_lib.pictures import open_rgb
     from rsrl_lib.rounds import open_run
 
@@ -292,18 +294,23 @@ def crop(
         raise InputError(f"--agree needs a network with attributes, {run} has none; leave it out.")
     shape = {"aspect": aspect and cropping.aspect_ratio(aspect), "least": least}
     paths = _paths(photos, skip_broken)
-    targets = _targets(paths, out, "crops")
+    targets = list(zip(paths, _targets(paths, out, "crops"), strict=True))
     written = 0
-    with (out / "crops.csv").open("w", newline="", encoding="utf-8") as file:
+    with (
+        _decoded(paths, "crop", skip_broken, cache) as (whole, views),
+        (out / "crops.csv").open("w", newline="", encoding="utf-8") as file,
+    ):
         table = csv.writer(file)
         table.writerow(["photo", "left", "top", "width", "height", "reason"])
-        for path, target in zip(tqdm(paths, "crops", unit="photo"), targets, strict=True):
+        readable = set(whole)
+        of_whole = [(path, target) for path, target in targets if path in readable]
+        for row, (path, target) in enumerate(tqdm(of_whole, "crops", unit="photo")):
             try:
-                photo = open_rgb(path)
-                view = torch.from_numpy(pixels.square(photo)).permute(2, 0, 1)[None]
+                size = open_rgb(path).size
+                view = views.crops([row], view="whole")
                 maps = activation.activation_maps(network, view, shrink_to=shrink_to)[0]
                 att = next(iter(maps.attributes.values())) if agree else None
-                box, reason = cropping.crop_box(maps.high, photo.size, att=att, **shape)
+                box, reason = cropping.crop_box(maps.high, size, att=att, **shape)
                 cropping.save_crop(path, box, target)
             except InputError as error:
                 if not skip_broken:
@@ -518,6 +525,31 @@ def _check_table(path: Path) -> None:
         found = f"--csv {path} is the name of a picture"
         raise InputError(f"{found}; give one for the table, such as assessed.csv, then the photos.")
     check_writable(path, "--csv")
+
+
+@contextmanager
+def _decoded(
+    paths: list[str], work: str, skip_broken: bool, cache: Path | None
+) -> Iterator[tuple[list[str], "Pixels"]]:
+    """The photos that can be read, and their pixels; the others are named.
+
+    Decoded photos stay in `cache`, or only as long as they are needed.
+    """
+    import pandas as pd
+
+    from rsrl_lib import pixels
+
+    table = pd.DataFrame({"photo": paths, "path": paths})
+    with tempfile.TemporaryDirectory() as scratch:
+        place = cache or Path(scratch)
+        decoded, broken = pixels.decode(table, strict=not skip_broken, cache=place)
+        for reason in broken.reason:
+            print(f"left out: {reason}", file=sys.stderr)
+        unreadable = set(broken.photo)
+        whole = [path for path in paths if path not in unreadable]
+        if not whole:
+            raise InputError(_nothing_left(work, len(paths)))
+        yield whole, decoded
 
 
 def _nothing_left(work: str, count: int) -> str:

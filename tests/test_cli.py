@@ -250,8 +250,12 @@ def test_crop_writes_upright_crops_and_their_boxes(monkeypatch, gap_run, tmp_pat
         assert abs(row.width - 1.5 * row.height) <= 1.25 or row.reason
     (given / "broken.jpg").write_bytes(b"no picture")
     assert "broken.jpg is no whole picture" in refused(monkeypatch, *words)
-    rsrl(monkeypatch, *words, "--skip-broken")
+    rsrl(monkeypatch, *words, "--skip-broken", "--cache", tmp_path / "kept")
     assert "left out: " in capsys.readouterr().err
+    assert len(list((tmp_path / "kept").glob("*.npy"))) == 2  # the photos, and which are broken
+    twice = ["crop", "--run", gap_run, given / "dot.png", given / "dot.png"]
+    rsrl(monkeypatch, *twice, "--out", tmp_path / "twice")
+    assert len(list((tmp_path / "twice").glob("*_dot.png"))) == 2
 
 
 def test_crop_refuses_to_overwrite_photos_and_networks_without_maps_or_attributes(
