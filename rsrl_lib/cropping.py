@@ -6,6 +6,7 @@ Boxes are left, top, right, foot; a crop's is exact to 1/256 of the photo's side
 
 import io
 import re
+import warnings
 from collections.abc import MutableMapping
 from contextlib import suppress
 from pathlib import Path
@@ -150,11 +151,13 @@ def _exif_of_parts(given: bytes | Image.Exif) -> bytes:
         exif = Image.Exif()
         with suppress(Exception):  # damaged, for which Pillow raises anything
             exif.load(given)
-    for ifd, tags in ((None, OF_PARTS), (IFD.Exif, EXPOSURE), (IFD.GPSInfo, PLACE)):
-        for tag in tags:
-            value = _writable(exif, ifd, tag)
-            if value is not None:
-                _directory(kept, ifd)[tag] = value
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is damaged, which is not kept
+        for ifd, tags in ((None, OF_PARTS), (IFD.Exif, EXPOSURE), (IFD.GPSInfo, PLACE)):
+            for tag in tags:
+                value = _writable(exif, ifd, tag)
+                if value is not None:
+                    _directory(kept, ifd)[tag] = value
     return kept.tobytes() if kept or kept.get_ifd(IFD.Exif) or kept.get_ifd(IFD.GPSInfo) else b""
 
 

@@ -185,6 +185,8 @@ def _opened(path: File, content: bytes | None, at_least: int | None) -> tuple[Im
             if Path(path).suffix.lower() in RAW:
                 raise InputError(f"{path} is a raw file; save it as JPEG.")
             tags = tiffs.samples(stream, path)
+            if head.startswith(b"MM\0+"):  # Pillow takes it for a damaged one
+                raise tiffs.other_samples(tags, path, "big-endian BigTIFF")
         elif head[4:8] == b"ftyp":
             given = *given[:2], _boxed(path, head[8:12], content is not None)
     try:
@@ -200,8 +202,7 @@ def _opened(path: File, content: bytes | None, at_least: int | None) -> tuple[Im
             return _turned(image, tags, path), image.format
     except UnidentifiedImageError as error:
         if tags is not None:
-            further = ["big-endian BigTIFF"] if head[:4] == b"MM\0+" else []
-            raise tiffs.other_samples(tags, path, *further) from error
+            raise tiffs.other_samples(tags, path) from error
         if Path(path).suffix.lower() in RAW:
             raise InputError(f"{path} is a raw file; save it as JPEG.") from error
         raise
