@@ -122,7 +122,8 @@ def save_crop(path: str | Path | BinaryIO, box: Box, target: Path | BinaryIO) ->
     part = photo.crop(box)
     kept = ("transparency", "background", "compression")
     part.info = {name: photo.info[name] for name in kept if name in photo.info}
-    options = {"icc_profile": photo.info.get("icc_profile")}
+    profile = photo.info.get("icc_profile")
+    options = {"icc_profile": profile if isinstance(profile, bytes) else None}
     if kind in ("JPEG", "WEBP") or part.info.get("compression") in ("jpeg", "tiff_jpeg"):
         options["quality"] = 95
     exif = _exif_of_parts(photo.info.get("exif", b""))
