@@ -25,41 +25,19 @@ help:
 	@touch $@
 
 demo: .venv/ready
-	rm -rf demo
-	.venv/bin/rsrl notebooks --out demo/notebooks -p run demo/run -p gap_run demo/gap -p figures demo/figures
-	@echo "Executed notebooks: demo/notebooks, figures: demo/figures, runs: demo/run, demo/gap"
+	.venv/bin/rsrl demo
 
-demo/run/network_last.safetensors: | .venv/ready
-	$(MAKE) demo
-
-RUN = demo/run
-GAP_RUN = $(if $(filter demo/run,$(RUN)),demo/gap,$(RUN))
+RUN =
+GAP_RUN =
 PHOTOS =
 SCORES =
 SOURCE =
 OPTIONS =
 
-# An uploaded photo is one message; the servers' own limit of 10 MB would drop the connection.
-UPLOADS = "websocket_max_message_size": 134217728
-
-# The page answers this machine alone, and by no name that another site may point here; it gives no
-# file beside the notebook, takes no template that its address names, and ends what nobody looks at.
-PAGE = --Voila.ip=127.0.0.1 \
-	--Voila.tornado_settings='{$(UPLOADS), "allow_remote_access": False}' \
-	--VoilaConfiguration.file_allowlist='[]' \
-	--VoilaConfiguration.allow_template_override=NO --VoilaConfiguration.allow_theme_override=NO \
-	--MappingKernelManager.cull_idle_timeout=600 --MappingKernelManager.cull_interval=60
-
-# Paths are made absolute: the kernel's folder is that of the page, not the caller's.
-app: .venv/ready $(if $(filter demo/run,$(RUN)),demo/run/network_last.safetensors)
-	@mkdir -p demo
-	.venv/bin/python -m papermill --prepare-only notebooks/app.ipynb demo/app.ipynb \
-		-r run "$$(realpath -m "$(RUN)")" \
-		-r gap_run "$$(realpath -m "$(GAP_RUN)")" $(if $(SOURCE),-r source "$(SOURCE)") \
-		$(if $(PHOTOS),-r photos "$$(realpath -m "$(PHOTOS)")") \
-		$(if $(SCORES),-r scores "$$(realpath -m "$(SCORES)")") \
-		$(if $(OPTIONS),-y 'options: $(OPTIONS)')
-	.venv/bin/voila demo/app.ipynb $(PAGE)
+app: .venv/ready
+	.venv/bin/rsrl app $(if $(RUN),--run "$(RUN)") $(if $(GAP_RUN),--gap-run "$(GAP_RUN)") \
+		$(if $(PHOTOS),--photos "$(PHOTOS)") $(if $(SCORES),--scores "$(SCORES)") \
+		$(if $(SOURCE),--source "$(SOURCE)") $(if $(OPTIONS),--options '$(OPTIONS)')
 
 # Two processes of one thread each: two that ask for every core wait for one another. Then the
 # browser, which is not to wait for either.
@@ -68,13 +46,20 @@ test: .venv/ready
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --ignore $(BROWSER)
 	.venv/bin/python -m pytest $(BROWSER)
 
+# An uploaded photo is one message; the server's own limit of 10 MB would drop the connection.
+# Kernels are this environment's, and nobody on the machine listens to what they say.
+LAB = --ServerApp.tornado_settings='{"websocket_max_message_size": 134217728}' \
+	--ServerApp.kernel_spec_manager_class=rsrl_lib.kernels.OwnSpecs \
+	--KernelManager.transport_encryption=auto
+
 lab: .venv/ready
-	.venv/bin/jupyter lab notebooks --ServerApp.tornado_settings='{$(UPLOADS)}'
+	.venv/bin/jupyter lab notebooks $(LAB)
 
 # What it is compared with lives in an environment of its own, on the same PyTorch.
+SITE = 'import sysconfig; print(sysconfig.get_path("purelib"))'
 .venv-others/ready: .venv/ready
 	$(PYTHON) -m venv .venv-others
-	realpath .venv/lib/python3*/site-packages > $$(echo .venv-others/lib/python3*/site-packages)/shared.pth
+	.venv/bin/python -c $(SITE) > "$$(.venv-others/bin/python -c $(SITE))/shared.pth"
 	.venv-others/bin/python -m pip install --quiet fastai==2.8.12 timm==1.0.31
 	@touch $@
 
@@ -90,4 +75,4 @@ environment.yml: pyproject.toml tests/environment_file.py
 	$(PYTHON) tests/environment_file.py
 
 clean:
-	rm -rf demo data/cache .pytest_cache .ruff_cache
+	rm -rf $(if $(wildcard demo/made_by_rsrl_demo.txt),demo) data/cache .pytest_cache .ruff_cache

@@ -1,35 +1,24 @@
 """The `rsrl` command: what the notebooks do, for batch runs.
 
-Help, defaults and checks come from the same dataclasses that the notebooks fill in.
+Help, defaults and checks come from the same dataclasses that the notebooks fill in. PyTorch and
+pandas take seconds to load, so a command imports what it works with: help and a misspelt option
+answer at once.
 """
 
-import ast
 import csv
-import difflib
+import functools
 import sys
 import tempfile
-import threading
 import time
 import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
-import pandas as pd
-import torch
 import tyro
-from PIL import Image
-from tqdm.auto import tqdm
 
-from rsrl_lib import activation, cropping, glassbox, pixels, sweeps
-from rsrl_lib import highlight as h
-from rsrl_lib.files import ROOT, InputError, Note, needing, reading, size_of
-from rsrl_lib.photos import fetch_oasis, read_photos
-from rsrl_lib.pictures import open_rgb, read_unscored
-from rsrl_lib.plots import highlight_pictures
-from rsrl_lib.recipe import Recipe, Training
-from rsrl_lib.rounds import open_run, repeat
-from rsrl_lib.training import likelihoods, logits, team
+from rsrl_lib.files import CACHE, InputError, Note, check_writable, reading, size_of, writing
+from rsrl_lib.recipe import Recipe
+from rsrl_lib.terminal import in_one_sentence
 
 Flat = tyro.conf.OmitArgPrefixes
 Listed = tyro.conf.Positional
@@ -50,7 +39,7 @@ def train(
     skip_broken: bool = False,
     strict: bool = False,
     other: Path | None = None,
-    cache: Path = pixels.CACHE,
+    cache: Path = CACHE,
 ) -> None:
     """Retrain a network repetitively on scored photos; the same command resumes an unfinished run.
 
@@ -72,6 +61,8 @@ def train(
         other: Folder of unscored photos that every round assigns scores to (SSRL-2019 Table 3).
         cache: Folder for decoded photos.
     """
+    check_writable(run, "--run", folder=True)
+    check_writable(cache, "--cache", folder=True)
     own = {"photo_column": photo_column, "score_column": score_column}
     own |= {"mean_column": mean_column, "votes": votes}
     if source == "folder":
@@ -84,6 +75,21 @@ def train(
     if wrong:
         found = f"{', '.join(wrong)} with --source {source}"
         raise InputError(f"A public set is read as published, found is {found}; leave it out.")
+
+    import pandas as pd
+
+    from rsrl_lib import pixels, summary
+    from rsrl_lib.network import check_weights
+    from rsrl_lib.photos import read_photos
+    from rsrl_lib.pictures import read_unscored
+    from rsrl_lib.rounds import Run, check_folder, repeat
+    from rsrl_lib.training import team
+
+    check_folder(run)
+    last = run / "network_last.safetensors"
+    before = last.stat().st_mtime_ns if last.exists() else None
+    if before is None:
+        check_weights(recipe.weights)
     scored = read_photos(source, photos, scores, **columns)
     decoded, broken = pixels.decode(scored.table, strict=scored.strict, cache=cache)
     scored, strangers = scored.without(broken), None
@@ -93,27 +99,28 @@ def train(
         there, unreadable = pixels.decode(table, strict=scored.strict, cache=cache)
         strangers = (table[~table.photo.isin(unreadable.photo)].reset_index(drop=True), there)
         left_out = pd.concat([left_out, unreadable], ignore_index=True)
-    last = run / "network_last.safetensors"
-    before = last.stat().st_mtime_ns if last.exists() else None
-    made = repeat(scored, decoded, run, recipe, other=strangers)
+
+    def on_start(begun: Run) -> None:
+        if len(left_out):
+            left_out.to_csv(run / "left_out.csv", index=False)
+            print(f"{len(left_out)} photos were left out; {run / 'left_out.csv'} says why.")
+        print(*summary.of_start(scored, begun, recipe), sep="\n", flush=True)
+
+    made = repeat(scored, decoded, run, recipe, other=strangers, on_start=on_start)
     if team()[0] > 0:
         return
-    if len(left_out):
-        left_out.to_csv(run / "left_out.csv", index=False)
-        print(f"{len(left_out)} photos were left out; {run / 'left_out.csv'} says why.")
-    for score, label in made.info["merged_scores"].items():
-        print(f"Score {score} has too few photos to split and counts as {label}.")
-    columns = ["round", "kept", "chosen"]
-    shown = ("accuracy", "majority_accuracy", "macro_f1", "balanced_accuracy", "kappa")
-    columns += [f"{part}_{name}" for part in ("train", "test") for name in shown]
-    print(made.rounds[columns].to_string(index=False, float_format="{:.3f}".format))
+    print(*summary.of_end(made), sep="\n")
     state = "was finished already" if before == last.stat().st_mtime_ns else "is finished"
     print(f"The run {state}; round {made.chosen} was chosen on the {recipe.choose} photos.")
     print(f"Its tables and networks are in {run}.")
 
 
 def assess(
-    run: Path, photos: Listed[tuple[Path, ...]], csv: Path | None = None, skip_broken: bool = False
+    run: Path,
+    photos: Listed[tuple[Path, ...]],
+    csv: Path | None = None,
+    skip_broken: bool = False,
+    cache: Path | None = None,
 ) -> None:
     """Assign scores to photos with the chosen network of a run.
 
@@ -124,28 +131,40 @@ def assess(
         photos: Photos, or folders of photos.
         csv: Write the table here instead of printing it.
         skip_broken: Leave out unreadable photos, and name them.
+        cache: Folder to keep the decoded photos in, for another time; else they are deleted.
     """
+    if csv is not None:
+        _check_table(csv)
+
+    import pandas as pd
+
+    from rsrl_lib import pixels
+    from rsrl_lib.rounds import open_run
+    from rsrl_lib.training import likelihoods, logits
+
     with reading(run, *RUN):
-        view = Training(**open_run(run).info["recipe"]["training"]).view
-        if type(side := view["shrink_to"] or pixels.CROP) is not int or side > 1024:
-            raise ValueError(f"crops of {side} pixels")
+        view = open_run(run).view
         network = open_run(run).network()
     paths = _paths(photos, skip_broken)
     table = pd.DataFrame({"photo": paths, "path": paths})
     with tempfile.TemporaryDirectory() as scratch:
-        decoded, broken = pixels.decode(table, strict=not skip_broken, cache=Path(scratch))
-        likelihood = likelihoods(logits(network, decoded, **view))  # (photos, scores)
+        decoded, broken = pixels.decode(table, strict=not skip_broken, cache=cache or Path(scratch))
+        for reason in broken.reason:
+            print(f"left out: {reason}", file=sys.stderr)
+        if len(broken) == len(table):
+            raise InputError(_nothing_left("assess", len(table)))
+        values = logits(network, decoded, **view)  # (photos, scores)
     names = [f"likelihood_{level}" for level in network.levels]
     rows = table.photo[~table.photo.isin(broken.photo)].reset_index(drop=True).to_frame()
     column = "level" if "high" in network.levels else "score"
-    rows[column] = [network.levels[node] for node in likelihood.argmax(1)]
-    rows = pd.concat([rows, pd.DataFrame(likelihood, columns=names)], axis=1)
-    for reason in broken.reason:
-        print(f"left out: {reason}", file=sys.stderr)
+    rows[column] = [network.levels[node] for node in values.argmax(1)]
+    rows = pd.concat([rows, pd.DataFrame(likelihoods(values), columns=names)], axis=1)
     if csv is None:
         print(rows.to_string(index=False, float_format="{:.3f}".format))
     else:
-        rows.to_csv(csv, index=False)
+        with writing(csv):
+            csv.parent.mkdir(parents=True, exist_ok=True)
+            rows.to_csv(csv, index=False)
         print(f"{len(rows)} photos are assessed in {csv}.")
 
 
@@ -175,8 +194,30 @@ def highlight(
         flip: Take the other one of the two clusters.
         skip_broken: Leave out photos that are unreadable or have no highlight, and name them.
     """
+    check_writable(out, "--out", folder=True)
+    later, earlier = rounds
+    if later <= earlier:
+        found = f"{later} {earlier}"
+        raise InputError(f"--rounds takes the later round, then the earlier one, not {found}.")
+
+    import numpy as np
+    import torch
+    from PIL import Image
+    from tqdm.auto import tqdm
+
+    from rsrl_lib import highlight as h
+    from rsrl_lib import pixels
+    from rsrl_lib.pictures import open_rgb
+    from rsrl_lib.plots import highlight_pictures
+    from rsrl_lib.rounds import open_run
+
     with reading(run, *RUN):
         pair = h.stacked(*(h.conv1_of(open_run(run), i) for i in rounds))
+        shrink_to = open_run(run).view["shrink_to"]
+    channels = pair.out_channels // 2  # of each of the two
+    if channel is not None and not 0 <= channel < channels:
+        found = f"conv1 of this network has {channels} channels"
+        raise InputError(f"--channel is {channel}, {found}; give one of 0..{channels - 1}.")
     options = {"channel": channel, "after_relu": after_relu, "absolute": absolute, "flip": flip}
     paths = _paths(photos, skip_broken)
     targets = _targets(paths, out, "highlights", ".png")
@@ -189,7 +230,7 @@ def highlight(
             try:
                 photo = open_rgb(path)
                 crops = torch.from_numpy(pixels.square(photo)).permute(2, 0, 1)[None]
-                found = h.highlights(pair, crops, **options)[0]
+                found = h.highlights(pair, crops, shrink_to=shrink_to, **options)[0]
             except InputError as error:
                 if not skip_broken:
                     raise InputError(
@@ -203,6 +244,8 @@ def highlight(
             pictures = highlight_pictures(photo, found).values()
             Image.fromarray(np.hstack(list(pictures))).save(target, compress_level=1)
             written += 1
+    if not written:
+        raise InputError(_nothing_left("highlight", len(paths)))
     print(f"{written} photos: original, later map, earlier map, difference and region in {out}.")
 
 
@@ -227,9 +270,21 @@ def crop(
         least: Shortest side of a crop, in pixels.
         agree: Average the box with that of the likeliest attribute where their IoU is 0.3 or more.
         skip_broken: Leave out unreadable photos, and name them.
+        cache: Folder to keep the decoded photos in, for another time; else they are deleted.
     """
+    check_writable(out, "--out", folder=True)
+    if least < 1:
+        raise InputError(f"--least is a side in pixels, 1 or more, not {least}.")
+
+    import torch
+    from tqdm.auto import tqdm
+
+    from rsrl_lib import activation, cropping, pixels
+    from rsrl_lib.pictures import open_rgb
+    from rsrl_lib.rounds import open_run
+
     with reading(run, *RUN):
-        network = open_run(run).network()
+        network, shrink_to = open_run(run).network(), open_run(run).view["shrink_to"]
         if "high" not in network.levels:
             list(map(int, network.levels))  # then they are scores
     activation.pooling(network)
@@ -246,7 +301,7 @@ def crop(
             try:
                 photo = open_rgb(path)
                 view = torch.from_numpy(pixels.square(photo)).permute(2, 0, 1)[None]
-                maps = activation.activation_maps(network, view)[0]
+                maps = activation.activation_maps(network, view, shrink_to=shrink_to)[0]
                 att = next(iter(maps.attributes.values())) if agree else None
                 box, reason = cropping.crop_box(maps.high, photo.size, att=att, **shape)
                 cropping.save_crop(path, box, target)
@@ -258,6 +313,8 @@ def crop(
             left, top, right, foot = box
             table.writerow([path, left, top, right - left, foot - top, reason])
             written += 1
+    if not written:
+        raise InputError(_nothing_left("crop", len(paths)))
     print(f"{written} photos are cropped in {out}; crops.csv has the boxes.")
 
 
@@ -271,6 +328,10 @@ def draw(out: Path, count: int = 1000, seed: int = 0) -> None:
         count: Photos.
         seed: The same seed draws the same photos.
     """
+    check_writable(out, "--out", folder=True)
+
+    from rsrl_lib import glassbox
+
     started = time.monotonic()
     table = glassbox.write(out, count, seed=seed)
     print(f"{count} photos are listed in {table} ({time.monotonic() - started:.0f} s).")
@@ -285,6 +346,10 @@ def fetch(what: tyro.conf.Positional[Literal["oasis"]], out: Path) -> None:
         what: oasis: 526 photos of animals, objects and scenes, with about 190 beauty votes each.
         out: Folder for photos/, photos.csv and votes.csv; the originals are kept in it (50 MB).
     """
+    check_writable(out, "--out", folder=True)
+
+    from rsrl_lib.photos import fetch_oasis
+
     table = fetch_oasis(out)
     print(f"The photos of {what} are listed in {table}, their votes in {out / 'votes.csv'}.")
 
@@ -294,14 +359,14 @@ def run_sweep(
     out: Path,
     jobs: int | None = None,
     cluster: str = "",
-    cache: Path = pixels.CACHE,
+    cache: Path = CACHE,
 ) -> None:
     """Train a grid of arms, folds and seeds; the same command goes on with an unfinished one.
 
     Example: rsrl sweep oasis.toml --out sweeps/oasis.csv --jobs 2
 
     Args:
-        grid: TOML file of the grid; rsrl_lib/sweeps.py says what stands in it.
+        grid: TOML file of the grid; rsrl_lib/grids.py says what stands in it.
         out: Table of results (.csv); predictions, drops and rounds lie beside it under its name.
             Cells that it holds are not trained again.
         jobs: Cells trained at once, a thread each; else one per core, or one where there is a GPU.
@@ -309,11 +374,20 @@ def run_sweep(
         cache: Folder for decoded photos.
     """
     if jobs is not None and jobs < 1:
-        raise InputError(f"jobs must be 1 or more, not {jobs}.")
-    table = sweeps.sweep(grid, out, jobs=jobs, cluster=cluster, cache=cache)
+        raise InputError(f"--jobs must be 1 or more, not {jobs}.")
+    check_writable(out, "--out")
+    check_writable(cache, "--cache", folder=True)
+
+    from rsrl_lib import sweeps
+
+    how = {"jobs": jobs, "cluster": cluster, "cache": cache}
+    table = sweeps.sweep(grid, out, **how, say=functools.partial(print, flush=True))
     shown = ["macro_f1", "balanced_accuracy", "kappa", "accuracy", "majority_accuracy"]
     means = table.groupby(["dataset", "labels", "target", "arm"], sort=False)[shown].mean()
     print(means.to_string(float_format="{:.3f}".format))
+    print("These are means over folds and seeds, of the chosen round, on test photos.")
+    for sentence in sweeps.few_kept(grid, out):
+        print(sentence)
     print(f"{table.cell.nunique()} cells are in {out}.")
 
 
@@ -336,75 +410,78 @@ def run_notebooks(
         parameters: Name and value of a notebook parameter; may be repeated.
         timeout: Seconds a single cell may take.
     """
-    with needing("rsrl notebooks", "notebooks"):
-        import papermill
-        from nbclient.exceptions import CellTimeoutError, DeadKernelError
-        from papermill.exceptions import PapermillExecutionError
+    from rsrl_lib import batch
 
-    every = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-    names = [name.zfill(2) for name in names]  # 1 is the first chapter, not the tenth
-    chosen = [path for path in every if not names or any(path.stem.startswith(n) for n in names)]
-    for name in names:
-        if not any(path.stem.startswith(name) for path in every):
-            raise InputError(_nearest("notebook", name, [path.stem for path in every]))
-    declared = {path: papermill.inspect_notebook(str(path)) for path in chosen}
-    for name, _ in parameters:
-        if not any(name in known for known in declared.values()):
-            raise InputError(_nearest("parameter", name, sorted(set().union(*declared.values()))))
-    defaults = {
-        name: ast.literal_eval(d["default"]) for p in declared.values() for name, d in p.items()
-    }
-    values = {name: _value(name, text, defaults[name]) for name, text in parameters}
-    out.mkdir(parents=True, exist_ok=True)
-    failed = []
-    for path in tqdm(chosen, "notebooks", unit="notebook"):
-        started = time.monotonic()
-        given = {name: value for name, value in values.items() if name in declared[path]}
-        target = out / path.name
-        partial = target.with_suffix(".partial.ipynb")  # papermill writes after every cell
-        try:
-            papermill.execute_notebook(
-                str(path), str(partial), given, execution_timeout=timeout, progress_bar=False
-            )
-        except PapermillExecutionError as error:
-            failed.append(f"{path.stem}, cell {error.exec_count}: {error.ename}: {error.evalue}")
-        except CellTimeoutError:
-            failed.append(f"{path.stem}: a cell took longer than the timeout of {timeout} s")
-        except DeadKernelError:
-            failed.append(f"{path.stem}: its kernel died")
-        partial.replace(target)
-        tqdm.write(f"{target}: {time.monotonic() - started:.0f} s")
-    if failed:
-        raise InputError(f"{len(failed)} of {len(chosen)} notebooks failed ({'; '.join(failed)}).")
+    batch.run_notebooks(names, out, parameters, timeout=timeout)
+
+
+def make_demo(out: Path = Path("demo"), timeout: int = 1800) -> None:
+    """Execute all notebooks on the embedded photos: copies, figures and runs in one folder.
+
+    Example: rsrl demo --out demo
+
+    Args:
+        out: Folder of the demo alone; what an earlier demo made there is replaced.
+        timeout: Seconds a single cell may take.
+    """
+    from rsrl_lib import app
+
+    app.make_demo(out, timeout=timeout)
+    print(f"Executed notebooks, figures and the runs run and gap are in {out}.")
+
+
+def show_app(
+    run: Path | None = None,
+    gap_run: Path | None = None,
+    photos: Path | None = None,
+    scores: Path | None = None,
+    source: Source = "folder",
+    options: str = "",
+    port: int = 8866,
+    no_browser: bool = False,
+) -> None:
+    """Explore highlight regions and crops in a browser, on this machine alone; Ctrl-C ends it.
+
+    Example: rsrl app --run runs/mine --photos my_photos --scores my_photos/scores.csv
+
+    Args:
+        run: Folder of a run; the demo's when not given, made first where there is none.
+        gap_run: Folder of another run, for crops.
+        photos: Folder of the photos of the runs; the embedded ones when not given.
+        scores: CSV with a row per photo (source 'folder').
+        source: A folder with a CSV, or a public set as published.
+        options: More for the reader of the photos, such as '{score_column: rating}'.
+        port: Where the page is: http://127.0.0.1:PORT.
+        no_browser: Open no browser on it.
+    """
+    from rsrl_lib import app
+
+    own = {"photos": photos, "scores": scores, "source": source, "options": options}
+    app.serve(run, gap_run, **own, port=port, browser=not no_browser)
+
+
+COMMANDS = {
+    "train": train,
+    "assess": assess,
+    "highlight": highlight,
+    "crop": crop,
+    "glassbox": draw,
+    "fetch": fetch,
+    "sweep": run_sweep,
+    "notebooks": run_notebooks,
+    "demo": make_demo,
+    "app": show_app,
+}
 
 
 def main() -> None:
     """Entry point: one sentence and a non-zero exit for bad input, never a traceback."""
-    commands = {"train": train, "assess": assess, "highlight": highlight, "crop": crop}
-    commands |= {"glassbox": draw, "fetch": fetch, "sweep": run_sweep, "notebooks": run_notebooks}
+    goes_on = "a training keeps its finished rounds: the same command goes on"
+    on_stop = goes_on if sys.argv[1:2] in (["train"], ["sweep"]) else "what is written stays"
     warnings.showwarning = _show
-    try:
+    with in_one_sentence(on_stop=on_stop):
         tyro.extras.subcommand_cli_from_dict(
-            commands, prog="rsrl", config=(tyro.conf.FlagCreatePairsOff,)
-        )
-    except InputError as error:
-        sys.exit(f"rsrl: {error}")
-    except OSError as error:
-        sys.exit(f"rsrl: {error}; give files and folders that can be read and written.")
-    except KeyboardInterrupt:
-        # Python waits for no thread whose start was interrupted: within torch, it aborts the exit.
-        end = time.monotonic() + 1
-        while time.monotonic() < end and not all(t.is_alive() for t in threading.enumerate()):
-            time.sleep(0.01)
-        sys.exit("rsrl: stopped; a training keeps its finished rounds: the same command goes on.")
-    except (MemoryError, RuntimeError) as error:
-        is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not is_memory and "alloc" not in str(error):
-            raise
-        found = str(error).splitlines()[0] if str(error) else "no more could be had"
-        sys.exit(
-            f"rsrl: memory ran out ({found}); a training keeps its finished rounds: end other "
-            "programs, or take a smaller network or (rsrl train) --batch, and give it again."
+            COMMANDS, prog="rsrl", config=(tyro.conf.FlagCreatePairsOff,)
         )
 
 
@@ -418,6 +495,8 @@ def _show(message, category, *place, usual=warnings.showwarning, **how) -> None:
 
 def _paths(photos: tuple[Path, ...], skip_broken: bool) -> list[str]:
     """Files, and the pictures of folders; with `skip_broken` also names of no file."""
+    from rsrl_lib.pictures import read_unscored
+
     absent = [str(path) for path in photos if not path.is_dir() and size_of(path) < 0]
     if absent and not skip_broken:
         more = f" (nor {', '.join(absent[1:3])}{' …' if len(absent) > 3 else ''})"
@@ -429,6 +508,21 @@ def _paths(photos: tuple[Path, ...], skip_broken: bool) -> list[str]:
     with reading(f"One of {len(paths)} names of photos", "path in UTF-8", "rename that photo"):
         "".join(str(Path(path).resolve()) for path in paths).encode()
     return paths
+
+
+def _check_table(path: Path) -> None:
+    """`InputError` where a table cannot be written, or would be written over a photo."""
+    from rsrl_lib.pictures import PICTURES
+
+    if path.suffix.lower() in PICTURES:  # --csv *.jpg names the first photo
+        found = f"--csv {path} is the name of a picture"
+        raise InputError(f"{found}; give one for the table, such as assessed.csv, then the photos.")
+    check_writable(path, "--csv")
+
+
+def _nothing_left(work: str, count: int) -> str:
+    photos = "the only photo" if count == 1 else f"all {count} photos"
+    return f"There is nothing to {work}: {photos} had to be left out, for the reasons above."
 
 
 def _targets(paths: list[str], out: Path, table: str, ending: str = "") -> list[Path]:
@@ -448,24 +542,3 @@ def _targets(paths: list[str], out: Path, table: str, ending: str = "") -> list[
     for target in (*targets, out / f"{table}.csv"):
         target.unlink(missing_ok=True)
     return targets
-
-
-def _nearest(kind: str, name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1, cutoff=0)
-    return f"There is no {kind} {name!r}; did you mean {near[0]!r}? (known: {', '.join(known)})"
-
-
-def _value(name: str, text: str, default: object) -> object:
-    """A parameter's value, of the kind that its default in the notebook has."""
-    if isinstance(default, str):
-        return text
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        value = text
-    if isinstance(default, list):
-        value = list(value) if isinstance(value, list | tuple) else [value]
-    kind = (int, float, type(None)) if isinstance(default, float) else type(default)
-    if not isinstance(value, kind):
-        raise InputError(f"The parameter {name} is {text!r}; give a value such as {default!r}.")
-    return value

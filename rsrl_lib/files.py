@@ -3,17 +3,26 @@
 import errno
 import os
 import re
+import stat
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, get_args, get_origin, get_type_hints
+from tempfile import TemporaryFile
 
 from filelock import FileLock, SoftFileLock, Timeout
+from platformdirs import user_cache_path
 from safetensors import SafetensorError
 
 File = str | Path
-ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parent
+# An installed package holds the folders notebooks and data, which a checkout has beside it.
+INSTALLED = (PACKAGE / "notebooks").is_dir()
+ROOT = PACKAGE if INSTALLED else PACKAGE.parent
+# The folders data and runs for what is made here: decoded photos, drawn ones, the chapters' runs.
+WORK = user_cache_path("rsrl", appauthor=False) if INSTALLED else ROOT
+CACHE = WORK / "data" / "cache"
 UNABLE = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """What a drive answers that cannot do a thing at all."""
 NO_HANDLE = {errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR}
@@ -46,25 +55,12 @@ def reading(path: File, what: str, remedy: str) -> Iterator[None]:
 
 @contextmanager
 def needing(what: str, extra: str) -> Iterator[None]:
-    """`InputError` that names the extra where an import fails."""
+    """`InputError` that names the extra, and the Python that lacks it, where an import fails."""
     try:
         yield
     except ImportError as error:
         found = f"{what} needs the extra '{extra}' ({error})"
-        raise InputError(f"{found}; install rsrl-lib[{extra}].") from error
-
-
-def check(settings: object, **least: float) -> None:
-    """`InputError` where a field of a dataclass is none of the values that its `Literal` names, or
-    is not None and less than its `least`."""
-    for name, kind in get_type_hints(type(settings)).items():
-        kinds = [part for part in (kind, *get_args(kind)) if get_origin(part) is Literal]
-        known = [value for part in kinds for value in get_args(part)]
-        given = getattr(settings, name)
-        if known and given not in known and given != getattr(type(settings), name):
-            raise InputError(f"{name} must be one of {', '.join(known)}, not {given!r}.")
-        if name in least and given is not None and given < least[name]:
-            raise InputError(f"{name} must be {least[name]} or more, not {given}.")
+        raise InputError(f"{found}; install rsrl-lib[{extra}] for {sys.executable}.") from error
 
 
 def size_of(path: File) -> int:
@@ -78,10 +74,14 @@ def size_of(path: File) -> int:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name to write to, renamed when all is on the disk: a kill or a power cut leaves
-    the old file or the new one. Raises `InputError` where it cannot be written."""
+    the old file or the new one. Whatever library writes it, others may read it as the umask says.
+    Raises `InputError` where it cannot be written."""
     partial = path.with_name(path.name + ".partial")
     with writing(path):
+        mode = _mode_of_new(partial)
         yield partial
+        if partial.stat().st_mode != mode:  # safetensors lets nobody else read
+            partial.chmod(stat.S_IMODE(mode))
         with partial.open("rb+") as file:
             to_disk(file.fileno())
         partial.replace(path)
@@ -98,6 +98,44 @@ def writing(path: Path) -> Iterator[None]:
             f"{path} could not be written ({error}); what was finished before is kept: make room "
             "or give the folder back, and give the same command again."
         ) from error
+
+
+def _mode_of_new(path: Path) -> int:
+    """Mode that a new file gets there. Asked of a file, as the umask is not all that decides, and
+    cannot be read without being changed for other threads."""
+    path.write_bytes(b"")
+    mode = path.stat().st_mode
+    path.unlink()
+    return mode
+
+
+def check_writable(path: File, option: str, *, folder: bool = False) -> None:
+    """`InputError` where a file (or a `folder`) that `option` names could not be written.
+
+    To be asked before the work whose result goes there. Nothing is made by asking: folders that
+    lack are made when the result is written.
+    """
+    path = Path(path)
+    try:
+        if folder and path.exists() and not path.is_dir():
+            raise InputError(f"{option} {path} is a file, a folder is needed; give another name.")
+        if not folder and path.is_dir():
+            found = f"{option} {path} is a folder, a file is needed"
+            raise InputError(f"{found}; give a name in it, such as {path / 'table.csv'}.")
+        there = path
+        while not there.exists() and there != there.parent:
+            there = there.parent
+        if there.is_file() and there == path:
+            with path.open("ab"):  # what stands in it stays
+                return
+        if not there.is_dir() and there != path:
+            raise InputError(f"{option} {path} cannot be: {there} is a file; give another name.")
+        if there.is_dir():
+            with TemporaryFile(dir=there):
+                return
+    except OSError as error:
+        found = f"{option} {path} cannot be written ({error.strerror or error})"
+        raise InputError(f"{found}; give a place that can be written.") from error
 
 
 def to_disk(handle: int) -> None:

@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, ImageDraw, ImageFilter
 from scipy.interpolate import pchip_interpolate
 from scipy.special import ndtr
 
-from rsrl_lib.files import ROOT, InputError, replacing
+from rsrl_lib.files import WORK, InputError, replacing
 from rsrl_lib.photos import ScoredPhotos, read_folder
 
 ATTRIBUTES = ("distinctness", "placement", "clutter", "sharpness", "exposure", "harmony")
@@ -132,7 +132,7 @@ def write(folder: Path, count: int, *, seed: int = 0, scenes: Sequence[str] = DE
 def set_folder(count: int, seed: int, scenes: Sequence[str] = DEMO_SCENES) -> Path:
     """Folder in which the notebooks keep a set."""
     kind = "demo" if scenes == DEMO_SCENES else "-".join(scenes)
-    return ROOT / "data" / f"glassbox-{kind}-{count}-{seed}"
+    return WORK / "data" / f"glassbox-{kind}-{count}-{seed}"
 
 
 def open_set(count: int, seed: int, scenes: Sequence[str] = DEMO_SCENES) -> ScoredPhotos:

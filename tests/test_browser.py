@@ -23,11 +23,11 @@ import pytest
 import torch
 from PIL import Image
 
-from rsrl_lib import network, photos, rounds
+from rsrl_lib import app, network, photos, rounds
 from tests.conftest import ROOT
 from tests.test_rounds import RECIPE
 
-papermill = pytest.importorskip("papermill", reason="papermill is not installed")
+pytest.importorskip("papermill", reason="papermill is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 psutil = pytest.importorskip("psutil", reason="psutil is not installed")
 websocket = pytest.importorskip("websocket", reason="websocket-client is not installed")
@@ -41,6 +41,8 @@ MAPS = set(FIGURES) - {"photo"}
 HIGHLIGHTS, CROPS = ".rsrl-highlights", ".rsrl-crops"
 EVIL = "<img src=x onerror=alert({})>"
 SECONDS = 60
+APP = ["app", "--run", "run", "--gap-run", "gap_run"]
+APP += ["--photos", "photos", "--scores", "photos/scores.csv"]
 playwright.expect.set_options(timeout=SECONDS * 1000)
 PIXELS = """images => Promise.all(images.map(async image => {
     try { await image.decode(); } catch { return null; }  // it is just being replaced
@@ -55,7 +57,7 @@ PIXELS = """images => Promise.all(images.map(async image => {
 
 @pytest.fixture(scope="module")
 def folder(coloured, small_crops, tmp_path_factory):
-    """A folder with the page as notebook, and a finished run that it shows.
+    """A folder with a finished run, and the page as a notebook that shows it.
 
     One photo and one attribute are named by a program for the page.
     """
@@ -69,13 +71,8 @@ def folder(coloured, small_crops, tmp_path_factory):
     scored = photos.read_folder(given["photos"], given["scores"]), coloured[1]
     rounds.repeat(*scored, given["run"], RECIPE)
     make_crop_run(scored, given["gap_run"])
-    papermill.execute_notebook(
-        str(ROOT / "notebooks" / "app.ipynb"),
-        str(folder / "app.ipynb"),
-        {name: str(path) for name, path in given.items()},
-        prepare_only=True,
-        progress_bar=False,
-    )
+    app.write_page(folder, {name: str(path) for name, path in given.items()})
+    (folder / "temporary").mkdir()
     return folder
 
 
@@ -103,7 +100,8 @@ def served(folder, words, path):
     news = folder / "SETTINGS" / "@jupyterlab" / "apputils-extension"
     news.mkdir(parents=True, exist_ok=True)
     (news / "notification.jupyterlab-settings").write_text(json.dumps({"fetchNews": "false"}))
-    with (folder / "log.txt").open("w") as log:
+    homes["TMPDIR"] = folder / "temporary"
+    with log_of(folder, words).open("w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", *words, f"--port={port}", "--no-browser"],
             cwd=folder,
@@ -113,11 +111,15 @@ def served(folder, words, path):
         )
         try:
             wait_for(lambda: listens(port) or server.poll() is not None)
-            assert server.poll() is None, (folder / "log.txt").read_text()
+            assert server.poll() is None, log_of(folder, words).read_text()
             yield f"http://127.0.0.1:{port}/{path}"
         finally:
             server.terminate()
             server.wait(SECONDS)
+
+
+def log_of(folder, words):
+    return folder / f"{words[0]}.txt"
 
 
 def listens(port):
@@ -140,17 +142,17 @@ def chromium():
         yield driver.chromium.launch(executable_path=CHROMIUM, args=quiet)
 
 
-def options(target):
-    """Those with which `make app` or `make lab` starts its server."""
-    words = ["make", "--dry-run", "--no-print-directory", target, "RUN=run"]
-    made = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
-    return [w for w in shlex.split(made.stdout.splitlines()[-1]) if w.startswith("--")]
+def made(target, *given):
+    """The last command that make starts for a target."""
+    words = ["make", "--dry-run", "--no-print-directory", target, *given]
+    told = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return shlex.split(told.replace("\\\n", " ").splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
 def voila(folder):
-    """The address of the page as `make app` serves it."""
-    with served(folder, ["voila", "app.ipynb", *options("app")], "") as address:
+    """The address of the page as `rsrl app` serves it, and `make app` through it."""
+    with served(folder, ["rsrl_lib", *APP], "") as address:
         yield address
 
 
@@ -158,7 +160,8 @@ def voila(folder):
 def lab(folder):
     """The address of the page in a JupyterLab as `make lab` starts it."""
     words = ["jupyterlab", "--IdentityProvider.token=secret", "--allow-root", "--ip=127.0.0.1"]
-    with served(folder, [*words, *options("lab")], "lab/tree/app.ipynb?token=secret") as address:
+    words += [word for word in made("lab") if word.startswith("--")]
+    with served(folder, words, "lab/tree/app.ipynb?token=secret") as address:
         yield address
 
 
@@ -480,7 +483,7 @@ def status(voila, path, **headers):
     return status(voila, answer.headers["Location"]) if answer.status == 302 else answer.status
 
 
-FILES = ("app.ipynb", "log.txt", "photos/00.png", "photos/scores.csv", "run/run.json")
+FILES = ("app.ipynb", "rsrl_lib.txt", "photos/00.png", "photos/scores.csv", "run/run.json")
 AFTER = (".", "..", "../..", "%2e%2e/%2e%2e", "..%2f..", "../" * 12 + "{folder}", "/{folder}")
 GIVEN = ("voila/static", "voila/templates/lab/static", "voila/labextensions", "voila/api/themes")
 
@@ -529,8 +532,24 @@ def test_a_page_of_another_site_gets_no_kernel(voila, kernel, origin):
 
 def test_a_kernel_that_nobody_looks_at_ends(folder):
     kind = "--MappingKernelManager.cull_"
-    quick = [re.sub(rf"({kind}\w+)=\d+", r"\1=1", option) for option in options("app")]
+    quick = [re.sub(rf"({kind}\w+)=\d+", r"\1=1", option) for option in app.PAGE]
     with served(folder, ["voila", "app.ipynb", *quick], "") as address:
         with urlopen(address, timeout=SECONDS) as page:
             kernel = kernel_in(page.read().decode())
         wait_for(lambda: status(address, f"/api/kernels/{kernel}") == 404)
+
+
+def test_what_is_said_to_a_kernel_is_encrypted(page, folder):
+    """The last of the tests of a page: its kernel has been asked for all there is."""
+    for log in folder.glob("*.txt"):
+        assert "without encryption" not in log.read_text()
+
+
+def test_make_app_is_rsrl_app():
+    assert made("app")[-1] == "app"
+    given = {"RUN": "run", "GAP_RUN": "gap_run"}
+    given |= {"PHOTOS": "photos", "SCORES": "photos/scores.csv"}
+    words = made("app", *[f"{name}={value}" for name, value in given.items()])
+    assert [Path(words[0]).name, *words[1:]] == ["rsrl", *APP]
+    words = made("app", "SOURCE=ava", "OPTIONS={strict: true, a: 'b c'}")
+    assert words[2:4] == ["--source", "ava"]

@@ -76,6 +76,22 @@ def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
     assert order == ["fsync", "rename", "fsync"]
 
 
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o077])
+def test_whoever_writes_a_file_it_can_be_read_as_the_umask_says(tmp_path, umask):
+    def closed(path):  # as safetensors does
+        path.touch(mode=0o600)
+
+    before = os.umask(umask)
+    try:
+        for name, write in {"text": lambda path: path.write_text("x"), "closed": closed}.items():
+            with files.replacing(tmp_path / name) as partial:
+                write(partial)
+            assert (tmp_path / name).stat().st_mode & 0o777 == 0o666 & ~umask
+    finally:
+        os.umask(before)
+    assert {path.name for path in tmp_path.iterdir()} == {"text", "closed"}
+
+
 def failing(number, *, of):
     """An `os.fsync` that answers with an error for folders or for files."""
     whole = os.fsync

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.conftest import ROOT
-from tests.environment_file import environment_file
+from tests.environment_file import CONDA_FORGE, environment_file, wanted
 
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 
@@ -17,14 +17,26 @@ def test_environment_yml_is_what_pyproject_generates():
     assert (ROOT / "environment.yml").read_text() == environment_file()
 
 
+def test_every_package_is_named_as_conda_forge_names_it():
+    lines = (ROOT / "environment.yml").read_text().splitlines()
+    named = [re.match(r"  - ([\w-]+)>=", line) for line in lines]
+    named = {match[1] for match in named if match}
+    asked_for = {name for name, _ in wanted()}
+    assert asked_for == CONDA_FORGE.keys()
+    assert named == {CONDA_FORGE[name][0] for name in asked_for}
+    # Of these the name for pip is another program's there, or nobody's.
+    assert "playwright-python" in named and "pytorch" in named
+    assert not {"playwright", "torch"} & named
+    for _, feedstock in CONDA_FORGE.values():
+        assert feedstock.endswith("-feedstock")
+
+
 def test_the_lock_holds_every_dependency_and_no_address():
     lock = (ROOT / "requirements.lock").read_text()
     assert "://" not in lock
-    for line in (ROOT / "environment.yml").read_text().splitlines():
-        name = re.match(r"  - ([\w-]+)>=", line)
-        if name and name[1] != "python":
-            locked = name[1].replace("pytorch", "torch")
-            assert re.search(rf"^{locked}==", lock, flags=re.M), locked
+    for name, _ in wanted():
+        if name != "python":
+            assert re.search(rf"^{name}==", lock, flags=re.M), name
 
 
 @pytest.mark.parametrize("words", [["check"], ["format", "--check"]])
@@ -61,6 +73,9 @@ def test_every_file_that_a_page_shows_or_links_to_is_there(path):
 def test_imports_of_the_library_run_one_way_and_without_jupyter():
     order = [
         "files",
+        "terminal",
+        "settings",
+        "texts",
         "tiffs",
         "pngs",
         "pictures",
@@ -69,29 +84,35 @@ def test_imports_of_the_library_run_one_way_and_without_jupyter():
         "pixels",
         "drop_rules",
         "recipe",
+        "grids",
         "network",
         "training",
         "measures",
         "protocols",
         "controls",
+        "notices",
         "rounds",
+        "summary",
         "sweeps",
+        "comparisons",
         "highlight",
         "activation",
         "cropping",
         "plots",
         "widgets",
     ]
-    order += ["cli"]
+    order += ["kernels", "batch", "app", "cli"]
     for number, module in enumerate(order):
         source = (ROOT / "rsrl_lib" / f"{module}.py").read_text()
-        imported = set(re.findall(r"^from rsrl_lib\.(\w+) import", source, flags=re.M))
-        for names in re.findall(r"^from rsrl_lib import (.+)", source, flags=re.M):
+        imported = set(re.findall(r"^ *from rsrl_lib\.(\w+) import", source, flags=re.M))
+        for names in re.findall(r"^ *from rsrl_lib import (.+)", source, flags=re.M):
             imported |= {re.split(r"\s+as\s+", name.strip())[0] for name in names.split(",")}
         assert imported <= set(order[:number]), (module, imported)
-        if module != "widgets":
+        if module not in ("widgets", "kernels"):
             assert not re.search(
-                r"^(import|from) (ipywidgets|IPython|papermill)", source, flags=re.M
+                r"^(import|from) (ipywidgets|IPython|papermill|voila|jupyter_client)",
+                source,
+                flags=re.M,
             )
 
 

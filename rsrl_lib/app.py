@@ -1,0 +1,152 @@
+"""The explorers as a page in the browser, and the demo whose runs it shows until you name yours."""
+
+import shutil
+import tempfile
+from contextlib import chdir
+from pathlib import Path
+
+from rsrl_lib.batch import literal, run_notebooks
+from rsrl_lib.files import ROOT, InputError, needing
+from rsrl_lib.photos import read_photos
+
+DEMO = Path("demo")
+PARTS = ("notebooks", "figures", "run", "gap")
+MARK = "made_by_rsrl_demo.txt"
+NETWORK = "network_last.safetensors"  # of a run; opening one takes PyTorch, and serving it does not
+
+# An uploaded photo is one message; Voila's own limit of 10 MB would drop the connection.
+UPLOADS = 128 * 2**20
+
+# The page answers this machine alone, and by no name that another site may point here; it gives no
+# file beside the notebook, takes no template that its address names, and ends what nobody looks at.
+# Its kernels are this Python, and nobody on the machine listens to what they say.
+PAGE = (
+    "--Voila.ip=127.0.0.1",
+    "--Voila.tornado_settings="
+    f"{{'websocket_max_message_size': {UPLOADS}, 'allow_remote_access': False}}",
+    "--VoilaConfiguration.file_allowlist=[]",
+    "--VoilaConfiguration.allow_template_override=NO",
+    "--VoilaConfiguration.allow_theme_override=NO",
+    "--VoilaConfiguration.kernel_spec_manager_class=rsrl_lib.kernels.OwnSpecs",
+    "--MappingKernelManager.cull_idle_timeout=600",
+    "--MappingKernelManager.cull_interval=60",
+    "--KernelManager.transport_encryption=auto",
+)
+
+
+def make_demo(folder: Path, *, timeout: int) -> None:
+    """Execute all notebooks on the embedded photos, into a folder of its own.
+
+    What an earlier demo made there is replaced. Raises `InputError` where the folder holds files
+    and is not a demo's, and as `run_notebooks` does.
+    """
+    mark = folder / MARK
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is no folder; name another one by --out.")
+    if folder.exists() and not mark.exists() and any(folder.iterdir()):
+        raise InputError(
+            f"{folder} holds files that no rsrl demo has made; move them away, or name another "
+            "folder by --out."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.write_text(
+        f"rsrl demo made {', '.join(PARTS)} in this folder, and replaces them the next time.\n"
+    )
+    for part in PARTS:
+        _remove(folder / part)
+    places = [("run", "run"), ("gap_run", "gap"), ("figures", "figures")]
+    parameters = [(name, str(folder / part)) for name, part in places]
+    run_notebooks((), folder / "notebooks", parameters, timeout=timeout)
+
+
+def _remove(path: Path) -> None:
+    """Delete a folder or file; of a link, the link alone."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def serve(
+    run: Path | None,
+    gap_run: Path | None,
+    *,
+    photos: Path | None,
+    scores: Path | None,
+    source: str,
+    options: str,
+    port: int,
+    browser: bool,
+) -> None:
+    """Show runs and their photos as a page on this machine, until it is stopped.
+
+    Without a run the demo's are shown, and made first where there are none; without photos, the
+    embedded ones. `options` are more for the reader of the photos, as YAML. Raises `InputError`
+    where a run or the photos cannot be read.
+    """
+    with needing("rsrl app", "notebooks"):
+        import ipykernel  # noqa: F401  (what the page is computed by)
+        from voila.app import Voila
+
+    given = _photos(photos, scores, source, options)
+    run = run or DEMO / "run"
+    if run == DEMO / "run" and not (run / NETWORK).exists():
+        print(f"The runs that the page shows are made first, in {DEMO}.", flush=True)
+        make_demo(DEMO, timeout=1800)
+    is_of_demo = (run.parent / MARK).exists() and run.name == "run"
+    gap_run = gap_run or (run.parent / "gap" if is_of_demo else run)
+    for folder in (run, gap_run):
+        if not (folder / NETWORK).exists():
+            said = "holds no run with a finished round; make one with rsrl train"
+            raise InputError(f"{folder} {said}.")
+    given |= {"run": str(run.resolve()), "gap_run": str(gap_run.resolve())}
+    # A configuration of Voila is a program, and none of a folder that rsrl is started in.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, chdir(folder):
+        words = [*PAGE, f"--port={port}", *([] if browser else ["--no-browser"])]
+        Voila.launch_instance([str(write_page(Path(folder), given)), *words])
+
+
+def write_page(folder: Path, given: dict[str, object]) -> Path:
+    """Write the page as a notebook with these parameters, not executed; returns its path."""
+    import papermill
+
+    page = folder / "app.ipynb"
+    papermill.execute_notebook(
+        literal(ROOT / "notebooks" / "app.ipynb"),
+        literal(page),
+        given,
+        prepare_only=True,
+        progress_bar=False,
+    )
+    return page
+
+
+def _photos(
+    photos: Path | None, scores: Path | None, source: str, options: str
+) -> dict[str, object]:
+    """Parameters of the page for its photos, read once to say here what is wrong with them.
+
+    Paths are made absolute, since the page has a folder of its own.
+    """
+    import yaml
+
+    try:
+        known = yaml.safe_load(options) if options else {}
+    except yaml.YAMLError:
+        known = None
+    if not isinstance(known, dict):
+        raise InputError(f"The options are {options!r}; give names and values: '{{name: value}}'.")
+    if photos is None:
+        if scores or known or source != "folder":
+            raise InputError("Scores, a source or options are of photos; give their folder too.")
+        return {}
+    if "votes" in known:
+        known["votes"] = str(Path(known["votes"]).resolve())
+    given = {"photos": str(photos.resolve()), "source": source, "options": known}
+    if scores:
+        given["scores"] = str(scores.resolve())
+    try:
+        read_photos(source, given["photos"], given.get("scores"), **known)
+    except TypeError as error:
+        raise InputError(f"The options {options} are not those of {source} ({error}).") from error
+    return given

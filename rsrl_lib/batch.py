@@ -1,0 +1,140 @@
+"""The notebooks without a browser: parameters are checked, all chapters run, failures are named."""
+
+import ast
+import difflib
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from rsrl_lib.files import ROOT, InputError, needing
+
+
+def run_notebooks(
+    names: Sequence[str], out: Path, parameters: Sequence[tuple[str, str]], *, timeout: int
+) -> None:
+    """Execute the notebooks of these names, or all in reading order, and keep the copies in `out`.
+
+    `parameters` are names and values as typed, `timeout` seconds of a single cell. Raises
+    `InputError` for a name or value that no notebook knows, and, when all have had their turn, for
+    those that failed.
+    """
+    with needing("Running notebooks", "notebooks"):
+        import ipykernel  # noqa: F401  (what a kernel is started by)
+        import papermill  # noqa: F401
+    chosen = _chosen(names)
+    declared = {path: declared_parameters(path) for path in chosen}
+    values = _values(parameters, declared)
+    out.mkdir(parents=True, exist_ok=True)
+    failed = []
+    for path in tqdm(chosen, "notebooks", unit="notebook"):
+        started = time.monotonic()
+        given = {name: value for name, value in values.items() if name in declared[path]}
+        target = out / path.name
+        partial = target.with_suffix(".partial.ipynb")  # papermill writes after every cell
+        try:
+            execute(path, partial, given, timeout=timeout)
+        except Exception as error:  # what a kernel, a disk or a cell can do is not one kind
+            failed.append(f"{path.stem}{_reason(error, timeout)}")
+        except KeyboardInterrupt:
+            partial.unlink(missing_ok=True)
+            raise
+        if partial.exists():
+            partial.replace(target)
+        tqdm.write(f"{target}: {time.monotonic() - started:.0f} s")
+    if failed:
+        raise InputError(f"{len(failed)} of {len(chosen)} notebooks failed ({'; '.join(failed)}).")
+
+
+def execute(path: Path, target: Path, given: dict[str, object], *, timeout: int):
+    """Execute one notebook on the Python that runs this, write it to `target` after every cell and
+    return it; `timeout` is in seconds for a cell. Raises what papermill and nbclient raise."""
+    import papermill
+
+    from rsrl_lib.kernels import OwnKernel
+
+    return papermill.execute_notebook(
+        literal(path),
+        literal(target),
+        given,
+        kernel_name="python3",
+        kernel_manager_class=OwnKernel,
+        execution_timeout=timeout,
+        progress_bar=False,
+    )
+
+
+def declared_parameters(path: Path) -> dict[str, dict]:
+    """The parameters of a notebook, and what papermill knows of each."""
+    import papermill
+
+    return papermill.inspect_notebook(literal(path))
+
+
+def literal(path: Path) -> str:
+    """A path as papermill has to be given it, which takes braces for names of parameters, and what
+    begins like an address for one."""
+    return str(path.absolute()).replace("{", "{{").replace("}", "}}")
+
+
+def _chosen(names: Sequence[str]) -> list[Path]:
+    """Notebooks by the beginnings of their names, in reading order; all where none is named."""
+    folder = ROOT / "notebooks"
+    every = sorted(folder.glob("[0-9]*.ipynb"))
+    if not every:
+        raise InputError(f"There are no notebooks in {folder}; install rsrl-lib again.")
+    names = [name.zfill(2) for name in names]  # 1 is the first chapter, not the tenth
+    for name in names:
+        if not any(path.stem.startswith(name) for path in every):
+            raise InputError(_nearest("notebook", name, [path.stem for path in every]))
+    return [path for path in every if not names or path.stem.startswith(tuple(names))]
+
+
+def _values(parameters: Sequence[tuple[str, str]], declared: dict[Path, dict]) -> dict[str, object]:
+    """Values of parameters, each of the kind of its default; a misspelt one is an error."""
+    defaults = {}
+    for known in declared.values():
+        defaults |= {name: ast.literal_eval(about["default"]) for name, about in known.items()}
+    for name, _ in parameters:
+        if name not in defaults:
+            raise InputError(_nearest("parameter", name, sorted(defaults)))
+    return {name: _value(name, text, defaults[name]) for name, text in parameters}
+
+
+def _nearest(kind: str, name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1, cutoff=0)
+    return f"There is no {kind} {name!r}; did you mean {near[0]!r}? (known: {', '.join(known)})"
+
+
+def _value(name: str, text: str, default: object) -> object:
+    """A parameter's value, of the kind that its default in the notebook has."""
+    if isinstance(default, str):
+        return text
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        value = text
+    if isinstance(default, list):
+        value = list(value) if isinstance(value, list | tuple) else [value]
+    kind = (int, float, type(None)) if isinstance(default, float) else type(default)
+    if not isinstance(value, kind):
+        raise InputError(f"The parameter {name} is {text!r}; give a value such as {default!r}.")
+    return value
+
+
+def _reason(error: Exception, timeout: int) -> str:
+    """Why a notebook failed, to be said after its name."""
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    if isinstance(error, PapermillExecutionError):
+        return f", cell {error.exec_count}: {error.ename}: {error.evalue}"
+    if isinstance(error, CellTimeoutError):
+        return f": a cell took longer than the timeout of {timeout} s"
+    if isinstance(error, DeadKernelError):
+        return ": its kernel died"
+    if isinstance(error, RuntimeError) and "kernel" in str(error).lower():
+        return f": its kernel, {sys.executable} -m ipykernel_launcher, did not start ({error})"
+    return f": {type(error).__name__}: {error}"
