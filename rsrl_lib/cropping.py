@@ -126,7 +126,7 @@ def save_crop(path: str | Path | BinaryIO, box: Box, target: Path | BinaryIO) ->
     options = {"icc_profile": profile if isinstance(profile, bytes) else None}
     if kind in ("JPEG", "WEBP") or part.info.get("compression") in ("jpeg", "tiff_jpeg"):
         options["quality"] = 95
-    exif = _exif_of_parts(photo.info.get("exif", b""))
+    exif = _exif_of_parts(photo.info.get("exif") or b"")
     comment = photo.info.get("comment", b"")
     try:
         try:

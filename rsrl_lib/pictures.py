@@ -233,7 +233,7 @@ def _turned(image: Image.Image, tags: tiffs.Tags | None, path: File) -> Image.Im
         picture = _turned_tiff(image, tiffs.turn_of(tags["turn"], xmp))
     else:
         boxed = image.format in ("AVIF", "HEIF")  # their decoders have put XMP's turn aside
-        turn = tiffs.orientation(image.info.get("exif", b""), b"" if boxed else xmp)
+        turn = tiffs.orientation(image.info.get("exif") or b"", b"" if boxed else xmp)
         image.load()
         picture = image.transpose(Image.Transpose[TURNS[turn]]) if turn > 1 else image.copy()
     if picture.mode in ("La", "RGBa"):

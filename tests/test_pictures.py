@@ -523,7 +523,7 @@ def test_a_heic_is_read_where_its_reader_is_and_else_named(tmp_path, monkeypatch
 
         def _open(self):
             self._mode, self._size = "RGB", (4, 2)
-            self.info["xmp"] = XMP % FORMS["attribute"]  # it has turned the picture itself
+            self.info |= {"exif": None, "xmp": XMP % FORMS["attribute"]}  # turned by the reader
             self.tile = []
 
         def load(self):
