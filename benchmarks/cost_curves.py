@@ -32,18 +32,17 @@ from rsrl_lib import glassbox, plots
 from rsrl_lib import training as t
 from rsrl_lib.files import ROOT
 from rsrl_lib.network import aesthetic_net
-from rsrl_lib.photos import read_folder
+from rsrl_lib.photos import read_folder, read_ours
 from rsrl_lib.pixels import decode
 from rsrl_lib.recipe import Recipe, Training
 from rsrl_lib.rounds import repeat
-from tests.conftest import from_chapter
 
 
 def draw(folder, count):
     """Photos and a table of `count` rows."""
     drawn = folder / "drawn"
     glassbox.write(drawn, min(count, 1000), seed=5)
-    table = pd.read_csv(drawn / "photos.csv")
+    table = read_ours(drawn / "photos.csv")
     (folder / "photos").mkdir()
     contents = []
     for name in table.photo:
@@ -96,9 +95,7 @@ def one(folder):
     samples = run.samples
     last = samples[(samples.part == "train") & (samples["round"] == 2)]
     plots.save(plots.likelihoods_by_class(last, {5: 0.9}, "Likelihoods").figure, folder, "a")
-    plots.save(
-        from_chapter("03_repetitive_retraining", "life_of_photos")(samples, "Lives"), folder, "b"
-    )
+    plots.save(plots.life_of_photos(samples, "Lives"), folder, "b")
     lap("two figures of chapter 3")
     sizes = {"cache, MB": sum(p.stat().st_size for p in (folder / "cache").iterdir()) / 1e6}
     sizes["run, MB"] = sum(p.stat().st_size for p in (folder / "run").iterdir()) / 1e6

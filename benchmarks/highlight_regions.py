@@ -288,9 +288,12 @@ def of_other_channels(
 
 
 def highlighted(later: nn.Conv2d, earlier: nn.Conv2d, photos: torch.Tensor) -> Shown:
-    """The library's highlights; photo by photo, as the maps of one still fit in the cache."""
+    """The library's highlights; photo by photo, as the maps of one still fit in the cache.
+
+    No training here shrinks its crops.
+    """
     pair = h.stacked(later, earlier)
-    found = [h.highlights(pair, photo)[0] for photo in photos.split(1)]
+    found = [h.highlights(pair, photo, shrink_to=None)[0] for photo in photos.split(1)]
     return [(highlight.rising, highlight.region) for highlight in found]
 
 

@@ -26,7 +26,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from rsrl_lib import glassbox
+from rsrl_lib.photos import read_ours
 from rsrl_lib.rounds import open_run
+from rsrl_lib.sweeps import read_results
 
 GRID = """
 [photos]
@@ -99,7 +101,7 @@ def of_sweep(folder: Path) -> dict:
     table = folder / "all.csv"
     if not table.exists():
         return {}
-    results = pd.read_csv(table)
+    results = read_results(table)
     found = {"all.csv": results.sort_values(["arm", "fold"]).to_csv(index=False)}
     for path in folder.glob("*.parquet"):
         own = pd.read_parquet(path)
@@ -206,11 +208,11 @@ def torment(kind: str, wanted: int, scratch: Path, chance: random.Random) -> Non
 def main(kills: int = 100, seed: int = 0) -> None:
     """Kill `kills` times in all, the moments drawn by `seed`."""
     scratch = Path(tempfile.mkdtemp())
-    table = pd.read_csv(glassbox.write(scratch / "photos", 120, seed=5))
+    table = read_ours(glassbox.write(scratch / "photos", 120, seed=5))
     many = [f"many/{n}.jpg" for n in range(2400)]
     (scratch / "photos" / "many").mkdir()
     for number, name in enumerate(many):
-        (scratch / "photos" / name).symlink_to(scratch / "photos" / table.photo[number % 120])
+        (scratch / "photos" / name).hardlink_to(scratch / "photos" / table.photo[number % 120])
     pd.DataFrame({"photo": many, "score": np.arange(2400) % 5 + 3}).to_csv(
         scratch / "many.csv", index=False
     )

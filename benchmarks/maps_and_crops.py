@@ -1,4 +1,4 @@
-"""Do activation maps show the subject, and does cropping to them help? AWCU-2018, section 5.
+"""Do activation maps show the subject (AWCU-2018 section 4.6), and do crops by them help (4.7)?
 
     .venv/bin/python benchmarks/maps_and_crops.py
     .venv/bin/python benchmarks/maps_and_crops.py --oasis OASIS --weights IMAGENET.safetensors
@@ -161,12 +161,12 @@ def main(
 
 
 def maps_of(network: AestheticNet, views: Pixels, rows: np.ndarray) -> list[ActivationMaps]:
-    """Maps of some photos, 25 at a time."""
+    """Maps of some photos, 25 at a time; no training here shrinks its crops."""
     parts = np.array_split(rows, -(-len(rows) // 25))
     return [
         maps
         for part in parts
-        for maps in activation_maps(network, views.crops(part, view="whole"), top=3)
+        for maps in activation_maps(network, views.crops(part, view="whole"), shrink_to=None)
     ]
 
 

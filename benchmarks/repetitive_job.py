@@ -33,7 +33,7 @@ from rsrl_lib.photos import read_folder
 from rsrl_lib.pixels import MEAN, STD, decode
 from rsrl_lib.protocols import merge_rare, split
 from rsrl_lib.recipe import Training
-from rsrl_lib.training import fine_tune, likelihoods, logits
+from rsrl_lib.training import fine_tune, logits
 
 NORMAL = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
 RESIZED = transforms.Resize((256, 256), antialias=True)
@@ -66,8 +66,8 @@ class Ours:
     def train(self, rows, nodes, seed):
         fine_tune(self.network, self.pixels, rows, nodes, self.training, seed=seed)
 
-    def likelihoods(self):
-        return likelihoods(logits(self.network, self.pixels))
+    def logits(self):
+        return logits(self.network, self.pixels)
 
 
 class Plain:
@@ -104,12 +104,12 @@ class Plain:
                 done += 1
                 after_step(done)
 
-    def likelihoods(self):
+    def logits(self):
         self.network.eval()
         photos = Photos(self.paths, np.zeros(len(self.paths)), self.centre)
         with torch.inference_mode():
             batches = DataLoader(photos, 64, num_workers=2)
-            found = [self.network(photos).sigmoid() for photos, _ in batches]
+            found = [self.network(photos) for photos, _ in batches]
         return torch.cat(found).numpy()
 
 
@@ -186,10 +186,10 @@ class Fastai:
         with self.learner.no_bar(), self.learner.no_logging():
             self.learner.fit_one_cycle(training.epochs, rates)
 
-    def likelihoods(self):
+    def logits(self):
         photos = self.learner.dls.test_dl(pd.DataFrame({"path": self.paths}), bs=64)
         with self.learner.no_bar(), self.learner.no_logging():
-            return self.learner.get_preds(dl=photos, act=torch.sigmoid)[0].numpy()
+            return self.learner.get_preds(dl=photos, act=self.f.noop)[0].numpy()
 
 
 def main():
@@ -229,12 +229,12 @@ def main():
         loop.train(rows, nodes[rows], asked.seed * 100 + i)
         lap("training")
         passed += len(rows) * training.epochs
-        likely = loop.likelihoods()
+        values = loop.logits()  # (photos, scores)
         lap("likelihoods")
-        own = likely[train, nodes[train]], likely[train, network.scores.index(max1)]
+        own = values[train, nodes[train]], values[train, network.scores.index(max1)]
         kept = decide(rule, labels[train], *own, after_round=i).kept
     test = np.flatnonzero(parts == "test")
-    assigned = np.array(network.scores)[likely.argmax(1)]
+    assigned = np.array(network.scores)[values.argmax(1)]
     found = {"seconds": seconds, "trained": passed, "judged": len(labels) * asked.rounds}
     found["macro_f1"] = measures(labels[test], assigned[test], network.scores)["macro_f1"]
     # The clock of process start, so that imports count.

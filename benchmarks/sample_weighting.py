@@ -13,11 +13,12 @@ OASIS (attribute: its category) from ImageNet weights; SqueezeNet for both, as t
 is a download. High is a mean score above 4, ambiguous one between 3 and 5: AWCU-2018 has 5, and 4
 and 6, on a scale whose middle is one higher.
 
-Training as in the paper: SGD with momentum .9, learning rate .001 falling to a tenth twice, weight
-decay .0005, five 227 px crops in training and testing; 60 steps. On OASIS that leaves a network
-that answers high to every validation photo, so there the optimiser is the library's default, AdamW,
-chosen by AesCNN on the validation photos of fold 0. Nothing else is chosen: no round is picked, and
-test photos (each fold's 20 %; 64 % are trained on) are only counted.
+Training as in the paper: SGD with momentum .9, learning rate .001 falling to a tenth (twice; when,
+the paper does not say), weight decay .0005, five 227 px crops in training and testing; 60 steps. On
+OASIS that leaves a network that answers high to every validation photo, so there the optimiser is
+the library's default, AdamW, chosen by AesCNN on the validation photos of fold 0. Nothing else is
+chosen: no round is picked, and test photos (each fold's 20 %; 64 % are trained on) are only
+counted.
 
 Written are one row a cell (`sample_weighting.csv`), each photo's margin, the logit of high minus
 that of low (`sample_weighting_margins.parquet`), and what the numbers depend on (`.json`).

@@ -20,7 +20,8 @@ drawn again, the same in all cells, which share most of their training photos; `
 normal with the spread of those draws. `largest` is the gain of dropping as many of each score by a
 judge that knows the target. `auc`, of the number of rounds out for the target, is the mean of those
 within each score. `commonest` is the share of the commonest score among all training photos,
-`commonest_kept` among those that dropping leaves.
+`commonest_kept` among those that dropping leaves. `judges` is whether the arm looks at a photo
+before it drops it; `p_holm` is p, corrected for all arms that do, where they have three cells.
 """
 
 from dataclasses import dataclass
@@ -33,9 +34,10 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from rsrl_lib import glassbox
+from rsrl_lib.comparisons import FEWEST_TRAININGS, holm, read_recipes
 from rsrl_lib.drop_rules import largest_classes
 from rsrl_lib.files import ROOT, replacing
-from rsrl_lib.photos import ScoredPhotos, read_folder
+from rsrl_lib.photos import ScoredPhotos, read_folder, read_ours
 from rsrl_lib.protocols import merge_rare
 from rsrl_lib.sweeps import single_votes
 
@@ -65,7 +67,7 @@ def main(oasis: Path | None = None, count: int = 700, drawn: int = 0) -> None:
         drawn: the seed that they were drawn with.
     """
     scored = glassbox.open_set(count, drawn)
-    facts = pd.read_csv(glassbox.set_folder(count, drawn) / "photos.csv").set_index("photo")
+    facts = read_ours(glassbox.set_folder(count, drawn) / "photos.csv").set_index("photo")
     near = facts.border_distance <= facts.border_distance.quantile(0.25)
     known = {"mislabelled": facts.mislabelled == 1, "border": near}
     found = {}
@@ -77,7 +79,7 @@ def main(oasis: Path | None = None, count: int = 700, drawn: int = 0) -> None:
         scored = read_folder(
             oasis / "photos", oasis / "photos.csv", mean_column="mean_score", votes=votes
         )
-        spread = pd.read_csv(votes, dtype={"photo": str}).groupby("photo").score.std()
+        spread = read_ours(votes).groupby("photo").score.std()
         disputed = spread[scored.table.photo] >= spread.quantile(0.75)
         for place, seed, out in cells_of("oasis_arms"):
             labelled, known = scored, {"disputed": disputed}
@@ -88,10 +90,22 @@ def main(oasis: Path | None = None, count: int = 700, drawn: int = 0) -> None:
             for target, truth in known.items():
                 found.setdefault((*place, target), []).append(hit(out, labelled, truth))
     rows = [dict(zip([*KEYS, "target"], key, strict=True)) | told(c) for key, c in found.items()]
-    table = pd.DataFrame(rows)
+    table = with_correction(pd.DataFrame(rows))
     with replacing(RESULTS / "whom_it_drops.csv") as partial:
         table.to_csv(partial, index=False, float_format="%.5f")
     print(table.set_index([*KEYS, "target"]).to_string(float_format="{:.3f}".format))
+
+
+def with_correction(table: pd.DataFrame) -> pd.DataFrame:
+    """The table, and p corrected for all arms that judge photos, of a set and target."""
+    recipes = {}
+    for name in ("glassbox_arms", "oasis_arms"):
+        recipes |= read_recipes(RESULTS / f"{name}.json")
+    controls = [recipes[place].control for place in table[KEYS].itertuples(index=False, name=None)]
+    table = table.assign(judges=[not control.startswith("random") for control in controls])
+    asked = table[table.judges & (table.cells >= FEWEST_TRAININGS)]
+    by_question = asked.groupby(["dataset", "labels", "target"])
+    return table.assign(p_holm=by_question.p.transform(holm))
 
 
 def cells_of(name: str):

@@ -2,7 +2,8 @@
 
 A head after global average pooling can go before it: A_c(x, y) = sum_m w_m^c X(m, x, y). The mean
 of this map is the logit of c without its bias (eq. 12): it shows all of the decision and no more.
-Maps are float32 and of the whole 256 px view; the decision from crops can differ from theirs.
+Maps are float32 and of the whole 256 px view, shrunk by the factor that the network's training
+shrank its crops by; the decision from crops can differ from theirs.
 """
 
 from dataclasses import dataclass
@@ -57,18 +58,19 @@ def pooling(network: AestheticNet) -> nn.Module:
 
 
 def activation_maps(
-    network: AestheticNet, photos: torch.Tensor, *, top: int = 3
+    network: AestheticNet, photos: torch.Tensor, *, shrink_to: int | None, top: int = 3
 ) -> list[ActivationMaps]:
     """AesAM of every level and AttAM of the `top` likeliest attributes of each photo, in one pass.
 
-    `photos` are bytes (batch, 3, 256, 256). Raises `InputError` where the network has no global
-    average pooling or its maps are not finite (AWCU-2018 eq. 5-8).
+    `photos` are bytes (batch, 3, 256, 256), `shrink_to` is that of the training (`Run.view` has it;
+    see `pixels.normalised`). Raises `InputError` where the network has no global average pooling or
+    its maps are not finite (AWCU-2018 eq. 5-8).
     """
     seen = []
     hook = pooling(network).register_forward_pre_hook(lambda _layer, given: seen.append(given[0]))
     network.to(device()).eval()
     with hook, torch.inference_mode(), torch.autocast(device().type, enabled=False):
-        logits = network(normalised(photos.to(device()))).cpu()
+        logits = network(normalised(photos.to(device()), shrink_to=shrink_to)).cpu()
         heads = filter(None, (network.head, network.attribute_head))
         weights = torch.cat([head.weight for head in heads])  # (nodes, M)
         maps = torch.einsum("cm,nmxy->ncxy", weights, seen[0]).cpu().numpy()
@@ -83,11 +85,14 @@ def activation_maps(
     return found
 
 
-def grad_cam(network: AestheticNet, photos: torch.Tensor, level: str) -> np.ndarray:
-    """Grad-CAM of a level, (batch, 256, 256) scaled to 0..1: a map for heads of several layers.
+def grad_cam(
+    network: AestheticNet, photos: torch.Tensor, level: str, *, shrink_to: int | None
+) -> np.ndarray:
+    """Grad-CAM of a level, (batch, side, side) scaled to 0..1: a map for heads of several layers.
 
     Before a GAP head it is the positive part of AesAM. `photos` are bytes (batch, 3, 256, 256),
-    `level` is one of `network.levels`. Raises `InputError` without the package `grad-cam`.
+    `level` is one of `network.levels`, `shrink_to` is that of the training; the side is 256, or
+    what that leaves of it. Raises `InputError` without the package `grad-cam`.
     """
     with needing("Grad-CAM", "study"):
         from pytorch_grad_cam import GradCAM
@@ -97,4 +102,4 @@ def grad_cam(network: AestheticNet, photos: torch.Tensor, level: str) -> np.ndar
     last = next(layer for layer in layers[::-1] if not isinstance(layer, nn.MaxPool2d))
     targets = [ClassifierOutputTarget(network.levels.index(level))] * len(photos)
     with GradCAM(network, [last]) as cam:
-        return cam(normalised(photos.to(device())), targets)
+        return cam(normalised(photos.to(device()), shrink_to=shrink_to), targets)

@@ -1,32 +1,29 @@
 """The `rsrl` command: what the notebooks do, for batch runs.
 
-Help, defaults and checks come from the same dataclasses that the notebooks fill in.
+Help, defaults and checks come from the same dataclasses that the notebooks fill in. PyTorch and
+pandas take seconds to load, so a command imports what it works with: help and a misspelt option
+answer at once.
 """
 
 import csv
+import functools
 import sys
 import tempfile
-import threading
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
-import pandas as pd
-import torch
 import tyro
-from PIL import Image
-from tqdm.auto import tqdm
 
-from rsrl_lib import activation, cropping, glassbox, pixels, sweeps
-from rsrl_lib import highlight as h
-from rsrl_lib.files import InputError, reading
-from rsrl_lib.photos import fetch_oasis, read_photos
-from rsrl_lib.pictures import open_rgb, read_unscored
-from rsrl_lib.plots import highlight_pictures
-from rsrl_lib.recipe import Recipe, Training
-from rsrl_lib.rounds import open_run, repeat
-from rsrl_lib.training import likelihoods, logits, team
+from rsrl_lib.files import CACHE, InputError, Note, check_writable, reading, size_of, writing
+from rsrl_lib.recipe import Recipe
+from rsrl_lib.terminal import in_one_sentence
+
+if TYPE_CHECKING:
+    from rsrl_lib.pixels import Pixels
 
 Flat = tyro.conf.OmitArgPrefixes
 Listed = tyro.conf.Positional
@@ -47,7 +44,7 @@ def train(
     skip_broken: bool = False,
     strict: bool = False,
     other: Path | None = None,
-    cache: Path = pixels.CACHE,
+    cache: Path = CACHE,
 ) -> None:
     """Retrain a network repetitively on scored photos; the same command resumes an unfinished run.
 
@@ -69,6 +66,8 @@ def train(
         other: Folder of unscored photos that every round assigns scores to (SSRL-2019 Table 3).
         cache: Folder for decoded photos.
     """
+    check_writable(run, "--run", folder=True)
+    check_writable(cache, "--cache", folder=True)
     own = {"photo_column": photo_column, "score_column": score_column}
     own |= {"mean_column": mean_column, "votes": votes}
     if source == "folder":
@@ -81,6 +80,21 @@ def train(
     if wrong:
         found = f"{', '.join(wrong)} with --source {source}"
         raise InputError(f"A public set is read as published, found is {found}; leave it out.")
+
+    import pandas as pd
+
+    from rsrl_lib import pixels, summary
+    from rsrl_lib.network import check_weights
+    from rsrl_lib.photos import read_photos
+    from rsrl_lib.pictures import read_unscored
+    from rsrl_lib.rounds import Run, check_folder, repeat
+    from rsrl_lib.training import team
+
+    check_folder(run)
+    last = run / "network_last.safetensors"
+    before = last.stat().st_mtime_ns if last.exists() else None
+    if before is None:
+        check_weights(recipe.weights)
     scored = read_photos(source, photos, scores, **columns)
     decoded, broken = pixels.decode(scored.table, strict=scored.strict, cache=cache)
     scored, strangers = scored.without(broken), None
@@ -90,20 +104,17 @@ def train(
         there, unreadable = pixels.decode(table, strict=scored.strict, cache=cache)
         strangers = (table[~table.photo.isin(unreadable.photo)].reset_index(drop=True), there)
         left_out = pd.concat([left_out, unreadable], ignore_index=True)
-    last = run / "network_last.safetensors"
-    before = last.stat().st_mtime_ns if last.exists() else None
-    made = repeat(scored, decoded, run, recipe, other=strangers)
+
+    def on_start(begun: Run) -> None:
+        if len(left_out):
+            left_out.to_csv(run / "left_out.csv", index=False)
+            print(f"{len(left_out)} photos were left out; {run / 'left_out.csv'} says why.")
+        print(*summary.of_start(scored, begun, recipe), sep="\n", flush=True)
+
+    made = repeat(scored, decoded, run, recipe, other=strangers, on_start=on_start)
     if team()[0] > 0:
         return
-    if len(left_out):
-        left_out.to_csv(run / "left_out.csv", index=False)
-        print(f"{len(left_out)} photos were left out; {run / 'left_out.csv'} says why.")
-    for score, label in made.info["merged_scores"].items():
-        print(f"Score {score} has too few photos to split and counts as {label}.")
-    columns = ["round", "kept", "chosen"]
-    shown = ("accuracy", "majority_accuracy", "macro_f1", "balanced_accuracy", "kappa")
-    columns += [f"{part}_{name}" for part in ("train", "test") for name in shown]
-    print(made.rounds[columns].to_string(index=False, float_format="{:.3f}".format))
+    print(*summary.of_end(made), sep="\n")
     state = "was finished already" if before == last.stat().st_mtime_ns else "is finished"
     print(f"The run {state}; round {made.chosen} was chosen on the {recipe.choose} photos.")
     print(f"Its tables and networks are in {run}.")
@@ -127,27 +138,33 @@ def assess(
         skip_broken: Leave out unreadable photos, and name them.
         cache: Folder to keep the decoded photos in, for another time; else they are deleted.
     """
+    if csv is not None:
+        _check_table(csv)
+    if cache is not None:
+        check_writable(cache, "--cache", folder=True)
+
+    import pandas as pd
+
+    from rsrl_lib.rounds import open_run
+    from rsrl_lib.training import likelihoods, logits
+
     with reading(run, *RUN):
-        view = Training(**open_run(run).info["recipe"]["training"]).view
-        if type(side := view["shrink_to"] or pixels.CROP) is not int or side > 1024:
-            raise ValueError(f"crops of {side} pixels")
+        view = open_run(run).view
         network = open_run(run).network()
-    paths = _paths(photos)
-    table = pd.DataFrame({"photo": paths, "path": paths})
-    with tempfile.TemporaryDirectory() as scratch:
-        decoded, broken = pixels.decode(table, strict=not skip_broken, cache=cache or Path(scratch))
-        likelihood = likelihoods(logits(network, decoded, **view))  # (photos, scores)
+    paths = _paths(photos, skip_broken)
+    with _decoded(paths, "assess", skip_broken, cache) as (whole, decoded):
+        values = logits(network, decoded, **view)  # (photos, scores)
     names = [f"likelihood_{level}" for level in network.levels]
-    rows = table.photo[~table.photo.isin(broken.photo)].reset_index(drop=True).to_frame()
+    rows = pd.DataFrame({"photo": whole})
     column = "level" if "high" in network.levels else "score"
-    rows[column] = [network.levels[node] for node in likelihood.argmax(1)]
-    rows = pd.concat([rows, pd.DataFrame(likelihood, columns=names)], axis=1)
-    for reason in broken.reason:
-        print(f"left out: {reason}", file=sys.stderr)
+    rows[column] = [network.levels[node] for node in values.argmax(1)]
+    rows = pd.concat([rows, pd.DataFrame(likelihoods(values), columns=names)], axis=1)
     if csv is None:
         print(rows.to_string(index=False, float_format="{:.3f}".format))
     else:
-        rows.to_csv(csv, index=False)
+        with writing(csv):
+            csv.parent.mkdir(parents=True, exist_ok=True)
+            rows.to_csv(csv, index=False)
         print(f"{len(rows)} photos are assessed in {csv}.")
 
 
@@ -177,10 +194,32 @@ def highlight(
         flip: Take the other one of the two clusters.
         skip_broken: Leave out photos that are unreadable or have no highlight, and name them.
     """
+    check_writable(out, "--out", folder=True)
+    later, earlier = rounds
+    if later <= earlier:
+        found = f"{later} {earlier}"
+        raise InputError(f"--rounds takes the later round, then the earlier one, not {found}.")
+
+    import numpy as np
+    import torch
+    from PIL import Image
+    from tqdm.auto import tqdm
+
+    from rsrl_lib import highlight as h
+    from rsrl_lib import pixels
+    from rsrl_lib.pictures import open_rgb
+    from rsrl_lib.plots import highlight_pictures
+    from rsrl_lib.rounds import open_run
+
     with reading(run, *RUN):
         pair = h.stacked(*(h.conv1_of(open_run(run), i) for i in rounds))
+        shrink_to = open_run(run).view["shrink_to"]
+    channels = pair.out_channels // 2  # of each of the two
+    if channel is not None and not 0 <= channel < channels:
+        found = f"conv1 of this network has {channels} channels"
+        raise InputError(f"--channel is {channel}, {found}; give one of 0..{channels - 1}.")
     options = {"channel": channel, "after_relu": after_relu, "absolute": absolute, "flip": flip}
-    paths = _paths(photos)
+    paths = _paths(photos, skip_broken)
     targets = _targets(paths, out, "highlights", ".png")
     columns = ["photo", "J", "correlation", "area_share", "left", "top", "width", "height"]
     written = 0
@@ -191,7 +230,7 @@ def highlight(
             try:
                 photo = open_rgb(path)
                 crops = torch.from_numpy(pixels.square(photo)).permute(2, 0, 1)[None]
-                found = h.highlights(pair, crops, **options)[0]
+                found = h.highlights(pair, crops, shrink_to=shrink_to, **options)[0]
             except InputError as error:
                 if not skip_broken:
                     raise InputError(
@@ -205,6 +244,8 @@ def highlight(
             pictures = highlight_pictures(photo, found).values()
             Image.fromarray(np.hstack(list(pictures))).save(target, compress_level=1)
             written += 1
+    if not written:
+        raise InputError(_nothing_left("highlight", len(paths)))
     print(f"{written} photos: original, later map, earlier map, difference and region in {out}.")
 
 
@@ -216,6 +257,7 @@ def crop(
     least: int = 1,
     agree: bool = False,
     skip_broken: bool = False,
+    cache: Path | None = None,
 ) -> None:
     """Crop photos to what the network of a run finds good in them (AWCU-2018), at full resolution.
 
@@ -231,27 +273,44 @@ def crop(
         skip_broken: Leave out unreadable photos, and name them.
         cache: Folder to keep the decoded photos in, for another time; else they are deleted.
     """
+    check_writable(out, "--out", folder=True)
+    if cache is not None:
+        check_writable(cache, "--cache", folder=True)
+    if least < 1:
+        raise InputError(f"--least is a side in pixels, 1 or more, not {least}.")
+
+    from tqdm.auto import tqdm
+
+    from rsrl_lib import activation, cropping
+    from rsrl_lib.pictures import open_rgb
+    from rsrl_lib.rounds import open_run
+
     with reading(run, *RUN):
-        network = open_run(run).network()
+        network, shrink_to = open_run(run).network(), open_run(run).view["shrink_to"]
         if "high" not in network.levels:
             list(map(int, network.levels))  # then they are scores
     activation.pooling(network)
     if agree and not network.attributes:
         raise InputError(f"--agree needs a network with attributes, {run} has none; leave it out.")
     shape = {"aspect": aspect and cropping.aspect_ratio(aspect), "least": least}
-    paths = _paths(photos)
-    targets = _targets(paths, out, "crops")
+    paths = _paths(photos, skip_broken)
+    targets = list(zip(paths, _targets(paths, out, "crops"), strict=True))
     written = 0
-    with (out / "crops.csv").open("w", newline="", encoding="utf-8") as file:
+    with (
+        _decoded(paths, "crop", skip_broken, cache) as (whole, views),
+        (out / "crops.csv").open("w", newline="", encoding="utf-8") as file,
+    ):
         table = csv.writer(file)
         table.writerow(["photo", "left", "top", "width", "height", "reason"])
-        for path, target in zip(tqdm(paths, "crops", unit="photo"), targets, strict=True):
+        readable = set(whole)
+        of_whole = [(path, target) for path, target in targets if path in readable]
+        for row, (path, target) in enumerate(tqdm(of_whole, "crops", unit="photo")):
             try:
-                photo = open_rgb(path)
-                view = torch.from_numpy(pixels.square(photo)).permute(2, 0, 1)[None]
-                maps = activation.activation_maps(network, view)[0]
+                size = open_rgb(path).size
+                view = views.crops([row], view="whole")
+                maps = activation.activation_maps(network, view, shrink_to=shrink_to)[0]
                 att = next(iter(maps.attributes.values())) if agree else None
-                box, reason = cropping.crop_box(maps.high, photo.size, att=att, **shape)
+                box, reason = cropping.crop_box(maps.high, size, att=att, **shape)
                 cropping.save_crop(path, box, target)
             except InputError as error:
                 if not skip_broken:
@@ -261,6 +320,8 @@ def crop(
             left, top, right, foot = box
             table.writerow([path, left, top, right - left, foot - top, reason])
             written += 1
+    if not written:
+        raise InputError(_nothing_left("crop", len(paths)))
     print(f"{written} photos are cropped in {out}; crops.csv has the boxes.")
 
 
@@ -274,6 +335,10 @@ def draw(out: Path, count: int = 1000, seed: int = 0) -> None:
         count: Photos.
         seed: The same seed draws the same photos.
     """
+    check_writable(out, "--out", folder=True)
+
+    from rsrl_lib import glassbox
+
     started = time.monotonic()
     table = glassbox.write(out, count, seed=seed)
     print(f"{count} photos are listed in {table} ({time.monotonic() - started:.0f} s).")
@@ -288,6 +353,10 @@ def fetch(what: tyro.conf.Positional[Literal["oasis"]], out: Path) -> None:
         what: oasis: 526 photos of animals, objects and scenes, with about 190 beauty votes each.
         out: Folder for photos/, photos.csv and votes.csv; the originals are kept in it (50 MB).
     """
+    check_writable(out, "--out", folder=True)
+
+    from rsrl_lib.photos import fetch_oasis
+
     table = fetch_oasis(out)
     print(f"The photos of {what} are listed in {table}, their votes in {out / 'votes.csv'}.")
 
@@ -297,14 +366,14 @@ def run_sweep(
     out: Path,
     jobs: int | None = None,
     cluster: str = "",
-    cache: Path = pixels.CACHE,
+    cache: Path = CACHE,
 ) -> None:
     """Train a grid of arms, folds and seeds; the same command goes on with an unfinished one.
 
     Example: rsrl sweep oasis.toml --out sweeps/oasis.csv --jobs 2
 
     Args:
-        grid: TOML file of the grid; rsrl_lib/sweeps.py says what stands in it.
+        grid: TOML file of the grid; rsrl_lib/grids.py says what stands in it.
         out: Table of results (.csv); predictions, drops and rounds lie beside it under its name.
             Cells that it holds are not trained again.
         jobs: Cells trained at once, a thread each; else one per core, or one where there is a GPU.
@@ -312,11 +381,20 @@ def run_sweep(
         cache: Folder for decoded photos.
     """
     if jobs is not None and jobs < 1:
-        raise InputError(f"jobs must be 1 or more, not {jobs}.")
-    table = sweeps.sweep(grid, out, jobs=jobs, cluster=cluster, cache=cache)
+        raise InputError(f"--jobs must be 1 or more, not {jobs}.")
+    check_writable(out, "--out")
+    check_writable(cache, "--cache", folder=True)
+
+    from rsrl_lib import sweeps
+
+    how = {"jobs": jobs, "cluster": cluster, "cache": cache}
+    table = sweeps.sweep(grid, out, **how, say=functools.partial(print, flush=True))
     shown = ["macro_f1", "balanced_accuracy", "kappa", "accuracy", "majority_accuracy"]
     means = table.groupby(["dataset", "labels", "target", "arm"], sort=False)[shown].mean()
     print(means.to_string(float_format="{:.3f}".format))
+    print("These are means over folds and seeds, of the chosen round, on test photos.")
+    for sentence in sweeps.few_kept(grid, out):
+        print(sentence)
     print(f"{table.cell.nunique()} cells are in {out}.")
 
 
@@ -389,44 +467,94 @@ def show_app(
     app.serve(run, gap_run, **own, port=port, browser=not no_browser)
 
 
+COMMANDS = {
+    "train": train,
+    "assess": assess,
+    "highlight": highlight,
+    "crop": crop,
+    "glassbox": draw,
+    "fetch": fetch,
+    "sweep": run_sweep,
+    "notebooks": run_notebooks,
+    "demo": make_demo,
+    "app": show_app,
+}
+
+
 def main() -> None:
     """Entry point: one sentence and a non-zero exit for bad input, never a traceback."""
-    commands = {"train": train, "assess": assess, "highlight": highlight, "crop": crop}
-    commands |= {"glassbox": draw, "fetch": fetch, "sweep": run_sweep, "notebooks": run_notebooks}
-    commands |= {"demo": make_demo, "app": show_app}
-    try:
+    goes_on = "a training keeps its finished rounds: the same command goes on"
+    on_stop = goes_on if sys.argv[1:2] in (["train"], ["sweep"]) else "what is written stays"
+    warnings.showwarning = _show
+    with in_one_sentence(on_stop=on_stop):
         tyro.extras.subcommand_cli_from_dict(
-            commands, prog="rsrl", config=(tyro.conf.FlagCreatePairsOff,)
-        )
-    except InputError as error:
-        sys.exit(f"rsrl: {error}")
-    except OSError as error:
-        sys.exit(f"rsrl: {error}; give files and folders that can be read and written.")
-    except KeyboardInterrupt:
-        # Python waits for no thread whose start was interrupted: within torch, it aborts the exit.
-        end = time.monotonic() + 1
-        while time.monotonic() < end and not all(t.is_alive() for t in threading.enumerate()):
-            time.sleep(0.01)
-        sys.exit("rsrl: stopped; a training keeps its finished rounds: the same command goes on.")
-    except (MemoryError, RuntimeError) as error:
-        is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not is_memory and "alloc" not in str(error):
-            raise
-        found = str(error).splitlines()[0] if str(error) else "no more could be had"
-        sys.exit(
-            f"rsrl: memory ran out ({found}); a training keeps its finished rounds: end other "
-            "programs, or take a smaller network or (rsrl train) --batch, and give it again."
+            COMMANDS, prog="rsrl", config=(tyro.conf.FlagCreatePairsOff,)
         )
 
 
-def _paths(photos: tuple[Path, ...]) -> list[str]:
-    """Files, and the pictures of folders."""
+def _show(message, category, *place, usual=warnings.showwarning, **how) -> None:
+    """A `Note` as a sentence, without the line of code that it comes from."""
+    if category is Note:
+        print(f"rsrl: {message}", file=sys.stderr)
+    else:
+        usual(message, category, *place, **how)
+
+
+def _paths(photos: tuple[Path, ...], skip_broken: bool) -> list[str]:
+    """Files, and the pictures of folders; with `skip_broken` also names of no file."""
+    from rsrl_lib.pictures import read_unscored
+
+    absent = [str(path) for path in photos if not path.is_dir() and size_of(path) < 0]
+    if absent and not skip_broken:
+        more = f" (nor {', '.join(absent[1:3])}{' …' if len(absent) > 3 else ''})"
+        found = f"There is no photo {absent[0]}{more if absent[1:] else ''}"
+        raise InputError(f"{found}; correct the name, or leave it out by --skip-broken.")
     found = [read_unscored(p).path if p.is_dir() else [str(p)] for p in photos]
     if not (paths := [path for some in found for path in some]):
         raise InputError("At least one photo is needed; give files or folders.")
     with reading(f"One of {len(paths)} names of photos", "path in UTF-8", "rename that photo"):
         "".join(str(Path(path).resolve()) for path in paths).encode()
     return paths
+
+
+def _check_table(path: Path) -> None:
+    """`InputError` where a table cannot be written, or would be written over a photo."""
+    from rsrl_lib.pictures import PICTURES
+
+    if path.suffix.lower() in PICTURES:  # --csv *.jpg names the first photo
+        found = f"--csv {path} is the name of a picture"
+        raise InputError(f"{found}; give one for the table, such as assessed.csv, then the photos.")
+    check_writable(path, "--csv")
+
+
+@contextmanager
+def _decoded(
+    paths: list[str], work: str, skip_broken: bool, cache: Path | None
+) -> Iterator[tuple[list[str], "Pixels"]]:
+    """The photos that can be read, and their pixels; the others are named.
+
+    Decoded photos stay in `cache`, or only as long as they are needed.
+    """
+    import pandas as pd
+
+    from rsrl_lib import pixels
+
+    table = pd.DataFrame({"photo": paths, "path": paths})
+    with tempfile.TemporaryDirectory() as scratch:
+        place = cache or Path(scratch)
+        decoded, broken = pixels.decode(table, strict=not skip_broken, cache=place)
+        for reason in broken.reason:
+            print(f"left out: {reason}", file=sys.stderr)
+        unreadable = set(broken.photo)
+        whole = [path for path in paths if path not in unreadable]
+        if not whole:
+            raise InputError(_nothing_left(work, len(paths)))
+        yield whole, decoded
+
+
+def _nothing_left(work: str, count: int) -> str:
+    photos = "the only photo" if count == 1 else f"all {count} photos"
+    return f"There is nothing to {work}: {photos} had to be left out, for the reasons above."
 
 
 def _targets(paths: list[str], out: Path, table: str, ending: str = "") -> list[Path]:

@@ -18,8 +18,9 @@ from torch.nn import functional
 
 from rsrl_lib.drop_rules import Decision, DropRule, decide, largest_classes
 from rsrl_lib.files import needing
+from rsrl_lib.protocols import one_of_each
 from rsrl_lib.recipe import Control
-from rsrl_lib.training import cross_entropy, likelihoods
+from rsrl_lib.training import cross_entropy
 
 DROPPING: tuple[Control, ...] = ("none", "random-drop", "random-drop-same", "cross-fitted")
 HALVED: tuple[Control, ...] = ("confident-learning", "cross-fitted")
@@ -106,9 +107,8 @@ def decision(
     if control not in DROPPING:
         return Decision(np.ones(len(labels), bool), 0, ())
     if control == "cross-fitted":
-        judged = likelihoods(unseen)
         max1 = np.flatnonzero(classes == largest_classes(labels)[0])[0]
-        own, top = judged[np.arange(len(labels)), nodes], judged[:, max1]
+        own, top = unseen[np.arange(len(labels)), nodes], unseen[:, max1]
     decided = decide(rule, labels, own, top, after_round=after_round)
     if control == "random-drop":
         decided = replace(decided, kept=as_many_at_random(decided.kept, labels, rng))
@@ -144,15 +144,17 @@ def as_many_first(kept: np.ndarray, labels: np.ndarray, order: np.ndarray) -> np
     return (within.order.rank() <= within.kept.transform("sum")).to_numpy()
 
 
-def halves(labels: np.ndarray, seed: int) -> np.ndarray:
+def halves(labels: np.ndarray, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
     """Half (n,), 0 or 1, that each training photo belongs to, stratified by label.
 
     For `cross-fitted` and `confident-learning` a second pair of networks goes through the rounds,
-    each trained on one half only; a photo is judged by the one that has never seen it.
+    each trained on one half only; a photo is judged by the one that has never seen it, nor another
+    photo of its group: `groups` (n,) are those of `protocols.split`.
     """
-    half = np.zeros(len(labels), int)
-    half[next(StratifiedKFold(2, shuffle=True, random_state=seed).split(labels, labels))[1]] = 1
-    return half
+    rows, place = one_of_each(labels, groups)
+    own, half = labels[rows], np.zeros(len(rows), int)
+    half[next(StratifiedKFold(2, shuffle=True, random_state=seed).split(own, own))[1]] = 1
+    return half[place]
 
 
 def without_label_issues(nodes: np.ndarray, logits: np.ndarray) -> np.ndarray:

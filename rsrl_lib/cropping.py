@@ -4,22 +4,35 @@ part where its high level's map, at the 256 px view, reaches 30 % of the maximum
 Boxes are left, top, right, foot; a crop's is exact to 1/256 of the photo's sides.
 """
 
+import io
 import re
+from collections.abc import MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+from PIL.ExifTags import IFD, Base
 from scipy import ndimage
 
 from rsrl_lib.activation import at_size
 from rsrl_lib.files import InputError
+from rsrl_lib.pictures import upright
 from rsrl_lib.pixels import SIDE
 
 Box = tuple[int, int, int, int]
 THRESHOLD, AGREEMENT = 0.3, 0.3
-# Orientation, and where and how a TIFF keeps its pixels: tags that are not true of a crop.
-STORAGE = (*range(254, 267), 273, 274, *range(277, 280), 284, 317, *range(322, 326), 338, 339)
+# Tags of EXIF 2.32 that are true of every part of a photo: who took it with what, when, how and
+# where. What tells of all its pixels, of its file, or is of an unknown kind is not in a crop.
+OF_PARTS = (270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 18249, 33432)
+OF_PARTS += tuple(range(40091, 40096))
+EXPOSURE = (33434, 33437, 34850, 34852, 34855, *range(34864, 34870), 36864, 36867, 36868)
+EXPOSURE += (*range(36880, 36883), *range(37377, 37387), 37510, *range(37520, 37523))
+EXPOSURE += (*range(37888, 37894), 40960, 40961, 41483, *range(41486, 41489), 41493, 41495)
+EXPOSURE += (*range(41728, 41731), *range(41985, 41997), *range(42032, 42038), 42080, 42240)
+PLACE = range(32)
+OWN_WORDS = re.compile(rb'ImageJ=|\{"shape"|<\?xml|<OME')  # descriptions of the file's pixels
 
 
 def region(values: np.ndarray, *, threshold: float = THRESHOLD) -> np.ndarray:
@@ -96,20 +109,76 @@ def aspect_ratio(text: str) -> float:
 
 
 def save_crop(path: str | Path | BinaryIO, box: Box, target: Path | BinaryIO) -> None:
-    """Write the part in `box` of the upright photo in its own format, with EXIF and ICC profile.
+    """Write the part in `box` of the upright photo in its own format, with its ICC profile and
+    what of its EXIF is true of the part and can be written.
 
-    Raises `InputError` where the format can be read but not written.
+    Raises `InputError` where the photo cannot be read, or its format be written.
     """
-    with Image.open(path) as image:
-        exif = image.getexif()
-        upright = ImageOps.exif_transpose(image)
-        for tag in STORAGE:
-            exif.pop(tag, None)
-        kept = {"exif": exif, "icc_profile": image.info.get("icc_profile")}
-        kind = "JPEG" if image.format == "MPO" else image.format
-        kept |= {"quality": 95} if kind in ("JPEG", "WEBP") else {}
+    is_file = isinstance(path, str | Path)
+    name, content = (path, None) if is_file else ("The photo", path.read())
+    photo, kind = upright(name, content)
+    kind = "JPEG" if kind == "MPO" else kind
+    part = photo.crop(box)
+    kept = ("transparency", "background", "compression")
+    part.info = {name: photo.info[name] for name in kept if name in photo.info}
+    options = {"icc_profile": photo.info.get("icc_profile")}
+    if kind in ("JPEG", "WEBP") or part.info.get("compression") in ("jpeg", "tiff_jpeg"):
+        options["quality"] = 95
+    exif = _exif_of_parts(photo.info.get("exif", b""))
+    comment = photo.info.get("comment", b"")
+    try:
         try:
-            upright.crop(box).save(target, kind, **kept)
-        except (OSError, KeyError, ValueError) as error:
-            found = f"{getattr(target, 'name', 'The crop')} cannot be written as {kind} ({error})"
-            raise InputError(f"{found}; convert the photo to JPEG or PNG.") from error
+            made = _encoded(part, kind, exif=exif, comment=comment, **options)
+        except Exception:  # Pillow raises anything for metadata that a format cannot hold
+            made = _encoded(part, kind, **options)
+        Path(target).write_bytes(made) if isinstance(target, str | Path) else target.write(made)
+    except Exception as error:
+        found = f"{getattr(target, 'name', 'The crop')} cannot be written as {kind} ({error})"
+        raise InputError(f"{found}; convert the photo to JPEG or PNG.") from error
+
+
+def _encoded(part: Image.Image, kind: str, **options) -> bytes:
+    stream = io.BytesIO()
+    part.save(stream, kind, **{name: value for name, value in options.items() if value})
+    return stream.getvalue()
+
+
+def _exif_of_parts(given: bytes | Image.Exif) -> bytes:
+    """EXIF with the tags that are true of a part of the photo and come out as they went in."""
+    exif, kept = given, Image.Exif()
+    if isinstance(given, bytes):
+        exif = Image.Exif()
+        with suppress(Exception):  # damaged, for which Pillow raises anything
+            exif.load(given)
+    for ifd, tags in ((None, OF_PARTS), (IFD.Exif, EXPOSURE), (IFD.GPSInfo, PLACE)):
+        for tag in tags:
+            value = _writable(exif, ifd, tag)
+            if value is not None:
+                _directory(kept, ifd)[tag] = value
+    return kept.tobytes() if kept or kept.get_ifd(IFD.Exif) or kept.get_ifd(IFD.GPSInfo) else b""
+
+
+def _directory(exif: Image.Exif, ifd: int | None) -> MutableMapping:
+    return exif if ifd is None else exif.get_ifd(ifd)
+
+
+def _writable(exif: Image.Exif, ifd: int | None, tag: int) -> object:
+    """Value of a tag that Pillow writes so that it reads the same again; else None.
+
+    It guesses how to write a value, and is wrong for a negative height, a fraction that is text,
+    or a number of another size than usual.
+    """
+    try:
+        value = _directory(exif, ifd)[tag]
+        words = value.encode("latin-1") if isinstance(value, str) else value
+        if tag == Base.ImageDescription and OWN_WORDS.match(words):
+            return None
+        for way in (value, words):  # letters beyond ASCII are written as bytes alone
+            alone, again = Image.Exif(), Image.Exif()
+            _directory(alone, ifd)[tag] = way
+            again.load(alone.tobytes())
+            if _directory(again, ifd)[tag] == value:
+                return way
+    except Exception:  # such as KeyError: there is no such tag
+        pass
+    return None

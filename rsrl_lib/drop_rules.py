@@ -3,6 +3,9 @@
 Let max1, max2, max3 be the three largest classes of the original training set. A photo labelled
 with one of them is dropped when its likelihood falls below K1, K2 or K3; photos of other classes
 never are. The decision reads all original training photos anew each time, so a photo can return.
+
+Likelihoods are sigmoids of logits, and as float32 they are all 1 above a logit of about 17. So
+photos are ranked, and compared with K, by their logits; K is given and told as a likelihood.
 """
 
 from collections.abc import Sequence
@@ -11,7 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from rsrl_lib.files import InputError, check
+from rsrl_lib.files import InputError
+from rsrl_lib.settings import check
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,13 @@ class DropRule:
 
 @dataclass(frozen=True)
 class Decision:
-    """Photos kept for the next round (n,), how many were rescued, and the K of each majority."""
+    """Photos kept for the next round (n,), how many were rescued, and the K of each majority, as
+    likelihoods and as logits (of a fitted K the exact ones: a likelihood near 1 may round to 1)."""
 
     kept: np.ndarray
     rescued: int
     thresholds: tuple[float, ...]
+    logit_thresholds: tuple[float, ...] = ()
 
 
 def largest_classes(labels: np.ndarray) -> list[int]:
@@ -66,19 +72,30 @@ def decide(
 ) -> Decision:
     """Apply a rule to all original training photos after a round.
 
-    `labels` (n,) are their scores, `own` (n,) the likelihoods of their own class, `top` (n,) those
-    of max1. With fewer than three classes the rule uses those there are. Raises `InputError` when
-    nothing is left to train on.
+    `labels` (n,) are their scores, `own` (n,) the logits of their own class, `top` (n,) those of
+    max1; not likelihoods. With fewer than three classes the rule uses those there are. Raises
+    `InputError` when nothing is left to train on.
     """
+    from scipy.special import (
+        expit,
+        logit,
+    )  # slow to import, and help needs the rule's settings alone
+
     majorities = largest_classes(labels)
-    likelihood = own if rule.rule == "own-class" else top
-    thresholds = _thresholds(rule, labels, likelihood, majorities, after_round)
+    logits = np.asarray(own if rule.rule == "own-class" else top, np.float64)
+    if rule.keep_share is not None:
+        fitted = _fitted(rule.keep_share, labels, logits, majorities)
+        cuts = (fitted,) * len(majorities)
+        thresholds = tuple(float(expit(cut)) for cut in cuts)
+    else:
+        thresholds = _given(rule, len(majorities), after_round)
+        cuts = tuple(float(logit(k)) for k in thresholds)  # -inf keeps all, inf none
     kept, rescued = np.ones(len(labels), bool), 0
-    for score, threshold in zip(majorities, thresholds, strict=True):
+    for score, cut in zip(majorities, cuts, strict=True):
         members = np.flatnonzero(labels == score)
-        stay = likelihood[members] >= threshold
+        stay = logits[members] >= cut
         if stay.sum() < rule.min_per_class:
-            best = np.argsort(-likelihood[members], kind="stable")[: rule.min_per_class]
+            best = np.argsort(-logits[members], kind="stable")[: rule.min_per_class]
             rescued += int((~stay[best]).sum())
             stay[best] = True
         kept[members] = stay
@@ -87,33 +104,32 @@ def decide(
             f"After round {after_round} every photo fell below K = {thresholds}; lower k, or give "
             "min_per_class above 0."
         )
-    return Decision(kept, rescued, thresholds)
+    return Decision(kept, rescued, thresholds, cuts)
 
 
-def _thresholds(
-    rule: DropRule,
-    labels: np.ndarray,
-    likelihood: np.ndarray,
-    majorities: Sequence[int],
-    after_round: int,
-) -> tuple[float, ...]:
-    if rule.keep_share is not None:
-        pool = np.sort(likelihood[np.isin(labels, majorities)])[::-1]
-        others = len(labels) - len(pool)
-        stay = round(rule.keep_share * len(labels)) - others
-        if stay < 0:
-            raise InputError(
-                f"keep_share {rule.keep_share} cannot be reached: the scores outside the "
-                f"{len(majorities)} largest classes hold {others / len(labels):.0%} of the photos "
-                "and are never dropped; raise it."
-            )
-        fitted = pool[min(max(stay, 1), len(pool)) - 1]
-        return (float(fitted),) * len(majorities)
+def _fitted(
+    share: float, labels: np.ndarray, logits: np.ndarray, majorities: Sequence[int]
+) -> float:
+    """The logit from which on photos of the majorities stay, so that this share of all does."""
+    pool = np.sort(logits[np.isin(labels, majorities)])[::-1]
+    others = len(labels) - len(pool)
+    stay = round(share * len(labels)) - others
+    if stay < 0:
+        raise InputError(
+            f"keep_share {share} cannot be reached: the scores outside the {len(majorities)} "
+            f"largest classes hold {others / len(labels):.0%} of the photos and are never "
+            "dropped; raise it."
+        )
+    return float(pool[min(max(stay, 1), len(pool)) - 1])
+
+
+def _given(rule: DropRule, majorities: int, after_round: int) -> tuple[float, ...]:
+    """K of each of the majorities, as likelihoods, where it is not fitted."""
     if rule.k_schedule == "rsrl-b":
-        return ((0.90 if after_round < 2 else 0.95),) * len(majorities)
+        return ((0.90 if after_round < 2 else 0.95),) * majorities
     k = rule.k or (0.9,)
     if len(k) == 1:
         k = k * 3
     elif rule.rule == "top-class":
         k = (k[0], k[1], k[1])
-    return tuple(k[: len(majorities)])
+    return tuple(k[:majorities])

@@ -1,14 +1,17 @@
 """Errors in one sentence, and files that are whole or not there: read, replaced, locked."""
 
+import errno
 import os
 import re
+import stat
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, get_args, get_origin, get_type_hints
+from tempfile import TemporaryFile
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 from platformdirs import user_cache_path
 from safetensors import SafetensorError
 
@@ -19,6 +22,11 @@ INSTALLED = (PACKAGE / "notebooks").is_dir()
 ROOT = PACKAGE if INSTALLED else PACKAGE.parent
 # The folders data and runs for what is made here: decoded photos, drawn ones, the chapters' runs.
 WORK = user_cache_path("rsrl", appauthor=False) if INSTALLED else ROOT
+CACHE = WORK / "data" / "cache"
+UNABLE = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+"""What a drive answers that cannot do a thing at all."""
+NO_HANDLE = {errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR}
+"""And where a folder is no file that can be opened."""
 
 
 class InputError(Exception):
@@ -27,6 +35,10 @@ class InputError(Exception):
     def __str__(self) -> str:  # names and other libraries' words may hold line ends, or no end
         text = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", super().__str__())
         return text if len(text) < 2000 else f"{text[:1200]} … {text[-400:]}"
+
+
+class Note(UserWarning):
+    """What a user should know and need not act on, in one sentence."""
 
 
 @contextmanager
@@ -51,19 +63,6 @@ def needing(what: str, extra: str) -> Iterator[None]:
         raise InputError(f"{found}; install rsrl-lib[{extra}] for {sys.executable}.") from error
 
 
-def check(settings: object, **least: float) -> None:
-    """`InputError` where a field of a dataclass is none of the values that its `Literal` names, or
-    is not None and less than its `least`."""
-    for name, kind in get_type_hints(type(settings)).items():
-        kinds = [part for part in (kind, *get_args(kind)) if get_origin(part) is Literal]
-        known = [value for part in kinds for value in get_args(part)]
-        given = getattr(settings, name)
-        if known and given not in known and given != getattr(type(settings), name):
-            raise InputError(f"{name} must be one of {', '.join(known)}, not {given!r}.")
-        if name in least and given is not None and given < least[name]:
-            raise InputError(f"{name} must be {least[name]} or more, not {given}.")
-
-
 def size_of(path: File) -> int:
     """Bytes of a file; -1 where there is none, but a folder, a pipe or a name that cannot be."""
     try:
@@ -75,13 +74,18 @@ def size_of(path: File) -> int:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name to write to, renamed when all is on the disk: a kill or a power cut leaves
-    the old file or the new one. Raises `InputError` where it cannot be written."""
+    the old file or the new one. Whatever library writes it, others may read it as the umask says.
+    Raises `InputError` where it cannot be written."""
     partial = path.with_name(path.name + ".partial")
     with writing(path):
+        mode = _mode_of_new(partial)
         yield partial
-        _to_disk(partial)
+        if partial.stat().st_mode != mode:  # safetensors lets nobody else read
+            partial.chmod(stat.S_IMODE(mode))
+        with partial.open("rb+") as file:
+            to_disk(file.fileno())
         partial.replace(path)
-        _to_disk(path.parent)  # the new name
+        _folder_to_disk(path.parent)  # the new name
 
 
 @contextmanager
@@ -96,25 +100,84 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def _mode_of_new(path: Path) -> int:
+    """Mode that a new file gets there. Asked of a file, as the umask is not all that decides, and
+    cannot be read without being changed for other threads."""
+    path.write_bytes(b"")
+    mode = path.stat().st_mode
+    path.unlink()
+    return mode
+
+
+def check_writable(path: File, option: str, *, folder: bool = False) -> None:
+    """`InputError` where a file (or a `folder`) that `option` names could not be written.
+
+    To be asked before the work whose result goes there. Nothing is made by asking: folders that
+    lack are made when the result is written.
+    """
+    path = Path(path)
+    try:
+        if folder and path.exists() and not path.is_dir():
+            raise InputError(f"{option} {path} is a file, a folder is needed; give another name.")
+        if not folder and path.is_dir():
+            found = f"{option} {path} is a folder, a file is needed"
+            raise InputError(f"{found}; give a name in it, such as {path / 'table.csv'}.")
+        there = path
+        while not there.exists() and there != there.parent:
+            there = there.parent
+        if there.is_file() and there == path:
+            with path.open("ab"):  # what stands in it stays
+                return
+        if not there.is_dir() and there != path:
+            raise InputError(f"{option} {path} cannot be: {there} is a file; give another name.")
+        if there.is_dir():
+            with TemporaryFile(dir=there):
+                return
+    except OSError as error:
+        found = f"{option} {path} cannot be written ({error.strerror or error})"
+        raise InputError(f"{found}; give a place that can be written.") from error
+
+
+def to_disk(handle: int) -> None:
+    """Wait until a file is on the disk, where its drive can tell; `OSError` where it is not."""
     try:
         os.fsync(handle)
-    finally:
-        os.close(handle)
+    except OSError as error:
+        if error.errno not in UNABLE:
+            raise
+
+
+def _folder_to_disk(folder: Path) -> None:
+    """The same of the names in a folder, which Windows and many network drives cannot tell."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            to_disk(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in UNABLE | NO_HANDLE:
+            raise
 
 
 @contextmanager
 def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a lock file; it is free again when its owner ends, however that happens.
 
-    Where another process holds it: `InputError`, or to `wait`.
+    Where another process holds it: `InputError`, or to `wait`. A drive that has no locks is an
+    `InputError`, too: a file that stands for a lock stays behind where its owner is killed, and
+    does not keep out a process of another machine.
     """
     lock = FileLock(path, timeout=-1 if wait else 0)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        lock.acquire()
+        _acquire(lock)
+    except NotImplementedError as error:
+        raise InputError(
+            f"{path.parent} is on a drive without locks ({error}), where two processes could write "
+            "into one another's files; give a folder on a drive of this machine."
+        ) from error
     except Timeout as error:
         raise InputError(
             f"{path.parent} is being written by another process, which holds {path.name}; wait for "
@@ -124,3 +187,18 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _acquire(lock: FileLock) -> None:
+    """`NotImplementedError` where the drive has no locks, for which filelock has several words."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "flock not supported", UserWarning)
+            lock.acquire()
+    except OSError as error:
+        if error.errno in UNABLE | {errno.ENOLCK, errno.EBADF}:
+            raise NotImplementedError(error.strerror) from error
+        raise
+    if isinstance(lock, SoftFileLock):  # what newer ones take in its place
+        lock.release()
+        raise NotImplementedError("flock is not supported")

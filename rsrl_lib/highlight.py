@@ -5,8 +5,9 @@ least correlated channel J are subtracted, and 2-means parts the values of the d
 The papers leave open whether maps are taken before ReLU (default, as MATLAB's 'conv1'), whether
 the difference is signed (default), and which cluster is the highlight: here the one whose centre
 lies farther from zero, where retraining moved the response most; the sign of a filter means
-nothing, so "the higher one" would not do. A region is exact to a step of
-conv1 (1, 2 or 4 of 256 px).
+nothing, so "the higher one" would not do. Maps are of the whole 256 px view, shrunk by the factor
+that the run's training shrank its crops by. A region is exact to a step of conv1: 1, 2 or 4 px of
+that view.
 """
 
 from dataclasses import dataclass
@@ -65,7 +66,8 @@ def conv1_of(run: Run, i: int) -> nn.Conv2d:
     kept = run.conv1()
     if f"round_{i:02d}.weight" not in kept:
         last = sum(name.endswith(".weight") for name in kept)
-        raise InputError(f"{run.folder} holds conv1 of rounds 1 to {last}, not of round {i}.")
+        found = f"{run.folder} holds conv1 of rounds 1 to {last}, not of round {i}"
+        raise InputError(f"{found}; give two of these.")
     parts = {name: kept[f"round_{i:02d}.{name}"] for name, _ in layer.named_parameters()}
     layer.load_state_dict(parts, assign=True)
     return layer.requires_grad_(False)
@@ -100,6 +102,7 @@ def highlights(
     pair: nn.Conv2d,
     photos: torch.Tensor,
     *,
+    shrink_to: int | None,
     channel: int | None = None,
     after_relu: bool = False,
     absolute: bool = False,
@@ -107,15 +110,17 @@ def highlights(
 ) -> list[Highlight]:
     """Difference map and region of each photo (SSRL-2019 eq. 4 and 5), in float32.
 
-    `pair` is a `stacked` first layer, `photos` are bytes (batch, 3, 256, 256). J is the channel of
-    lowest correlation, or `channel`; `flip` takes the other cluster. A flat map has no correlation
-    and is never chosen. Raises `InputError` where no channel is least correlated (all flat, or a
+    `pair` is a `stacked` first layer, `photos` are bytes (batch, 3, 256, 256), `shrink_to` is that
+    of the run's training (`Run.view` has it; see `pixels.normalised`). J is the channel of lowest
+    correlation, or `channel`; `flip` takes the other cluster. A flat map has no correlation and is
+    never chosen. Raises `InputError` where no channel is least correlated (all flat, or a
     tie), where a map is not finite, and where the difference is flat.
     """
     found = []
     for some in photos.split(8):  # float64 sums over the maps of more would fill the memory
         with torch.autocast(photos.device.type, enabled=False):
-            maps = pair(normalised(some)).unflatten(1, (2, -1))  # (8, 2, channels, h, w)
+            maps = pair(normalised(some, shrink_to=shrink_to))
+        maps = maps.unflatten(1, (2, -1))  # (8, 2, channels, h, w)
         if not maps.isfinite().all():
             raise InputError("A conv1 map is not finite; one of the two networks is broken.")
         later, earlier = (maps.relu() if after_relu else maps).unbind(1)

@@ -1,7 +1,8 @@
 """Measures of scores (per class, imbalance-aware, ordinal, intervals over photos) and of regions.
 
-Every measure is told the classes, so one that is absent or never assigned stays visible.
-scikit-learn and scipy compute them; here they are only named and put together.
+Every measure is told the classes, so one that is absent or never assigned stays visible. All but
+the rank correlation follow from a confusion matrix, so each has one formula, for a set of photos as
+for thousands of resampled ones. The tests ask scikit-learn.
 """
 
 import warnings
@@ -12,8 +13,6 @@ import pandas as pd
 from PIL import Image
 from scipy import stats
 from sklearn import metrics
-from sklearn.exceptions import UndefinedMetricWarning
-from sklearn.utils.class_weight import compute_sample_weight
 
 from rsrl_lib.files import InputError
 
@@ -23,12 +22,9 @@ def per_class(labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]) -
 
     An undefined ratio (no photo labelled or assigned) is 0, as the papers count it.
     """
-    values = metrics.precision_recall_fscore_support(
-        labels, assigned, labels=list(scores), zero_division=0
-    )
-    table = pd.DataFrame(dict(zip(("precision", "recall", "f", "photos"), values, strict=True)))
-    table.insert(0, "score", list(scores))
-    return table.assign(assigned=[int(np.sum(assigned == score)) for score in scores])
+    counts, known = _counted(labels, assigned, scores)
+    table = pd.DataFrame({"score": known} | by_score(counts))
+    return table[table.score.isin(list(scores))].reset_index(drop=True)
 
 
 def confusion(labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]) -> pd.DataFrame:
@@ -41,32 +37,104 @@ def confusion(labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]) -
 def measures(labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]) -> dict[str, float]:
     """Measures, by name, for photos labelled `labels` (n,) and assigned `assigned` (n,).
 
-    `total_f` sums F over all `scores` (RSRL); macro means run over the classes that are present in
-    `labels`; `majority_accuracy` is what always answering the largest class of `labels` would
-    reach; `kappa` is weighted by the squared difference of scores; `quadratic_loss` = mean((label -
-    assigned)^2) (SSRL-2019, our reading); `macro_mae` is the mean absolute error over classes.
-    A rank correlation or kappa of constant scores is NaN.
+    Those of `of_confusions`, and `spearman`, the rank correlation. A rank correlation or kappa of
+    constant scores is NaN.
     """
-    table = per_class(labels, assigned, scores)
-    present = table[table.photos > 0]
+    counts, known = _counted(labels, assigned, scores)
+    found = {name: float(value) for name, value in of_confusions(counts, known).items()}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", (RuntimeWarning, UndefinedMetricWarning))
+        warnings.simplefilter("ignore", RuntimeWarning)
         spearman = stats.spearmanr(labels, assigned).statistic
-        # Weights go by places in a list: one without a gap, so that places are scores.
-        every = range(min(scores), max(scores) + 1)
-        kappa = metrics.cohen_kappa_score(labels, assigned, labels=every, weights="quadratic")
-    balanced = compute_sample_weight("balanced", labels)
+    return found | {"spearman": spearman}
+
+
+def of_confusions(counts: np.ndarray, scores: Sequence[int]) -> dict[str, np.ndarray]:
+    """Measures, by name, of confusion matrices (..., labels, assigned) of photos with `scores`.
+
+    Photos may be weighted, so that resampled photos need not be listed again. `total_f` sums F over
+    all scores (RSRL). Macro means run over the scores that some label has. `majority_accuracy` is
+    what always answering the commonest label would reach. `kappa` is weighted by the squared
+    difference of scores. `quadratic_loss` = mean((label - assigned)^2) (SSRL-2019, our reading).
+    `macro_mae` is the mean absolute error of each score, averaged over the scores.
+    """
+    each = by_score(counts)
+    photos, assigned = each["photos"], each["assigned"]
+    total = photos.sum(-1)
+    present = photos > 0
+
+    scores = np.asarray(scores)
+    distance = abs(scores[:, None] - scores)
+    by_chance = photos[..., :, None] * assigned[..., None, :] / total[..., None, None]
+    squared_error = (counts * distance**2).sum((-2, -1))
+    error_by_chance = (by_chance * distance**2).sum((-2, -1))
+    known_error = np.where(error_by_chance > 0, error_by_chance, np.nan)
+
+    right = np.trace(counts, axis1=-2, axis2=-1)
+    mean_error = _ratio((counts * distance).sum(-1), photos)
     return {
-        "accuracy": metrics.accuracy_score(labels, assigned),
-        "majority_accuracy": present.photos.max() / len(labels),
-        "macro_f1": present.f.mean(),
-        "total_f": table.f.sum(),
-        "balanced_accuracy": present.recall.mean(),
-        "kappa": kappa,
-        "macro_mae": metrics.mean_absolute_error(labels, assigned, sample_weight=balanced),
-        "quadratic_loss": metrics.mean_squared_error(labels, assigned),
-        "spearman": spearman,
+        "accuracy": right / total,
+        "majority_accuracy": photos.max(-1) / total,
+        "macro_f1": _mean_where(present, each["f"]),
+        "total_f": each["f"].sum(-1),
+        "balanced_accuracy": _mean_where(present, each["recall"]),
+        "kappa": 1 - squared_error / known_error,
+        "macro_mae": _mean_where(present, mean_error),
+        "quadratic_loss": squared_error / total,
     }
+
+
+def of_rare_scores(counts: np.ndarray, rare: np.ndarray) -> dict[str, np.ndarray]:
+    """Measures of the scores that `rare` (scores,) marks, of confusions (..., labels, assigned).
+
+    `rare_f1` is the mean F of those that some label has (RSRL-b reports it of all but the three
+    commonest scores), `rare_by_chance` what it would be if as many of each answer were given to
+    photos at random, and `rare_assigned` the share of photos that get a rare score.
+    """
+    each = by_score(counts)
+    photos, assigned = each["photos"], each["assigned"]
+    total = photos.sum(-1, keepdims=True)
+    present = (photos > 0) & rare
+    f_by_chance = _ratio(2 * photos * assigned / total, photos + assigned)
+    return {
+        "rare_f1": _mean_where(present, each["f"]),
+        "rare_by_chance": _mean_where(present, f_by_chance),
+        "rare_assigned": (assigned * rare).sum(-1) / total[..., 0],
+    }
+
+
+def by_score(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Precision, recall, F, photos labelled and assigned of each score, as arrays (..., scores).
+
+    Of confusion matrices (..., labels, assigned); an undefined ratio is 0.
+    """
+    right = np.diagonal(counts, axis1=-2, axis2=-1)
+    photos = counts.sum(-1)
+    assigned = counts.sum(-2)
+    return {
+        "precision": _ratio(right, assigned),
+        "recall": _ratio(right, photos),
+        "f": _ratio(2 * right, photos + assigned),
+        "photos": photos,
+        "assigned": assigned,
+    }
+
+
+def _counted(
+    labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]
+) -> tuple[np.ndarray, list[int]]:
+    """Confusion matrix, and the scores of its rows: `scores` and all that photos have beside."""
+    known = sorted({*scores, *np.unique(labels).tolist(), *np.unique(assigned).tolist()})
+    return metrics.confusion_matrix(labels, assigned, labels=known), known
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.zeros(np.shape(whole)), where=whole > 0)
+
+
+def _mean_where(chosen: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Mean of the chosen values along the last axis; NaN where none is chosen."""
+    count = chosen.sum(-1)
+    return np.where(chosen, values, 0).sum(-1) / np.where(count > 0, count, np.nan)
 
 
 def of_parts(
@@ -137,32 +205,3 @@ def paired_interval(
     how = {"n_resamples": resamples, "method": "percentile", "rng": 0, "vectorized": False}
     low, high = stats.bootstrap((photos,), difference, **how).confidence_interval
     return difference(photos), low, high
-
-
-def corrected_interval(
-    differences: np.ndarray, *, test_over_train: float
-) -> tuple[float, float, float, float]:
-    """Mean of differences (cells,) over folds and seeds, its 95 % interval, and p of no difference.
-
-    Cells share photos, so that their spread alone is too narrow an interval: the variance of the
-    mean is that of the cells times (1/cells + test/train photos) (Nadeau & Bengio 2003).
-    """
-    mean, count = float(np.mean(differences)), len(differences)
-    error = np.std(differences, ddof=1) * np.sqrt(1 / count + test_over_train)
-    if error == 0:
-        return mean, mean, mean, float(mean == 0)
-    reach = stats.t.ppf(0.975, count - 1) * error
-    p = 2 * stats.t.sf(abs(mean) / error, count - 1)
-    return mean, mean - reach, mean + reach, float(p)
-
-
-def holm(p: Sequence[float]) -> np.ndarray:
-    """p-values (n,) adjusted for being n comparisons (Holm 1979).
-
-    >>> holm([0.01, 0.04, 0.03]).tolist()
-    [0.03, 0.06, 0.06]
-    """
-    p = np.asarray(p, float)
-    order = p.argsort()
-    raised = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    return np.minimum(raised, 1)[order.argsort()]

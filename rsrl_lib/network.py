@@ -22,6 +22,11 @@ from torchvision import models
 from rsrl_lib.files import ROOT, InputError, reading, replacing, size_of
 from rsrl_lib.recipe import Backbone, Head
 
+SAFETENSORS = (
+    "safetensors file",
+    "weights are read from safetensors alone, as a .pth or .pt file can run code (to convert one: "
+    "safetensors.torch.save_file(torch.load('in.pth', weights_only=True), 'out.safetensors'))",
+)
 STARTER = ROOT / "data" / "starter_squeezenet1_1.safetensors"
 
 
@@ -97,10 +102,10 @@ def aesthetic_net(
     """The network before its first fine-tuning: transferred layers and a new head.
 
     `weights` is `"imagenet"` (torchvision's download), `"starter"` (shipped, SqueezeNet 1.1),
-    `"none"` (random) or a safetensors file: a torchvision state dict of the backbone, or a
-    network of a run. `seed` draws what is not transferred; `form` is head, attributes and levels
-    of `AestheticNet`. Raises `InputError` where the weights cannot be had or do not fit; nothing
-    else is taken instead.
+    `"none"` (random) or a safetensors file: a torchvision state dict of the backbone, alone or
+    within a wrapper (`module.`, `model.`, ...), or a network of a run. `seed` draws what is not
+    transferred; `form` is head, attributes and levels of `AestheticNet`. Raises `InputError` where
+    the weights cannot be had or do not fit; nothing else is taken instead.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -123,12 +128,40 @@ def aesthetic_net(
         state = _read(STARTER)[0]
     else:
         state = _read(Path(weights))[0]
-    state = {k.removeprefix("body."): v for k, v in state.items() if "head." not in k}
+    everything = network.body.state_dict()
+    # Counters of batches steer nothing here, and older files, torchvision's too, lack them.
+    wanted = {k: v for k, v in everything.items() if not k.endswith("num_batches_tracked")}
+    what, prefix = f"The weights {weights}", _prefix(f"The weights {weights}", state, wanted)
+    state = {k: state[prefix + k] for k in wanted if prefix + k in state}
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-    wanted = network.body.state_dict()
-    _fits(f"The weights {weights}", backbone, state, wanted)
-    network.body.load_state_dict({k: state[k] for k in wanted})
+    named = f" (names without their prefix {prefix!r})" if prefix else ""
+    _fits(what + named, backbone, state, wanted)
+    network.body.load_state_dict(everything | state)
     return network
+
+
+def _prefix(what: str, state: dict, wanted: dict[str, torch.Tensor]) -> str:
+    """What stands before the names of a backbone's tensors in a file: nothing, or a wrapper's name.
+
+    Where none has all of the wanted tensors, the one that has most. Raises `InputError` where
+    several have all, as in a file with a network and its moving average.
+    """
+    first = next(iter(wanted))
+    prefixes = [k.removesuffix(first) for k in state if k == first or k.endswith("." + first)]
+    count = {p: sum(p + k in state for k in wanted) for p in sorted(prefixes, key=len)}
+    whole = [p for p, there in count.items() if there == len(wanted)]
+    if len(whole) > 1 and "" not in whole:
+        raise InputError(
+            f"{what} hold the backbone under {' and '.join(map(repr, whole))}; give a file with "
+            "one of them."
+        )
+    return max(count, key=count.get, default="")
+
+
+def check_weights(weights: str) -> None:
+    """`InputError` where weights to start from are a file that is not there, or not safetensors."""
+    if weights not in ("imagenet", "starter", "none"):
+        _facts(Path(weights))
 
 
 def _fits(what: str, backbone: str, state: dict, wanted: dict[str, torch.Tensor]) -> None:
@@ -179,13 +212,18 @@ def load_network(path: Path) -> tuple[AestheticNet, dict[str, str]]:
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    facts = _facts(path)
+    with reading(path, *SAFETENSORS):
+        return load_file(path), facts
+
+
+def _facts(path: Path) -> dict[str, str]:
+    """Facts that a file of weights holds about them; `InputError` where it is no safetensors."""
     if size_of(path) < 0:
         known = "'imagenet', 'starter', 'none' or a safetensors file that exists"
         raise InputError(f"There are no weights at {path}; give {known}.")
-    with reading(path, "safetensors file", "weights are read from safetensors alone"):
-        with safe_open(path, "pt") as file:
-            facts = file.metadata() or {}
-        return load_file(path), facts
+    with reading(path, *SAFETENSORS), safe_open(path, "pt") as file:
+        return file.metadata() or {}
 
 
 def _download(backbone: Backbone) -> dict[str, torch.Tensor]:

@@ -4,9 +4,12 @@ Traded away: tables larger than memory.
 """
 
 import io
+import os
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,8 @@ from scipy.io import loadmat
 from tqdm.auto import tqdm
 
 from rsrl_lib.files import ROOT, File, InputError, needing, reading, replacing, size_of
-from rsrl_lib.pictures import open_rgb, read_unscored
+from rsrl_lib.pictures import files_below, open_rgb, read_unscored
+from rsrl_lib.texts import read_text
 
 # OASIS themes of nudity, injury, death, violence or excrement; the single photos show the same.
 DISTURBING = (
@@ -24,7 +28,14 @@ DISTURBING = (
     r"Surgery|Torture|Tumor|War|Dog (24|26|31|attack 3)|Lion 5|Miserable pose 3|Scary face 1)\b"
 )
 GITHUB = "https://raw.githubusercontent.com"
+COLUMN_OPTIONS = {
+    "photo": "--photo-column",
+    "score": "--score-column",
+    "mean_score": "--mean-column",
+}
 NOTHING = pd.DataFrame(columns=["photo", "reason"], dtype="str")
+NAMES = ("photo", "path", "reason", "digest", "cell", "dataset", "labels", "arm")
+NAMES += ("fingerprint", "scores_fingerprint")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +44,7 @@ class ScoredPhotos:
     (integer class), `mean_score` (real) and, where known, `mask` (path of the subject mask).
     `votes` (counts; vote values across) and `attributes` (real; names across) go with its rows.
     `strict`: a photo that turns out broken at decoding is an error, otherwise it is left out.
+    `rounding` says in a sentence how many scores were rounded, where any was.
     """
 
     table: pd.DataFrame
@@ -40,6 +52,7 @@ class ScoredPhotos:
     votes: pd.DataFrame | None = None
     attributes: pd.DataFrame | None = None
     left_out: pd.DataFrame = field(default_factory=NOTHING.copy)
+    rounding: str = ""
 
     def __len__(self) -> int:
         return len(self.table)
@@ -55,7 +68,8 @@ class ScoredPhotos:
         """All but the photos of `left_out` (photo, reason); `InputError` below two scores."""
         kept = self.select(~self.table["photo"].isin(left_out["photo"]).to_numpy())
         if (scores := kept.table["score"].unique()).size < 2:
-            found = f"{scores} in {len(kept)} photos such as {list(kept.table['path'][:1])}"
+            such = f" such as {list(kept.table['path'][:1])}" if len(kept) else ""
+            found = f"{scores if len(kept) else 'none'} in {len(kept)} photos{such}"
             raise InputError(f"Two scores or more are needed, found is {found}; add others.")
         return replace(kept, left_out=pd.concat([self.left_out, left_out], ignore_index=True))
 
@@ -65,17 +79,42 @@ def round_half_up(mean: float | Sequence[float] | np.ndarray | pd.Series) -> np.
     return np.floor(np.asarray(mean, float) + (0.5 + 1e-9)).astype(np.int64)
 
 
-def _read_table(path: Path, columns: dict[str, str | int], separator: str = "") -> pd.DataFrame:
-    """Columns of a table as strings, index "file line n"; `columns`: name -> header or position."""
+def read_ours(path: File) -> pd.DataFrame:
+    """A CSV that this library wrote: `NAMES` as they were given, since a photo or an arm may be
+    called `NA`, `None`, `007` or `1e5`; elsewhere a number is missing where nothing stands."""
+    names = dict.fromkeys(NAMES, str)
+    return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
+
+
+def _rounding(given: np.ndarray) -> str:
+    """How many given scores (n,) are not whole and were rounded; empty where all are whole."""
+    uneven, halves = (given % 1 != 0).sum(), (given % 1 == 0.5).sum()
+    if not uneven:
+        return ""
+    said = f"{uneven} of {len(given)} scores are not whole and were rounded to the nearest score"
+    return f"{said}; {halves} of them lie halfway and went up (4.5 counts as 5)."
+
+
+def _read_table(
+    path: Path,
+    columns: dict[str, str | int],
+    separator: str = "",
+    *,
+    options: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """Columns of a table as strings, index "file line n"; `columns`: name -> header or position.
+
+    `options` are those of the command line that say which header has a name.
+    """
+    text = read_text(path, "a UTF-8 table")
     try:
-        text = path.read_bytes().decode("utf-8-sig")
         head = re.match(r"[^\r\n]*", text)[0]
         separator = separator or max(",;\t", key=head.count)
         if len(re.split(separator, head, maxsplit=2000)) > 2000:
             raise ValueError("more than 2000 columns")
         how = {"dtype": str, "keep_default_na": False, "skip_blank_lines": False, "header": None}
         cells = pd.read_csv(io.StringIO(text, newline=None), sep=separator, **how).fillna("")
-    except (OSError, ValueError) as error:  # pandas counts rows from 0, but lines from 1
+    except ValueError as error:  # pandas counts rows from 0, but lines from 1
         found = re.sub(r"row (\d+)", lambda n: f"line {int(n[1]) + 1}", str(error).strip())
         needed = "a UTF-8 table, every row as long as the first, text with separators in quotes"
         raise InputError(f"{path} cannot be read ({found}); give {needed}.") from error
@@ -85,9 +124,7 @@ def _read_table(path: Path, columns: dict[str, str | int], separator: str = "") 
     cells.index = f"{path} line " + pd.Index(lines.astype(str))
     if any(isinstance(name, str) for name in columns.values()):
         names, cells = list(cells.iloc[0].str.strip()), cells.iloc[1:]
-        if wrong := [name for name in columns.values() if names.count(name) != 1]:
-            found = f"{path} line 1 needs one column {wrong[0]!r}, has {names.count(wrong[0])}"
-            raise InputError(f"{found}; correct it or choose among {', '.join(names)}.")
+        _check_names(path, names, columns, options or {})
         columns = dict(zip(names, names, strict=True)) | columns
         columns = {ours: names.index(theirs) for ours, theirs in columns.items()}
     places = {name: cells.get(place, "") for name, place in columns.items()}
@@ -96,36 +133,119 @@ def _read_table(path: Path, columns: dict[str, str | int], separator: str = "") 
     return table[(table != "").any(axis=1)]
 
 
+def _check_names(
+    path: Path, names: list[str], columns: dict[str, str | int], options: Mapping[str, str]
+) -> None:
+    """`InputError` where a header is not there once, with the options that choose another one."""
+    wrong = {ours: theirs for ours, theirs in columns.items() if names.count(theirs) != 1}
+    if not wrong:
+        return
+    needed = " and ".join(f"one column {theirs!r}" for theirs in wrong.values())
+    counts = " and ".join(str(names.count(theirs)) for theirs in wrong.values())
+    found = f"{path} line 1, the columns' names, needs {needed}, has {counts}"
+    chosen_by = " and ".join(dict.fromkeys(options[ours] for ours in wrong if ours in options))
+    if not chosen_by:
+        raise InputError(f"{found}; correct it: there are {', '.join(names)}.")
+    raise InputError(f"{found}; correct it or choose among {', '.join(names)} by {chosen_by}.")
+
+
 def _numbers(table: pd.DataFrame, column: str, kind: str = "finite", least=-1e15, most=1e15):
     values = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
     bad = ~((least <= values) & (values <= most))  # NaN too
     bad |= (kind == "whole") & (np.floor(values) != values)
     if bad.any():
-        found = f"{table.index[bad][0]}: {column} '{table[column][bad].iloc[0]}' is not a {kind}"
-        raise InputError(f"{found} number in {least:g}..{most:g}; write a number such as 4.")
+        value = table[column][bad].iloc[0]
+        found = f"{table.index[bad][0]}: {column} '{value}' is not a {kind} number"
+        if (least, most) != (-1e15, 1e15):
+            found += f" in {least:g}..{most:g}"
+        such = "4.5, with a point" if re.fullmatch(r"-?\d+,\d+", str(value)) else "4"
+        raise InputError(f"{found}; write a number such as {such}.")
     return values.astype(np.int64) if kind == "whole" else values
 
 
-def _scored(table: pd.DataFrame, strict: bool, **known) -> ScoredPhotos:
+def _unaliased(table: pd.DataFrame) -> None:
+    """`InputError` where two rows of different names are one photo: `a.jpg` and `./a.jpg`, a link
+    and what it points at, or two spellings that the drive takes for one. Copies and hard links are
+    photos of their own (`protocols.split` keeps them together).
+    """
+    folder = cache(os.path.realpath)  # photos lie in few folders, and resolving asks the disk
+    places = pd.Series([_place(path, folder) for path in table["path"]])
+    folded = places.map(lambda place: unicodedata.normalize("NFC", place).casefold())
+    for _, alike in places[folded.duplicated(keep=False)].groupby(folded, sort=False):
+        twice = alike[alike.duplicated(keep=False)]
+        one = twice[twice == twice.iloc[0]] if len(twice) else alike
+        if len(twice) or _are_one_file([Path(place) for place in alike]):
+            first, second = one.index[:2]
+            found = f"{table.index[first]} and {table.index[second]} score the same photo"
+            names = f"{table['photo'].iloc[first]} and {table['photo'].iloc[second]}"
+            raise InputError(f"{found} ({names}); keep one of them.")
+
+
+def _place(path: str, folder: Callable[[str], str]) -> str:
+    """Where a file lies, without links; `folder` resolves the one that it is in."""
+    try:
+        head, name = os.path.split(path)
+        place = f"{folder(head)}{os.sep}{name}"
+        # A `Path` takes three times as long, which counts for a quarter of a million photos.
+        return os.path.realpath(place) if os.path.islink(place) else place  # noqa: PTH114
+    except ValueError:  # no name that a file can have
+        return path
+
+
+def _are_one_file(spellings: list[Path]) -> bool:
+    """Whether paths that differ in case or composed letters are one file that has but one name."""
+    first = spellings[0]
+    try:
+        if not all(first.samefile(other) for other in spellings[1:]):
+            return False
+        listed = {path.name for path in first.parent.iterdir()}
+        return not {path.name for path in spellings} <= listed  # else these are hard links
+    except OSError:
+        return False
+
+
+def _scored(table: pd.DataFrame, strict: bool, *, rounding: str = "", **known) -> ScoredPhotos:
     """Check a table of photo, path and mean_score (or known votes), and complete it."""
     if (again := table.duplicated("photo", keep=False)).any():
         first, second = table.index[table["photo"] == table["photo"][again].iloc[0]][:2]
         raise InputError(f"{first} and {second} score the same photo; keep one of them.")
+    _unaliased(table)
     known = {name: part.reindex(table["photo"], fill_value=0) for name, part in known.items()}
     if "mean_score" not in table:
         mean = known["votes"] @ known["votes"].columns / known["votes"].sum(axis=1)
         table = table.assign(mean_score=mean.to_numpy())
     table = table.assign(mean_score=_numbers(table, "mean_score"))
-    table["score"] = table.get("score", round_half_up(table["mean_score"]))
+    if "score" not in table:
+        table["score"] = round_half_up(table["mean_score"])
+        rounding = _rounding(table["mean_score"].to_numpy())
     size = np.array([size_of(path) for path in table["path"]])
     reasons = np.where(size < 0, "no such file: ", "0 bytes in ").astype(object) + table["path"]
     absent = table[["photo"]].assign(reason=reasons)[size <= 0]
     if len(absent) and (strict or len(absent) == len(table)):
-        found = f"{absent.index[0]}: {reasons[absent.index[0]]}; {len(absent)} of {len(table)}"
-        remedy = "leave them out (--skip-broken; a public set: no --strict)"
-        raise InputError(f"{found} photos are missing: add them, correct the folder or {remedy}.")
+        row = absent.index[0]
+        found = f"{row}: {_missing(Path(table['path'][row])) or reasons[row]}"
+        found += f"; {len(absent)} of {len(table)} photos are missing"
+        remedy = "add them or correct the folder"
+        if len(absent) < len(table):
+            remedy += ", or leave them out (--skip-broken; a public set: no --strict)"
+        raise InputError(f"{found}: {remedy}.")
     columns = ["photo", "path", "score", "mean_score", *table.columns.intersection(["mask"])]
-    return ScoredPhotos(table[columns], strict, **known).without(absent)
+    scored = ScoredPhotos(table[columns], strict, **known, rounding=rounding)
+    return scored.without(absent)
+
+
+def _missing(path: Path) -> str:
+    """Why there is no such photo, where its folder tells: none, or a name that nearly is it."""
+    folder = path.parent
+    if folder.is_file():
+        return f"{folder} is a file, a folder of photos is needed"
+    if not folder.is_dir():
+        return f"there is no folder {folder}"
+    for there in sorted(folder.iterdir()):
+        is_near = path.stem.lower() in (there.stem.lower(), there.name.lower())
+        if is_near and there.is_file() and there.name != path.name:
+            return f"no such file: {path} (there is {there.name}: write it as it stands there)"
+    return ""
 
 
 def read_folder(
@@ -146,7 +266,8 @@ def read_folder(
     Bad input raises `InputError`.
     """
     columns = {"photo": photo_column, "score": score_column, "mean_score": mean_column}
-    cells = _read_table(Path(scores), {k: v for k, v in columns.items() if v})
+    columns = {name: header for name, header in columns.items() if header}
+    cells = _read_table(Path(scores), columns, options=COLUMN_OPTIONS)
     given, known = _numbers(cells, "score"), {}
     table = cells[["photo"]].assign(score=round_half_up(given))
     table["path"] = [str(Path(folder, photo)) for photo in cells["photo"]]
@@ -162,8 +283,10 @@ def read_folder(
             raise InputError(f"{votes} names no photo of {scores}; write the names as there.")
     if attribute_columns:  # read by themselves: one may bear a name that is used above
         columns = {name: name for name in attribute_columns} | {"photo": photo_column}
-        known["attributes"] = _attributes(_read_table(Path(scores), columns), attribute_columns)
-    return _scored(table, strict, **known)
+        options = dict.fromkeys(attribute_columns, "--attributes")
+        cells = _read_table(Path(scores), columns, options=options)
+        known["attributes"] = _attributes(cells, attribute_columns)
+    return _scored(table, strict, rounding=_rounding(given), **known)
 
 
 def _attributes(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -231,7 +354,8 @@ def read_eva(folder: File, *, strict: bool = False) -> ScoredPhotos:
 def read_aadb(folder: File, *, strict: bool = False) -> ScoredPhotos:
     """AADB: score lists (mean m of five raters in 0..1, here 1 + 4m), attribute lists (-1..1)
     beside them where there are any, and photos, anywhere below."""
-    lists = sorted(Path(folder).rglob("*Regression_score.txt")) or [Path(folder, "*_score.txt")]
+    lists = sorted(name for name in files_below(folder)[0] if name.endswith("Regression_score.txt"))
+    lists = [Path(folder, name) for name in lists or ["*_score.txt"]]
     table = pd.concat([_read_table(path, {"photo": 0, "score": 1}, r"\s+") for path in lists])
     table["mean_score"] = 1 + 4 * _numbers(table, "score")
     graded, known = [], {}
@@ -330,12 +454,25 @@ def fetch_oasis(
     return out / "photos.csv"
 
 
+READERS = {
+    "folder": read_folder,
+    "ava": read_ava,
+    "eva": read_eva,
+    "aadb": read_aadb,
+    "para": read_para,
+    "oasis": read_oasis,
+}
+
+
 def read_photos(source: str, folder: File, scores: File | None = None, **columns) -> ScoredPhotos:
     """Scored photos of a source by name; `columns` are options of its reader, None its default."""
-    readers = [read_folder, read_ava, read_eva, read_aadb, read_para, read_oasis]
-    readers = {reader.__name__.removeprefix("read_"): reader for reader in readers}
-    if source not in readers or (source == "folder" and scores is None):
-        found = f"found is {source!r} with the scores {scores}"
-        raise InputError(f"Needed is a CSV with 'folder', or one of {list(readers)[1:]}; {found}.")
+    if source not in READERS or (source == "folder" and scores is None):
+        known = ", ".join(map(repr, list(READERS)[1:]))
+        found = f"{source!r}" if source not in READERS else f"{source!r} without one"
+        raise InputError(
+            f"Needed is a CSV with 'folder' (--scores), or a public set ({known}) by --source; "
+            f"found is {found}."
+        )
     columns = {name: value for name, value in columns.items() if value is not None}
-    return readers[source](folder, *([scores] if source == "folder" else []), **columns)
+    tables = [scores] if source == "folder" else []
+    return READERS[source](folder, *tables, **columns)

@@ -4,28 +4,274 @@ Traded away: colour management (embedded ICC profiles).
 """
 
 import io
+import os
 import re
+import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 
-from rsrl_lib.files import File, InputError, reading, size_of
+from rsrl_lib import pngs, tiffs
+from rsrl_lib.files import File, InputError, Note, reading, size_of
 
-PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+PICTURES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # the same, by Pillow's names
+AVIF, HEIF = (".avif",), (".heic", ".heif", ".hif")
+RAW = (".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos")
+RAW += (".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".srw", ".x3f")
+OTHERS = (".exr", ".hdr", ".j2k", ".jp2", ".jxl", ".jxr", ".pbm", ".pcx", ".pfm", ".pgm", ".ppm")
+OTHERS += (".psb", ".psd", ".tga", ".xcf")
+UNREAD = dict.fromkeys(HEIF, ("HEIC photo", "convert to JPEG, or install pillow-heif"))
+UNREAD |= dict.fromkeys(AVIF, ("AVIF photo", "convert to JPEG"))
+UNREAD |= dict.fromkeys(RAW, ("raw file", "save as JPEG"))
+UNREAD |= dict.fromkeys(OTHERS, ("other picture", "save as JPEG or PNG"))
+NOT_THE_USERS = {"@eadir", "@recently-snapshot", "@recycle", "@tmp", "#recycle", "#snapshot"}
+NOT_THE_USERS |= {"$recycle.bin", "system volume information", "__macosx", "lost+found"}
+"""What NAS, macOS and Windows put beside photos: small copies, and what was deleted."""
+TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE"}
+TURNS |= {6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90"}  # by EXIF's orientation
+SIXTEEN = ("PNG", "TIFF", "PPM")  # formats whose samples of 16 bits reach from black to white
+EIGHT_BITS = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)  # of 16
+SIXTEEN_BITS = np.round(np.arange(1 << 12) * (65535 / 4095)).astype(np.uint16)  # of 12
+
+
+def endings() -> tuple[str, ...]:
+    """Endings of the photos that are read: AVIF where Pillow can, HEIC where pillow-heif is."""
+    return PICTURES + (AVIF if _reads_avif() else ()) + (HEIF if _reads_heif() else ())
+
+
+def _reads_avif() -> bool:
+    return "avif" in features.modules and features.check("avif")
+
+
+def _reads_heif() -> bool:
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
 
 
 def read_unscored(folder: File) -> pd.DataFrame:
-    """Pictures anywhere below a folder: photo (path within it), path, sorted; none is an error."""
-    files = [p.relative_to(folder).as_posix() for p in Path(folder).rglob("*.*")]
-    files = [f for f in files if f.lower().endswith(PICTURES) and not re.search(r"(^|/)\.", f)]
-    if not files:
-        raise InputError(f"{folder} holds no photos; name a folder with {' '.join(PICTURES)}.")
+    """Pictures anywhere below a folder: photo (path within it), path, sorted; none is an error.
+
+    What looks like a picture and is passed over is counted, with the reason, in a warning (`Note`).
+    """
+    files, unreadable = files_below(folder)
+    known = endings()
+    photos = sorted(file for file in files if file.lower().endswith(known))
+    told = _passed_over(files, unreadable)
+    if not photos:
+        found = f" (passed over: {told})" if told else ""
+        raise InputError(f"{folder} holds no photos{found}; name a folder with {' '.join(known)}.")
+    if told:
+        warnings.warn(f"In {folder} were passed over: {told}.", Note, stacklevel=2)
     with reading(folder, "folder of photos", "rename those whose names are not UTF-8"):
-        table = pd.DataFrame({"photo": sorted(files)})
+        table = pd.DataFrame({"photo": photos})
         return table.assign(path=f"{folder}/" + table["photo"])
+
+
+def files_below(folder: File) -> tuple[list[str], dict[str, list[str]]]:
+    """Paths within a folder of the files below it; and those that cannot be read, by what they are.
+
+    Hidden names and what a NAS keeps for itself are left out. Folders that are linked are looked
+    into after all others, and each folder once, so that a circle of links ends.
+    """
+    files, unreadable = [], {"unreadable folder": [], "name without a file": []}
+    waiting, linked, seen = [""], [], set()
+    while waiting or linked:
+        place = waiting.pop() if waiting else linked.pop(0)
+        real = os.path.realpath(Path(folder, place))
+        if real in seen:
+            continue
+        seen.add(real)
+        try:
+            entries = sorted(os.scandir(real), key=lambda entry: entry.name)
+        except OSError:
+            unreadable["unreadable folder"].append(place or ".")
+            continue
+        for entry in entries:
+            inner = f"{place}{entry.name}"
+            if entry.name.startswith(".") or entry.name.lower() in NOT_THE_USERS:
+                continue
+            kind = _kind(entry)
+            if kind == "folder":
+                (linked if entry.is_symlink() else waiting).append(f"{inner}/")
+            elif kind == "file":
+                files.append(inner)
+            elif inner.lower().endswith(PICTURES):
+                unreadable["name without a file"].append(inner)
+    return files, unreadable
+
+
+def _kind(entry: os.DirEntry) -> str:
+    """`folder`, `file` or nothing: a pipe, a link that leads nowhere or to itself."""
+    try:
+        return "folder" if entry.is_dir() else "file" if entry.is_file() else ""
+    except OSError:
+        return ""
+
+
+def _passed_over(files: list[str], unreadable: dict[str, list[str]]) -> str:
+    """How many files and folders that may be photos are not read, why, and what to do."""
+    known = endings()
+    places = {(name, ""): inner for name, inner in unreadable.items() if inner}
+    for file in sorted(files):
+        ending = Path(file).suffix.lower()
+        if ending in UNREAD and ending not in known:
+            places.setdefault(UNREAD[ending], []).append(file)
+    parts = []
+    for (name, remedy), inner in places.items():
+        count = f"{len(inner)} {name}{'s' if len(inner) > 1 else ''}"
+        parts.append(f"{count} (such as {inner[0]}{remedy and '; ' + remedy})")
+    return ", ".join(parts)
+
+
+def upright(
+    path: File, content: bytes | None = None, *, at_least: int | None = None
+) -> tuple[Image.Image, str]:
+    """A picture put upright, in a mode of 8 bits a sample or I;16, and the format of its file.
+
+    Its `info` has, where there are any, `icc_profile`, `exif` (bytes or `Image.Exif`), `comment`,
+    `compression` and `transparency`. Arguments and errors are those of `open_rgb`.
+    """
+    size = size_of(path) if content is None else len(content)
+    try:
+        if size < 0:  # opening a pipe would wait forever
+            raise FileNotFoundError(path)
+        return _opened(path, content, at_least)
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"{path} is no whole picture ({size} bytes, {error}); shrink it."
+        ) from error
+    except Exception as error:  # damaged files make Pillow's plugins raise anything
+        reason = re.sub(" <.+", "", str(error))  # how Pillow calls an upload
+        found, remedy = f"{size} bytes, {reason}", "copy it anew, or save it as JPEG"
+        if size < 0:
+            found, remedy = "no file", "correct its name, or copy the photo there"
+        raise InputError(f"{path} is no whole picture ({found}); {remedy}.") from error
+
+
+class _Content(io.BytesIO):
+    """Bytes that go by the name of their file."""
+
+    def __init__(self, content: bytes, path: File):
+        super().__init__(content)
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def _opened(path: File, content: bytes | None, at_least: int | None) -> tuple[Image.Image, str]:
+    tags, metadata, given = None, {}, (path, "r", None)
+    if content is not None:
+        given = _Content(content, path), "r", FORMATS
+    with Path(path).open("rb") if content is None else io.BytesIO(content) as stream:
+        head = stream.read(32)
+        stream.seek(0)
+        if head.startswith(pngs.HEAD):
+            if head[12:16] == b"IHDR":  # told of size before the rest is read
+                _check_size(*struct.unpack_from(">LL", head, 16))
+            bare, metadata = pngs.bare(stream, path)
+            given = _Content(bare, path), "r", ("PNG",)
+        elif head.startswith(tiffs.HEADS):
+            if Path(path).suffix.lower() in RAW:
+                raise InputError(f"{path} is a raw file; save it as JPEG.")
+            tags = tiffs.samples(stream, path)
+        elif head[4:8] == b"ftyp":
+            given = *given[:2], _boxed(path, head[8:12], content is not None)
+    try:
+        with Image.open(*given) as image:
+            image.info |= metadata
+            _check_size(image.width, image.height)
+            if image.format == "EPS":  # Pillow would run Ghostscript
+                raise ValueError("PostScript is a program")
+            if image.mode == "F" or (image.mode[0] == "I" and image.format not in SIXTEEN):
+                raise InputError(f"{path} has {image.mode} samples; save it with 8 bits a sample.")
+            if at_least:
+                image.draft(None, (at_least, at_least))
+            return _turned(image, tags, path), image.format
+    except UnidentifiedImageError as error:
+        if tags is not None:
+            further = ["big-endian BigTIFF"] if head[:4] == b"MM\0+" else []
+            raise tiffs.other_samples(tags, path, *further) from error
+        if Path(path).suffix.lower() in RAW:
+            raise InputError(f"{path} is a raw file; save it as JPEG.") from error
+        raise
+
+
+def _boxed(path: File, brand: bytes, is_upload: bool) -> tuple[str, ...] | None:
+    """Formats that a file in boxes, as films are, may have; None for any."""
+    if brand == b"crx ":
+        raise InputError(f"{path} is a raw file; save it as JPEG.")
+    if brand in (b"avif", b"avis") and not _reads_avif():
+        raise InputError(f"{path} is an AVIF photo, which is not read here; convert it to JPEG.")
+    if brand in (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis") and not _reads_heif():
+        raise InputError(f"{path} is a HEIC photo; convert it to JPEG, or install pillow-heif.")
+    if brand in (b"mif1", b"msf1") and not (_reads_heif() or _reads_avif()):
+        raise InputError(f"{path} is a HEIC or AVIF photo; convert it to JPEG.")
+    if not is_upload:
+        return None
+    Image.init()
+    return (*FORMATS, *({"AVIF", "HEIF"} & {*Image.OPEN}))
+
+
+def _turned(image: Image.Image, tags: tiffs.Tags | None, path: File) -> Image.Image:
+    """Decoded, upright, with samples of 8 or 16 bits."""
+    xmp = image.info.get("xmp", b"")
+    xmp = xmp.encode("utf-8", "replace") if isinstance(xmp, str) else xmp
+    if image.format == "TIFF":
+        picture = _turned_tiff(image, tiffs.turn_of(tags["turn"], xmp))
+    else:
+        boxed = image.format in ("AVIF", "HEIF")  # their decoders have put XMP's turn aside
+        turn = tiffs.orientation(image.info.get("exif", b""), b"" if boxed else xmp)
+        image.load()
+        picture = image.transpose(Image.Transpose[TURNS[turn]]) if turn > 1 else image.copy()
+    if picture.mode in ("La", "RGBa"):
+        picture = picture.convert(picture.mode.upper())
+    if picture.mode.startswith("I"):
+        grey = Image.fromarray(_sixteen_bits(np.asarray(picture), tags, path))
+        grey.info = picture.info
+        return grey
+    return picture
+
+
+def _turned_tiff(image: Image.Image, turn: int) -> Image.Image:
+    """Pillow turns a TIFF while it decodes it, as its EXIF says: only that is told to it."""
+    image.info.pop("xmp", None)
+    exif = image.getexif()
+    for tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo, ExifTags.IFD.Interop):
+        try:
+            exif.get_ifd(tag)
+        except Exception:  # Pillow reads them while it decodes, though no pixel needs them
+            exif.pop(tag, None)
+    exif[ExifTags.Base.Orientation] = turn
+    image.load()
+    colours = image.tag_v2.get(ExifTags.Base.ColorMap, ())
+    if image.mode in ("P", "PA") and max(colours) < 256:  # 8 bits where 16 should be
+        image.putpalette(np.reshape(colours, (3, -1)).T.astype(np.uint8).tobytes())
+    picture = image.copy()
+    picture.info["exif"] = exif
+    return picture
+
+
+def _sixteen_bits(values: np.ndarray, tags: tiffs.Tags | None, path: File) -> np.ndarray:
+    """Samples of 12, 16 or 32 bits to 16, with 0 for black."""
+    bits = tags["bits"][0] if tags else 16
+    if bits == 12:
+        return SIXTEEN_BITS[values]
+    # Which of 32 bits are white? Where the largest value takes 16 bits, these.
+    if bits == 32 and not (values.min() >= 0 and 1 << 15 <= values.max() < 1 << 16):
+        raise tiffs.other_samples(tags, path)
+    values = values.astype(np.uint16)
+    return ~values if tags and tags["colour"] == (tiffs.WHITE_IS_ZERO,) else values
 
 
 def open_rgb(
@@ -36,26 +282,18 @@ def open_rgb(
     A JPEG is decoded at a half, quarter or eighth where each side keeps `at_least` so many pixels,
     several times faster. Of an upload, its `content` is decoded and `path` is but a name.
     """
-    size = size_of(path) if content is None else len(content)
-    try:
-        if size < 0:  # opening a pipe would wait forever
-            raise FileNotFoundError(path)
-        given = (path,) if content is None else (io.BytesIO(content), "r", FORMATS)
-        with Image.open(*given) as image:
-            if image.format == "EPS":  # Pillow would run Ghostscript
-                raise ValueError("PostScript is a program")
-            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or np.inf):
-                raise ValueError(f"{image.width} x {image.height} pixels are too many")
-            if at_least:
-                image.draft(None, (at_least, at_least))
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I"):
-                image = image.convert("I").point(lambda value: value / 257 + 0.5).convert("L")
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            return image.convert("RGB")
-    except Exception as error:  # damaged files make Pillow's plugins raise anything
-        reason = re.sub(" <_io.+", "", str(error))  # how Pillow calls an upload
-        found = f"{size} bytes, {reason}" if size >= 0 else "no file"
-        raise InputError(f"{path} is no whole picture ({found}); copy or shrink it.") from error
+    picture, _ = upright(path, content, at_least=at_least)
+    if picture.mode == "I;16":
+        values, clear = np.asarray(picture), picture.info.get("transparency")
+        picture = Image.fromarray(EIGHT_BITS[values])
+        if clear is not None:
+            picture.putalpha(Image.fromarray(values != clear))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert("RGB")
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > (Image.MAX_IMAGE_PIXELS or np.inf):
+        raise Image.DecompressionBombError(f"{width} x {height} pixels are too many")

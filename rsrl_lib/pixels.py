@@ -24,10 +24,9 @@ from PIL import Image
 from torch.nn.functional import interpolate
 from tqdm.auto import tqdm
 
-from rsrl_lib.files import WORK, InputError, locked, reading, replacing, size_of, writing
+from rsrl_lib.files import CACHE, InputError, locked, reading, replacing, size_of, to_disk, writing
 from rsrl_lib.pictures import open_rgb
 
-CACHE = WORK / "data" / "cache"
 SIDE = 256
 CROP = 227
 CHUNK = 512
@@ -119,14 +118,19 @@ def five_corners() -> list[tuple[int, int]]:
     return [(0, 0), (0, far), (far, 0), (far, far), (middle, middle)]
 
 
-def normalised(crops: torch.Tensor, *, shrink_to: int | None = None) -> torch.Tensor:
-    """Bytes 0..255 (batch, 3, h, w) to what ImageNet networks expect: float32, mean 0, spread 1;
-    of another size where `shrink_to` names a side in pixels."""
+def normalised(photos: torch.Tensor, *, shrink_to: int | None = None) -> torch.Tensor:
+    """Bytes 0..255 (batch, 3, side, side) to what ImageNet networks expect: float32, mean 0,
+    spread 1.
+
+    `shrink_to` is the side in pixels that 227 px crops are shrunk to; every other view is shrunk by
+    the same factor, as a network knows things by the size that it learned them in.
+    """
     if shrink_to:
-        crops = interpolate(crops.float(), (shrink_to, shrink_to), mode="bilinear", antialias=True)
-    scale = torch.tensor([1 / (255 * s) for s in STD], device=crops.device).view(3, 1, 1)
-    shift = torch.tensor([m / s for m, s in zip(MEAN, STD, strict=True)], device=crops.device)
-    return crops.float().mul_(scale).sub_(shift.view(3, 1, 1))
+        side = round(photos.shape[-1] * shrink_to / CROP)
+        photos = interpolate(photos.float(), (side, side), mode="bilinear", antialias=True)
+    scale = torch.tensor([1 / (255 * s) for s in STD], device=photos.device).view(3, 1, 1)
+    shift = torch.tensor([m / s for m, s in zip(MEAN, STD, strict=True)], device=photos.device)
+    return photos.float().mul_(scale).sub_(shift.view(3, 1, 1))
 
 
 def square(photo: Image.Image) -> np.ndarray:
@@ -163,7 +167,7 @@ def decode(
     if len(broken) and strict:
         raise InputError(
             f"{_reason(paths[broken[0]]).rstrip('.')} ({len(broken)} of {len(paths)} photos are "
-            "unreadable; --skip-broken, or a reader's strict=False, leaves them out)."
+            "unreadable; --skip-broken leaves them out)."
         )
     left_out["reason"] = [_reason(paths[row]) for row in broken]
     return Pixels(array, fingerprint, np.delete(digests, broken)), left_out
@@ -207,7 +211,7 @@ def _decode(
                 bar.update()
             done = min(done + CHUNK, len(paths))
             file.flush()
-            os.fsync(file.fileno())
+            to_disk(file.fileno())
             with replacing(notes) as new:
                 new.write_text(json.dumps([done, broken]))
     with replacing(broken_list) as new, new.open("wb") as file:

@@ -1,10 +1,10 @@
 """Figures of the papers, drawn from the tidy tables of a run.
 
 A score class has the same colour everywhere: its place on viridis, which is ordered in grey and to
-the colour-blind. Figures of a single chapter stand there.
+the colour-blind. Figures that nobody else draws or tests stand in their chapter.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -13,12 +13,17 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 from rsrl_lib.activation import at_size
 from rsrl_lib.files import replacing
 from rsrl_lib.highlight import Highlight
 from rsrl_lib.pictures import open_rgb
+
+PART_DASHES = {"train": "", "validation": (1, 1), "test": (4, 2)}
+PART_COLOURS = {"train": "#1b3a6b", "validation": "#7a7a7a", "test": "#b5541c"}
 
 
 def score_colours(scores: Sequence[int]) -> dict[int, tuple]:
@@ -36,14 +41,19 @@ def save(figure: Figure, folder: str | Path, name: str) -> Figure:
     return figure
 
 
-def contact_sheet(rows: dict[str, pd.DataFrame], title: str, *, columns: int = 8) -> Figure:
-    """Thumbnails in named rows; each table has a `path`, and a `caption` where one is wanted."""
+def contact_sheet(
+    rows: Sequence[tuple[str, pd.DataFrame]], title: str, *, columns: int = 8
+) -> Figure:
+    """Thumbnails in rows, pairs of a name and a table; two rows may have the same name.
+
+    Each table has a `path`, and a `caption` where one is wanted.
+    """
     figure, axes = plt.subplots(
         len(rows), columns, figsize=(columns * 1.55, len(rows) * 1.4 + 0.5), squeeze=False
     )
     for ax in axes.flat:
         ax.axis("off")
-    for row, (name, photos) in zip(axes, rows.items(), strict=True):
+    for row, (name, photos) in zip(axes, rows, strict=True):
         row[0].text(-0.12, 0.5, name, transform=row[0].transAxes, ha="right", va="center")
         for ax, photo in zip(row, photos.itertuples(), strict=False):
             picture = open_rgb(photo.path)
@@ -88,6 +98,203 @@ def likelihoods_by_class(sample: pd.DataFrame, thresholds: dict[int, float], tit
         ax.text(len(order) - 0.45, k, f"K = {k:.2g}", color="crimson", fontsize=9, va="center")
     ax.set(xlabel="score of the photo", ylabel="likelihood of that score", title=title)
     ax.set_ylim(-0.03, 1.03)
+    sns.despine(ax=ax)
+    return ax
+
+
+def differences(sets: dict[str, pd.DataFrame], measures: dict[str, str], title: str) -> Figure:
+    """What methods change: a row of panels for each set of photos, a panel for each measure.
+
+    The tables are those of `comparisons.judged`, with a column `method`; `measures` names those to
+    show. Thin lines are intervals over photos, bands over trainings, full points believable.
+    """
+    size = 9.6, 2.1 * len(sets) + 1.2
+    figure, axes = plt.subplots(
+        len(sets), len(measures), figsize=size, sharex="col", sharey=True, squeeze=False
+    )
+    for row, (name, table) in zip(axes, sets.items(), strict=True):
+        for ax, (measure, label) in zip(row, measures.items(), strict=True):
+            _intervals(ax, table[table.measure == measure])
+            ax.set_title(f"{name}: {label}", fontsize=11)
+    figure.suptitle(title, fontsize=13)
+    figure.supxlabel("difference (right of 0 is better)", fontsize=11)
+    figure.tight_layout()
+    handles = [
+        Line2D([], [], color="#1b3a6b", lw=1.4, label="95 % over other photos"),
+        Line2D([], [], color="#1b3a6b", lw=8, alpha=0.25, label="95 % over other trainings"),
+        Line2D([], [], color="#1b3a6b", marker="o", ls="", label="believable"),
+    ]
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "frameon": False}
+    figure.legend(handles=handles, ncols=3, fontsize=10, **below)
+    return figure
+
+
+def _intervals(ax: Axes, table: pd.DataFrame) -> None:
+    """A method a line, the first one on top."""
+    colour = "#1b3a6b"
+    for y, row in enumerate(table.itertuples()):
+        over_trainings = row.trainings_low, row.trainings_high
+        over_photos = row.photos_low, row.photos_high
+        believable = row.verdict in ("better", "worse")
+        ax.plot(over_trainings, [y, y], lw=8, alpha=0.25, color=colour, solid_capstyle="butt")
+        ax.plot(over_photos, [y, y], lw=1.4, color=colour)
+        ax.plot(row.difference, y, "o", ms=7, color=colour, mfc=colour if believable else "w")
+    ax.axvline(0, color="k", lw=0.8)
+    ax.set_yticks(range(len(table)), table.method)
+    ax.set_ylim(len(table) - 0.4, -0.6)
+    ax.tick_params(labelsize=10)
+    sns.despine(ax=ax)
+
+
+def score_distribution(scores: pd.Series, title: str) -> Axes:
+    """Bars of the photos per score, with counts and shares (RSRL Fig. 1)."""
+    counts = scores.value_counts().sort_index()
+    counts = counts.reindex(range(counts.index.min(), counts.index.max() + 1), fill_value=0)
+    ax = plt.subplots(figsize=(7, 3.6))[1]
+    colours = score_colours(counts.index)
+    bars = ax.bar(counts.index, counts, color=[colours[s] for s in counts.index], edgecolor="0.3")
+    labels = [f"{n}\n{n / counts.sum():.1%}" for n in counts]
+    ax.bar_label(bars, labels, fontsize=9, padding=2)
+    ax.set(xlabel="score", ylabel="photos", title=title, xticks=counts.index)
+    ax.margins(y=0.2)
+    sns.despine(ax=ax)
+    return ax
+
+
+def training_set(rounds: pd.DataFrame, samples: pd.DataFrame, majorities: Sequence[int]) -> Figure:
+    """Photos each round is trained on, by score, and the share of the three largest classes."""
+    kept = samples[samples.kept]
+    sizes = kept.groupby(["round", "label"]).size().unstack(fill_value=0)
+    figure, ax = plt.subplots(figsize=(7.5, 3.8))
+    colours = score_colours(sizes.columns)
+    bottom = np.zeros(len(sizes))
+    for score in sizes.columns:
+        ax.bar(sizes.index, sizes[score], 0.8, bottom, color=colours[score], label=score)
+        bottom += sizes[score].to_numpy()
+    share = sizes[[s for s in majorities if s in sizes]].sum(axis=1) / sizes.sum(axis=1)
+    for number, (i, height) in enumerate(zip(sizes.index, bottom, strict=True)):
+        ax.text(i, height, f"{share.iloc[number]:.0%}", ha="center", va="bottom", fontsize=8)
+    total, after = rounds.kept.iloc[0], sizes.sum(axis=1).iloc[1:]
+    found = f"After round 1, {after.min()} to {after.max()} of {total} photos are trained on"
+    names = ", ".join(map(str, sorted(majorities)))
+    ax.set(
+        xlabel="round",
+        ylabel="training photos",
+        title=f"{found if len(after) else f'{total} photos'} (above: share of scores {names})",
+    )
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.margins(y=0.12)
+    ax.legend(title="score", fontsize=8, frameon=False, bbox_to_anchor=(1, 1))
+    sns.despine(ax=ax)
+    return figure
+
+
+def over_rounds(
+    rounds: pd.DataFrame,
+    measure: str,
+    title: str,
+    chosen_by: str = "validation",
+    ax: Axes | None = None,
+) -> Axes:
+    """A measure of every round on all parts; the round chosen by a part is marked.
+
+    Accuracy gets the line of always answering the test part's largest class beside it.
+    """
+    ax = ax or plt.subplots(figsize=(6.5, 3.6))[1]
+    for part in PART_DASHES:
+        note = " (chose the round)" if part == chosen_by else ""
+        note = " (shown, not used)" if part == "test" != chosen_by else note
+        ax.plot(
+            rounds["round"],
+            rounds[f"{part}_{measure}"],
+            color=PART_COLOURS[part],
+            dashes=PART_DASHES[part] or (None, None),
+            marker="o",
+            ms=3.5,
+            label=part + note,
+        )
+    if measure == "accuracy":
+        line = rounds["test_majority_accuracy"].iloc[0]
+        ax.axhline(line, color="0.25", lw=1, ls=":")
+        ax.text(
+            rounds["round"].iloc[-1], line, "majority class", fontsize=8, ha="right", va="bottom"
+        )
+    chosen = rounds["round"][rounds.chosen].item()
+    ax.axvline(chosen, color="0.8", lw=6, zorder=0)
+    ax.set(
+        xlabel="round (grey: chosen)",
+        ylabel=measure.replace("_f", "-F").replace("_", " "),
+        title=title,
+    )
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high + 0.35 * (high - low))  # room for the legend
+    ax.legend(fontsize=8, frameon=False, loc="upper left")
+    sns.despine(ax=ax)
+    return ax
+
+
+def life_of_photos(samples: pd.DataFrame, title: str) -> Figure:
+    """One row of pixels per photo of a majority class, dark where a round was trained on it."""
+    train = samples[samples.part == "train"]
+    lives = train.pivot(index="photo", columns="round", values="kept")
+    lives = lives[~lives.all(axis=1)]
+    lives = lives.assign(n=lives.sum(axis=1)).sort_values(["n", *lives.columns], ascending=False)
+    lives = lives.drop(columns="n")
+    figure, ax = plt.subplots(figsize=(6.5, 4.2))
+    first, last = lives.columns[[0, -1]]
+    ax.imshow(
+        lives.to_numpy(float),
+        aspect="auto",
+        cmap="Greys",
+        vmin=-0.25,
+        vmax=1.4,
+        interpolation="nearest",
+        extent=(first - 0.5, last + 0.5, len(lives), 0),
+    )
+    ax.set(
+        xlabel="round (dark: trained on)",
+        ylabel=f"{len(lives)} photos that were dropped at least once",
+        title=title,
+    )
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def dropped_and_kept(
+    lives: pd.DataFrame, scores: pd.Series, paths: pd.Series, majorities: Sequence[int]
+) -> list[tuple[str, pd.DataFrame]]:
+    """Rows of a contact sheet, two a score: photos out of the most rounds, and photos always in.
+
+    `lives` (photos, rounds) says which rounds a photo was trained on; `scores` and `paths` are by
+    photo. A row without photos is left out.
+    """
+    rows = []
+    for score in majorities:
+        of_score = lives[scores[lives.index] == score]
+        rounds_out = (~of_score).sum(axis=1).sort_values(ascending=False, kind="stable")
+        told = pd.DataFrame({"rounds_out": rounds_out, "path": paths[rounds_out.index]})
+        told["caption"] = "rounds out: " + rounds_out.astype(str)
+        is_out = told.rounds_out > 0
+        rows += [(f"{score}, left out", told[is_out]), (f"{score}, always in", told[~is_out])]
+    return [(name, told.head(8)) for name, told in rows if len(told)]
+
+
+def assigned_rates(rates: pd.DataFrame, title: str) -> Axes:
+    """Share of photos assigned to each score (columns) by each round (rows): SSRL-2019 Table 3."""
+    ax = plt.subplots(figsize=(7.5, 3.8))[1]
+    colours = score_colours(rates.columns)
+    left = np.zeros(len(rates))
+    for score in rates.columns:
+        bars = ax.barh(rates.index.astype(str), rates[score], 0.8, left, color=colours[score])
+        dark = sum(colours[score][:3]) < 1.5
+        texts = [f"{score}" if width > 0.035 else "" for width in rates[score]]
+        ax.bar_label(bars, texts, label_type="center", color="w" if dark else "k", fontsize=8)
+        left += rates[score].to_numpy()
+    ax.invert_yaxis()
+    ax.set(xlabel="share of the photos, by assigned score", ylabel="round", title=title)
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_xlim(0, 1)
     sns.despine(ax=ax)
     return ax
 
@@ -148,19 +355,26 @@ def framed(photo: Image.Image, box: Sequence[float], region: np.ndarray | None) 
     return photo
 
 
-def picture_rows(rows: dict[str, dict[str, Image.Image]], title: str) -> Figure:
-    """Named rows of captioned pictures; a row with the captions of the first one has none."""
-    columns = max(map(len, rows.values()))
+def picture_rows(
+    rows: Iterable[tuple[str, Iterable[tuple[str, Image.Image]]]], title: str
+) -> Figure:
+    """Rows, pairs of a name and pictures, which are pairs of a caption and a picture.
+
+    Two rows may have the same name, as two photos may have the same score, and two pictures the
+    same caption. A row with the captions of the first one has none.
+    """
+    rows = [(name, list(pictures)) for name, pictures in rows]
+    columns = max(len(pictures) for _, pictures in rows)
     figure, axes = plt.subplots(
         len(rows), columns, figsize=(2.5 * columns, 2.1 * len(rows) + 0.4), squeeze=False
     )
     for ax in axes.flat:
         ax.axis("off")
-    first = list(next(iter(rows.values())))
-    for number, (line, (name, pictures)) in enumerate(zip(axes, rows.items(), strict=True)):
+    captions = [[caption for caption, _ in pictures] for _, pictures in rows]
+    for number, (line, (name, pictures)) in enumerate(zip(axes, rows, strict=True)):
         line[0].text(-0.06, 0.5, name, transform=line[0].transAxes, ha="right", va="center")
-        repeated = number > 0 and list(pictures) == first
-        for ax, (caption, picture) in zip(line, pictures.items(), strict=False):
+        repeated = number > 0 and captions[number] == captions[0]
+        for ax, (caption, picture) in zip(line, pictures, strict=False):
             ax.imshow(picture)
             ax.set_title("" if repeated else caption, fontsize=9, pad=3)
     figure.suptitle(title)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from rsrl_lib.drop_rules import DropRule
-from rsrl_lib.files import InputError, check
+from rsrl_lib.files import InputError
+from rsrl_lib.settings import check
 
 Backbone = Literal["alexnet", "vgg16", "squeezenet1_0", "squeezenet1_1", "resnet18"]
 Head = Literal["fc", "gap"]
@@ -25,6 +26,8 @@ Control = Literal[
     "cross-fitted",
 ]
 Resplit = Literal["never", "fresh", "rotating"]
+FOLDS = 5
+"""Parts of the photos: each in turn tests."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class Recipe:
     patience: int = 3
     """Rounds without a better total F, for stop='patience'."""
     choose: Literal["validation", "test"] = "validation"
-    """Photos whose total F chooses the round; 'test' is the papers' way, and a leak."""
+    """Photos whose total F chooses the round; 'test' is RSRL's way, and a leak."""
     resplit: Resplit = "never"
     """Divide training and validation photos anew in every round, a leak that is to be shown:
     'fresh' at random, 'rotating' so that each fifth validates in turn. Test photos stay."""
@@ -121,9 +124,11 @@ class Recipe:
     training: Training = field(default_factory=Training)
 
     def __post_init__(self):
-        check(self, rounds=1, patience=1, first_steps=1)
+        check(self, rounds=1, patience=1, first_steps=1, loss_threshold=0)
         # ResNet-18 cannot normalise a photo alone in its batch whose last maps are one pixel.
         check(self.training, shrink_to={"alexnet": 64, "resnet18": 33}.get(self.backbone, 32))
+        if not 0 <= self.fold < FOLDS:
+            raise InputError(f"fold must lie in 0..{FOLDS - 1}, not {self.fold}.")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must lie in 0..{2**32 - 1}, not {self.seed}.")
         if self.resplit != "never" and self.control != "none":

@@ -4,12 +4,15 @@ aestheticNet_1 is fine-tuned on all training photos. Then, round by round, the l
 original training photos decide which of them the next network, started from the last, is trained
 on. Everything a round knows is a row of a tidy table in the run's folder:
 
-    run.json              recipe, seed, versions, device, fingerprint of photos and scores
+    run.json              recipe, seed, versions, device, fingerprint of photos and scores, and
+                          notices: sentences for whoever runs it
     split.csv             photo, score, label (a rare score merged into its neighbour), part,
                           digest of the file
-    rounds.csv            one row per round: photos kept, rescued, K, loss, measures, chosen
+    rounds.csv            one row per round: photos kept, rescued, K (as likelihood and as logit),
+                          loss, measures, chosen
     per_class.csv         one row per round, part and score; confusion.csv beside it
-    samples.parquet       one row per round and photo: assigned score, own and top likelihood, kept
+    samples.parquet       one row per round and photo: assigned score; logit and likelihood of the
+                          assigned, own and top score; kept
     conv1.safetensors     round_01.weight, round_01.bias (where conv1 has one), ...
     network_best.safetensors, network_last.safetensors
     half_0_….safetensors, half_1_…   networks that saw one half only, where a control needs them
@@ -17,7 +20,7 @@ on. Everything a round knows is a row of a tidy table in the run's folder:
 `network_last` is written last and names its round: a killed run goes on after that round and cuts
 the tables back to it. Optimisers start anew each round and every random draw of a round comes
 from (seed, round), so no other state is needed and tables and weights end up identical on one
-processor.
+processor. A finished run that is asked for more rounds goes on in the same way.
 """
 
 import functools
@@ -33,6 +36,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
+from scipy.special import logit
 from torch import distributed
 
 from rsrl_lib import controls
@@ -40,10 +44,11 @@ from rsrl_lib import measures as m
 from rsrl_lib.drop_rules import Decision, largest_classes
 from rsrl_lib.files import InputError, locked, reading, replacing
 from rsrl_lib.network import AestheticNet, aesthetic_net, load_network, save_network
-from rsrl_lib.photos import ScoredPhotos
+from rsrl_lib.notices import notices
+from rsrl_lib.photos import ScoredPhotos, read_ours
 from rsrl_lib.pixels import Pixels
 from rsrl_lib.protocols import low_high, merge_rare, resplit, split
-from rsrl_lib.recipe import Recipe
+from rsrl_lib.recipe import Recipe, Training
 from rsrl_lib.training import (
     fine_tune,
     joint_loss,
@@ -58,6 +63,8 @@ from rsrl_lib.training import (
 
 PARTS = ("train", "validation", "test")
 TABLES = ("rounds", "per_class", "confusion", "samples")
+ENDING = ("rounds", "stop", "loss_threshold", "patience")
+"""Settings that say when a run ends and change no round; a run can be given others."""
 PART_OF_A_RUN = ("part of a run", "train the run anew")
 
 
@@ -67,16 +74,29 @@ class Run:
 
     folder: Path
 
-    def _read(self, name: str, reader: Callable, **how):
+    def _read(self, name: str, reader: Callable):
         with reading(self.folder / name, *PART_OF_A_RUN):
-            return reader(self.folder / name, **how)
+            return reader(self.folder / name)
 
     def _table(self, name: str) -> pd.DataFrame:
-        return self._read(name, pd.read_csv, dtype={"photo": str, "digest": str})
+        return self._read(name, read_ours)
 
     @property
     def info(self) -> dict:
         return self._read("run.json", lambda path: json.loads(path.read_text()))
+
+    @property
+    def view(self) -> dict[str, object]:
+        """How the networks of the run look at photos, as `Training.view` says it.
+
+        Whatever shows them a photo takes it from here: likelihoods, maps, highlights and crops.
+        """
+        with reading(self.folder / "run.json", *PART_OF_A_RUN):
+            view = Training(**self.info["recipe"]["training"]).view
+            side = view["shrink_to"]
+            if side is not None and (type(side) is not int or side > 1024):
+                raise ValueError(f"crops of {side} pixels")
+        return view
 
     @property
     def split(self) -> pd.DataFrame:
@@ -96,7 +116,7 @@ class Run:
 
     @property
     def samples(self) -> pd.DataFrame:
-        return self._read("samples.parquet", pd.read_parquet)
+        return _with_logits(self._read("samples.parquet", pd.read_parquet))
 
     @property
     def chosen(self) -> int:
@@ -111,6 +131,9 @@ class Run:
 
 def open_run(folder: Path) -> Run:
     """A run that has at least one finished round; `InputError` where there is none."""
+    if not Path(folder).is_dir():
+        found = "is a file" if Path(folder).exists() else "is not there"
+        raise InputError(f"{folder} {found}; give the folder of a run, as rsrl train makes one.")
     if not (Path(folder) / "network_last.safetensors").exists():
         raise InputError(f"{folder} holds no run with a finished round; make one with rsrl train.")
     return Run(Path(folder))
@@ -135,46 +158,66 @@ def repeat(
     recipe: Recipe,
     *,
     other: tuple[pd.DataFrame, Pixels] | None = None,
+    on_start: Callable[[Run], None] = lambda run: None,
 ) -> Run:
     """Run the repetitive loop, or finish one that was interrupted; a finished run is returned.
 
+    One that is asked for more rounds than it has (`rounds`, or a stop rule that goes farther) goes
+    on, and ends as if it had been asked for them at once.
     `pixels` holds the photos of `photos` in the same order. `other` are unscored photos of another
     source (table with `photo`, their pixels): each round's network assigns them scores too
-    (SSRL-2019 Table 3; part `other` of `samples`). Raises `InputError` when the folder holds a run
-    of another recipe or of other photos, or another process is at it.
+    (SSRL-2019 Table 3; part `other` of `samples`). `on_start` is called before the first round,
+    when parts and recipe are on the disk. Raises `InputError` when the folder holds a run of
+    another recipe, of other photos or of more rounds, or another process is at it.
     """
     folder = Path(folder)
-    there = folder.iterdir() if folder.exists() else ()
-    has_files = any(path.suffix not in (".partial", ".lock") for path in there)
-    if has_files and not (folder / "run.json").exists():
-        raise InputError(f"{folder} holds other files and no run; give a new or empty folder.")
+    check_folder(folder)
     writes = team()[0] == 0  # of the processes of torchrun, the first
     with locked(folder / "run.lock") if writes else nullcontext():
-        run = _repeat(photos, pixels, folder, recipe, other, writes=writes)
+        run = _repeat(photos, pixels, folder, recipe, other, on_start, writes=writes)
     if team()[1] > 1:
         distributed.barrier()  # the others read what the first has written
     return run
 
 
+def check_folder(folder: Path) -> None:
+    """`InputError` where a folder holds other files and no run."""
+    there = folder.iterdir() if folder.exists() else ()
+    has_files = any(path.suffix not in (".partial", ".lock") for path in there)
+    if has_files and not (folder / "run.json").exists():
+        raise InputError(f"{folder} holds other files and no run; give a new or empty folder.")
+
+
 def _repeat(
-    photos: ScoredPhotos, pixels: Pixels, folder: Path, recipe: Recipe, other, *, writes: bool
+    photos: ScoredPhotos,
+    pixels: Pixels,
+    folder: Path,
+    recipe: Recipe,
+    other,
+    on_start: Callable[[Run], None],
+    *,
+    writes: bool,
 ) -> Run:
     run = Run(folder)
     mean_scores = photos.table.mean_score.to_numpy()
-    labels, merged = merge_rare(photos.table.score.to_numpy())
-    if recipe.levels == "low-high":
-        labels, merged = low_high(mean_scores, recipe.cut), {}
-    divided = split(labels, fold=recipe.fold, seed=recipe.seed)
+    labels, merged, divided = _divided(run, photos, pixels, recipe)
     original = np.flatnonzero(divided == "train")
     attributes = soft_attributes(photos, recipe.attributes, original)
     weights = sample_weights(mean_scores, recipe.ambiguous, recipe.weights_ab)
     learned = np.column_stack([labels, weights, attributes])
+    table = photos.table[["photo", "score"]].assign(label=labels, part=divided)
+    table["digest"] = pixels.digests
+    fingerprint = _fingerprints(photos, pixels, other, learned)
+    if _has_begun(run):
+        _is_the_same(run, recipe, fingerprint, table)
+    tables, network, pair = _resume(run)
+    _can_go_on(run, recipe, tables["rounds"], pair)
+    if writes and not (_has_begun(run) and run.info["recipe"] == _described(recipe)):
+        said = notices(recipe, photos, pixels.digests, original, attributes)
+        facts = {"fingerprint": fingerprint, "merged_scores": merged, "notices": said}
+        _describe(run, recipe, facts, table)
     if writes:
-        table = photos.table[["photo", "score"]].assign(label=labels, part=divided)
-        table["digest"] = pixels.digests
-        _claim(run, recipe, _fingerprints(photos, pixels, other, learned), merged, table)
-        with replacing(folder / "split.csv") as partial:
-            table.to_csv(partial, index=False)
+        on_start(run)
 
     scores = np.unique(labels).tolist()
     view = recipe.training.view
@@ -185,7 +228,11 @@ def _repeat(
     weights[original] *= controls.weights(recipe.control, labels[original])
     level_loss = controls.level_loss(recipe.control, labels[original])
     is_halved, redraws = recipe.control in controls.HALVED, recipe.control != "random-drop-same"
-    half = controls.halves(labels[original], recipe.seed) if is_halved else None
+    groups = pixels.digests
+    half = None
+    if is_halved:
+        of_train = None if groups is None else groups[original]
+        half = controls.halves(labels[original], recipe.seed, of_train)
 
     def train(network: AestheticNet, kept: np.ndarray, i: int) -> tuple[np.ndarray, float]:
         """Fine-tune on what is kept (n,) of the training photos; the rows used, and the loss."""
@@ -206,10 +253,10 @@ def _repeat(
         )
         return rows, loss
 
-    tables, network, pair = _resume(run)
     while not finished(tables["rounds"], recipe):
         i = len(tables["rounds"]) + 1
-        parts = resplit(divided, labels, recipe.resplit, round=i, seed=recipe.seed)
+        how = {"round": i, "seed": recipe.seed, "groups": groups}
+        parts = resplit(divided, labels, recipe.resplit, **how)
         original = np.flatnonzero(parts == "train")
         if i == 1:
             network = fresh()
@@ -225,8 +272,8 @@ def _repeat(
                 recipe.control,
                 recipe.drop,
                 labels[original],
-                previous.own_likelihood.to_numpy(),
-                previous.top_likelihood.to_numpy(),
+                previous.own_logit.to_numpy(),
+                previous.top_logit.to_numpy(),
                 unseen=unseen,
                 before=previous.kept.to_numpy(),
                 after_round=i - 1,
@@ -249,7 +296,7 @@ def _repeat(
             strangers = strangers.assign(photo=other[0].photo.to_numpy(), part="other", kept=False)
             sample = pd.concat([sample, strangers], ignore_index=True)
         row = {"round": i, "kept": int(sample.kept.sum()), "rescued": decision.rescued}
-        row |= {f"k{n + 1}": k for n, k in enumerate((*decision.thresholds, *[np.nan] * 3)[:3])}
+        row |= _told(decision)
         row |= {"chosen": False, "conv1_change": float(moved), "loss": loss}
         news = m.of_parts(sample, scores, PARTS) | {"samples": sample}
         news["rounds"] = pd.concat([pd.DataFrame([row]), news["rounds"]], axis=1)
@@ -264,6 +311,29 @@ def _repeat(
     return run
 
 
+def _with_logits(samples: pd.DataFrame) -> pd.DataFrame:
+    """Samples with the logits that runs of before lack, made of their likelihoods.
+
+    Likelihoods are float32, so that all logits above about 17 come out alike, as infinite: such a
+    run is read and goes on, but photos that it held for equally likely stay so.
+    """
+    for name in ("assigned", "own", "top"):
+        if f"{name}_logit" not in samples:
+            samples[f"{name}_logit"] = logit(samples[f"{name}_likelihood"].astype(np.float64))
+    return samples
+
+
+def _told(decision: Decision) -> dict[str, float]:
+    """K of up to three majorities, as likelihoods and as the logits that decided."""
+    none = [np.nan] * 3
+    pairs = {"": decision.thresholds, "_logit": decision.logit_thresholds}
+    return {
+        f"k{n + 1}{kind}": value
+        for kind, values in pairs.items()
+        for n, value in enumerate([*values, *none][:3])
+    }
+
+
 def _fingerprints(photos: ScoredPhotos, pixels: Pixels, other, learned) -> dict[str, str]:
     scores = photos.table[["photo", "score"]].to_csv(index=False).encode() + learned.tobytes()
     return {
@@ -273,49 +343,93 @@ def _fingerprints(photos: ScoredPhotos, pixels: Pixels, other, learned) -> dict[
     }
 
 
-def _claim(
-    run: Run,
-    recipe: Recipe,
-    fingerprint: dict[str, str],
-    merged: dict[int, int],
-    table: pd.DataFrame,
+def _has_begun(run: Run) -> bool:
+    """Whether there is a finished round. Before, there is nothing to lose, and a corrected recipe
+    may follow."""
+    return (run.folder / "network_last.safetensors").exists()
+
+
+def _described(recipe: Recipe) -> dict:
+    return json.loads(json.dumps(asdict(recipe)))
+
+
+def _divided(
+    run: Run, photos: ScoredPhotos, pixels: Pixels, recipe: Recipe
+) -> tuple[np.ndarray, dict[int, int], pd.Series]:
+    """Label of each photo, scores that were merged, and part; of a run that has begun, as it was.
+
+    One that was begun when identical files could lie in two parts goes on as it began.
+    """
+    given = photos.table[["photo", "score"]].assign(digest=pixels.digests)
+    if _has_begun(run):
+        known = run.split
+        if known.reindex(columns=given.columns).astype(str).equals(given.astype(str)):
+            return known.label.to_numpy(), run.info["merged_scores"], known.part
+    if recipe.levels == "low-high":
+        labels, merged = low_high(photos.table.mean_score.to_numpy(), recipe.cut), {}
+    else:
+        labels, merged = merge_rare(photos.table.score.to_numpy(), groups=pixels.digests)
+    groups = pixels.digests
+    return labels, merged, split(labels, fold=recipe.fold, seed=recipe.seed, groups=groups)
+
+
+def _is_the_same(
+    run: Run, recipe: Recipe, fingerprint: dict[str, str], table: pd.DataFrame
 ) -> None:
-    """Make the run's folder its own, or see that it already is."""
-    described = json.loads(json.dumps(asdict(recipe)))
-    folder, path = run.folder, run.folder / "run.json"
-    if (folder / "network_last.safetensors").exists():
-        there = run.info
-        was, now = ({**r, **r["drop"], **r["training"]} for r in (there["recipe"], described))
-        changes = [
-            f"{k} {was.get(k)} there and {now[k]} now"
-            for k in now
-            if was.get(k) != now[k] and not isinstance(now[k], dict)
-        ]
-        if changes:
-            raise InputError(
-                f"{folder} holds a run of another recipe ({', '.join(changes)}); give another "
-                "--run folder, or the recipe it was made with."
-            )
-        others = [name for name in fingerprint if there["fingerprint"][name] != fingerprint[name]]
-        if others:
-            known = ["photo", "score", "digest"]
-            rows = pd.concat([run.split[known], table[known]]).drop_duplicates(keep=False)
-            names = rows.photo.unique()
-            named = f" ({len(names)} photos, first: {names[0]})" if len(names) else ""
-            raise InputError(
-                f"{folder} holds a run with different {' and '.join(others)}{named}; give another "
-                "--run folder, or those it was made with."
-            )
-        return
-    # Before a first round is finished there is nothing to lose, and a corrected recipe may follow.
-    info = {
-        "recipe": described,
-        "fingerprint": fingerprint,
-        "merged_scores": merged,
-        **machine(recipe.training.precision),
-    }
-    with replacing(path) as partial:
+    """`InputError` where the folder holds a run of another recipe, photos or scores."""
+    there = run.info
+    was, now = ({**r, **r["drop"], **r["training"]} for r in (there["recipe"], _described(recipe)))
+    changes = [
+        f"{k} {was.get(k)} there and {now[k]} now"
+        for k in now
+        if was.get(k) != now[k] and not isinstance(now[k], dict) and k not in ENDING
+    ]
+    if changes:
+        raise InputError(
+            f"{run.folder} holds a run of another recipe ({', '.join(changes)}); give another "
+            "--run folder, or the recipe it was made with."
+        )
+    others = [name for name in fingerprint if there["fingerprint"][name] != fingerprint[name]]
+    if others:
+        known = ["photo", "score", "digest"]
+        rows = pd.concat([run.split[known], table[known]]).drop_duplicates(keep=False)
+        names = rows.photo.unique()
+        named = f" ({len(names)} photos, first: {names[0]})" if len(names) else ""
+        raise InputError(
+            f"{run.folder} holds a run with different {' and '.join(others)}{named}; give another "
+            "--run folder, or those it was made with."
+        )
+
+
+def _can_go_on(run: Run, recipe: Recipe, rounds: pd.DataFrame, pair: list[AestheticNet]) -> None:
+    """`InputError` where a run has more rounds than it is asked for, or cannot have more."""
+    done = len(rounds)
+    if early := [n for n in range(1, done) if finished(rounds[:n], recipe)]:
+        raise InputError(
+            f"{run.folder} holds a run of {done} rounds, and one with rounds {recipe.rounds} and "
+            f"stop {recipe.stop!r} ends after {early[0]}; ask for as many or more, or give another "
+            "--run folder."
+        )
+    needs_halves = done > 0 and controls.reads_unseen(recipe.control, after_round=done)
+    if needs_halves and not pair and not finished(rounds, recipe):
+        raise InputError(
+            f"{run.folder} holds a finished run of the control {recipe.control!r}, whose networks "
+            f"of halves are not kept, so that it cannot have more than its {done} rounds; give "
+            "another --run folder."
+        )
+
+
+def _describe(run: Run, recipe: Recipe, facts: dict[str, object], table: pd.DataFrame) -> None:
+    """Make the run's folder its own; of a run that goes on, only its end and notices change."""
+    info = {"recipe": _described(recipe), **facts, **machine(recipe.training.precision)}
+    begun = _has_begun(run)
+    if begun:
+        info = run.info | {name: info[name] for name in ("recipe", "notices")}
+    with replacing(run.folder / "run.json") as partial:
         partial.write_text(json.dumps(info, indent=1))
+    if not begun:
+        with replacing(run.folder / "split.csv") as partial:
+            table.to_csv(partial, index=False)
 
 
 def _conv1_weight(network: AestheticNet) -> torch.Tensor:

@@ -1,20 +1,4 @@
-"""Many runs from one small file: arms x folds x seeds, each cell trained once, one tidy table.
-
-    [photos]                       # as for `read_photos`; or glassbox = {count = 700, seed = 0}
-    folder = "oasis/photos"
-    scores = "oasis/photos.csv"
-    options = {mean_column = "mean_score", votes = "oasis/votes.csv"}
-    [grid]
-    dataset = "OASIS"              # a name for the table
-    folds = [0, 1, 2, 3, 4]
-    seeds = [0, 1, 2]
-    labels = "mean"                # or "single_vote": one rater's vote a photo, drawn by the seed
-    [common]                       # what every arm shares: fields of Recipe, DropRule and Training
-    backbone = "squeezenet1_0"
-    [arms."keep training"]         # what is particular to an arm
-    k = [0.0]
-    [arms.own-class]
-    each_k = [0.9, 0.99]           # an arm for each K
+"""Many runs from one grid: arms x folds x seeds, each cell trained once, one tidy table.
 
 A cell is a run of `rounds.repeat` in a folder of its own, so a sweep that was stopped goes on with
 the round in which it was. What a finished cell leaves goes into tables, beside each other under one
@@ -31,17 +15,14 @@ machine, and grown by a longer grid or by another one. Of `--out sweeps/oasis.cs
                                         `reported_accuracies` reads them
 """
 
-import difflib
 import hashlib
 import json
-import re
-import tomllib
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from functools import cache
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -50,94 +31,21 @@ import torch
 from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
-from rsrl_lib import glassbox, pixels
+from rsrl_lib import glassbox, pixels, summary
+from rsrl_lib.controls import DROPPING
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.files import InputError, locked, needing, reading, replacing
+from rsrl_lib.grids import KEYS, Cell, read_grid
 from rsrl_lib.measures import measures
-from rsrl_lib.photos import ScoredPhotos, read_photos, round_half_up
-from rsrl_lib.protocols import reported
-from rsrl_lib.recipe import Recipe, Training
+from rsrl_lib.photos import ScoredPhotos, read_ours, read_photos, round_half_up
+from rsrl_lib.protocols import merge_rare, reported
 from rsrl_lib.rounds import Run, repeat
 from rsrl_lib.training import device, machine
 
 REPORTED = ("macro_f1", "balanced_accuracy", "kappa", "macro_mae", "accuracy", "majority_accuracy")
 TABLES = ("predictions", "drops", "rounds")
-KEYS = ["dataset", "labels", "seed", "fold", "arm"]
 MADE_OF = ["fingerprint", "scores_fingerprint"]
 DONE = "cell.json"
-THRESHOLDS = {"k", "k_schedule", "keep_share"}
-UNNAMED = {"drop", "training", "fold", "seed"}  # parts of a recipe that an arm does not give
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run of a sweep: its place in the grid, and all that it needs to know."""
-
-    dataset: str
-    labels: str
-    arm: str
-    fold: int
-    seed: int
-    recipe: Recipe
-    source: str
-    """The grid's table `photos` as JSON."""
-    id: str
-    """Hash of all that the grid says of the cell, with paths as they stand there."""
-
-    @property
-    def place(self) -> dict[str, object]:
-        return {name: getattr(self, name) for name in KEYS}
-
-    @property
-    def name(self) -> str:
-        return re.sub(r"[^\w.=-]", "_", "-".join(map(str, self.place.values())))
-
-
-def read_grid(path: Path) -> list[Cell]:
-    """Cells of a grid file, seed by seed and fold by fold; `InputError` for what it cannot mean."""
-    with reading(path, "grid of a sweep", "correct it"):
-        return _cells(path)
-
-
-def _cells(path: Path) -> list[Cell]:
-    grid = tomllib.loads(path.read_text())
-    _known(path, grid, ("photos", "grid", "common", "arms"))
-    if missing := [name for name in ("photos", "arms") if not grid.get(name)]:
-        raise InputError(f"{path} needs a table [{missing[0]}]; see rsrl_lib/sweeps.py.")
-    places = {"dataset": path.stem, "folds": [0], "seeds": [0], "labels": "mean"}
-    _known(path, grid.get("grid", {}), places)
-    places |= grid.get("grid", {})
-    if places["labels"] not in ("mean", "single_vote"):
-        raise InputError(f"{path}: labels are 'mean' or 'single_vote', not {places['labels']!r}.")
-    if not isinstance(places["dataset"], str) or not places["dataset"]:
-        raise InputError(f"{path}: dataset is a name in quotes, not {places['dataset']!r}.")
-    for name in ("folds", "seeds"):
-        if not isinstance(places[name], list):
-            raise InputError(f"{path}: {name} are a list such as [0, 1], not {places[name]!r}.")
-    _known(path, grid["photos"], ("glassbox", "folder", "scores", "source", "options"))
-    asked = json.dumps(grid["photos"])
-    for table in (grid["photos"], grid["photos"].get("options", {})):
-        for name in table.keys() & {"folder", "scores", "votes"}:
-            table[name] = str((path.parent / table[name]).resolve())
-    source = json.dumps(grid["photos"])
-    arms = list(_arms(path, grid["arms"]))
-    cells, labels, dataset = [], places["labels"], places["dataset"]
-    for seed, fold, (arm, own) in product(places["seeds"], places["folds"], arms):
-        try:
-            shared = grid.get("common", {})
-            if own.keys() & THRESHOLDS:  # an arm's own thresholds take the place of the common ones
-                shared = {name: v for name, v in shared.items() if name not in THRESHOLDS}
-            recipe = replace(_recipe(path, shared | own), fold=fold, seed=seed)
-        except TypeError as error:
-            raise InputError(f"{path}, arm {arm!r}: {error}.") from error
-        if labels == "single_vote" and recipe.levels != "scores":
-            raise InputError(f"{path}, arm {arm!r}: single votes go with levels = 'scores' alone.")
-        said = json.dumps([asked, dataset, labels, arm, fold, seed, shared | own], sort_keys=True)
-        identity = hashlib.sha256(said.encode()).hexdigest()[:12]
-        cells.append(Cell(dataset, labels, arm, fold, seed, recipe, source, identity))
-    if len({cell.name for cell in cells}) < len(cells):
-        raise InputError(f"{path}: names of arms must differ in their letters or digits.")
-    return cells
 
 
 def sweep(
@@ -147,6 +55,7 @@ def sweep(
     jobs: int | None = None,
     cluster: str = "",
     cache: Path = pixels.CACHE,
+    say: Callable[[str], object] = lambda sentence: None,
 ) -> pd.DataFrame:
     """Train every cell that is not finished, and write the table `out` after each of them.
 
@@ -154,41 +63,25 @@ def sweep(
     a Dask `cluster` (address of its scheduler) has workers, which must see the same files. A cell
     has one thread however many there are: the number of threads changes the last digits. A cell
     that fails is named in a table of failures, and the others go on; the error comes at the end.
-    Returned is the whole table, other grids' cells included. Raises `InputError` while another
-    sweep writes to it, and where it holds cells of the same dataset with other photos or scores.
+    `say` is given sentences about photos and cells before the first one is trained. Returned is the
+    whole table, other grids' cells included. Raises `InputError` while another sweep writes to it,
+    and where it holds cells of the same dataset with other photos or scores.
     """
     if out.suffix != ".csv":
         raise InputError(f"{out} is to be the table of results; give a name that ends in .csv.")
     cells, cache = read_grid(grid), str(cache.resolve())  # a worker may stand in another folder
+    if cluster or not jobs:
+        jobs = 1 if device().type == "cuda" and not cluster else -1
     with locked(_beside(out, "_cells") / "sweep.lock"):
         finished = _gather(out, cells)
-        if left := [cell for cell in cells if cell.id not in finished]:
-            _photos.cache_clear()  # files may have changed since an earlier sweep
-            # Photos are decoded here once, not by every worker at the same time.
-            with reading(grid, "grid of a sweep", "correct its table of photos"):
-                _, decoded, of_scores = _photos(left[0].source, cache)
-            if out.exists():
-                table = read_results(out).query(f"dataset == {left[0].dataset!r}")
-                told = table.reindex(columns=MADE_OF)  # earlier tables lack one
-                if not told.isin([decoded.fingerprint, of_scores, np.nan]).all(axis=None):
-                    raise InputError(
-                        f"{out} holds {left[0].dataset!r} with other photos or scores; give "
-                        "another --out, another name to the dataset, or those it was made with."
-                    )
-            facts = _beside(out, ".json")
-            known = json.loads(facts.read_text())["grids"] if facts.exists() else {}
-            earlier = known.get(grid.name, {}).get("machines", [])
-            here = machine(left[0].recipe.training.precision) | {"threads": 1}
-            here = {"cluster": cluster} if cluster else here  # its cells' rows tell of the workers
-            known[grid.name] = {
-                "command": f"rsrl sweep {grid} --out {out}",
-                "grid": grid.read_text(),
-                "machines": [each for each in earlier if each != here] + [here],
-            }
-            with replacing(facts) as partial:
-                partial.write_text(json.dumps({"grids": known}, indent=1) + "\n")
-        if cluster or not jobs:
-            jobs = 1 if device().type == "cuda" and not cluster else -1
+        left = [cell for cell in cells if cell.id not in finished]
+        if left:
+            scored = _decoded_once(grid, out, left[0], cache)
+            for sentence in _of_start(cells, left, scored, jobs, cluster):
+                say(sentence)
+            _note(grid, out, left[0], cluster)
+        else:
+            say(f"All {len(cells)} cells are finished already; nothing is trained.")
         work = (delayed(_run)(cell, folder_of(cell, out).resolve(), cache) for cell in left)
         failures, failed = {}, _beside(out, "_failures.csv")
         failed.unlink(missing_ok=True)
@@ -212,10 +105,78 @@ def sweep(
     return read_results(out)
 
 
+def _decoded_once(grid: Path, out: Path, cell: Cell, cache: str) -> ScoredPhotos:
+    """Photos of a grid, decoded here and not by every worker at the same time; `InputError` where
+    the table of results was made with others."""
+    _photos.cache_clear()  # files may have changed since an earlier sweep
+    with reading(grid, "grid of a sweep", "correct its table of photos"):
+        scored, decoded, of_scores = _photos(cell.source, cache)
+    if out.exists():
+        table = read_results(out).query(f"dataset == {cell.dataset!r}")
+        told = table.reindex(columns=MADE_OF)  # earlier tables lack one
+        if not told.isin([decoded.fingerprint, of_scores, np.nan]).all(axis=None):
+            raise InputError(
+                f"{out} holds {cell.dataset!r} with other photos or scores; give another --out, "
+                "another name to the dataset, or those it was made with."
+            )
+    return scored
+
+
+def _note(grid: Path, out: Path, cell: Cell, cluster: str) -> None:
+    """Write the grid, its command and the machine beside the table of results."""
+    facts = _beside(out, ".json")
+    known = json.loads(facts.read_text())["grids"] if facts.exists() else {}
+    earlier = known.get(grid.name, {}).get("machines", [])
+    here = machine(cell.recipe.training.precision) | {"threads": 1}
+    here = {"cluster": cluster} if cluster else here  # its cells' rows tell of the workers
+    known[grid.name] = {
+        "command": f"rsrl sweep {grid} --out {out}",
+        "grid": grid.read_text("utf-8-sig"),
+        "machines": [each for each in earlier if each != here] + [here],
+    }
+    with replacing(facts) as partial:
+        partial.write_text(json.dumps({"grids": known}, indent=1) + "\n")
+
+
+def _of_start(
+    cells: list[Cell], left: list[Cell], scored: ScoredPhotos, jobs: int, cluster: str
+) -> list[str]:
+    """What is going to be trained on what, in sentences."""
+    said = [summary.of_photos(scored)]
+    if left[0].labels == "single_vote":
+        said.append("The label of a photo is one of its votes, drawn anew by each seed.")
+    elif left[0].recipe.levels == "scores":
+        said += summary.of_scores(scored, merge_rare(scored.table.score.to_numpy())[1])
+    arms, folds, seeds = (len({getattr(c, n) for c in cells}) for n in ("arm", "fold", "seed"))
+    finished = len(cells) - len(left)
+    said.append(
+        f"{len(cells)} cells: arms {arms} x folds {folds} x seeds {seeds}; {finished} are finished "
+        f"already, {len(left)} are trained now."
+    )
+    if cluster:
+        return [*said, f"They are trained on the workers of {cluster}."]
+    at_once = min(len(left), jobs if jobs > 0 else os.cpu_count())
+    where = summary.device_in_words(left[0].recipe.training.precision)
+    return [*said, f"They are trained {where}, {at_once} at once, each with one thread."]
+
+
+def few_kept(grid: Path, out: Path) -> list[str]:
+    """A sentence about cells of a sweep that a K left with few photos, where there are any."""
+    cells = read_grid(grid)
+    by_k = {
+        cell.arm
+        for cell in cells
+        if cell.recipe.control in DROPPING and cell.recipe.drop.keep_share is None
+    }
+    ids = [cell.id for cell in cells]
+    rounds, drops = (pd.read_parquet(_beside(out, f"_{n}.parquet")) for n in ("rounds", "drops"))
+    of_grid = rounds[rounds.cell.isin(ids)]
+    return summary.few_of_sweep(of_grid, drops, by_k)
+
+
 def read_results(path: Path) -> pd.DataFrame:
     """The table of results of a sweep; a name such as `0.90` or `None` stays a name."""
-    names = dict.fromkeys(("cell", "dataset", "labels", "arm", *MADE_OF), str)
-    return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
+    return read_ours(path)
 
 
 def reported_accuracies(grid: Path, out: Path, rule: DropRule) -> pd.DataFrame:
@@ -254,39 +215,6 @@ def single_votes(photos: ScoredPhotos, seed: int) -> tuple[ScoredPhotos, np.ndar
     others = (counts @ values - vote) / (counts.sum(1) - 1)
     table = photos.table.assign(score=vote, mean_score=vote.astype(float))
     return replace(photos, table=table), others
-
-
-def _arms(path: Path, arms: dict[str, dict]) -> Iterator[tuple[str, dict]]:
-    for name, own in arms.items():
-        if not own.get("each_k", True):
-            raise InputError(f"{path}, arm {name!r}: each_k needs a K or more, it is empty.")
-        if "each_k" not in own:
-            yield name, own
-        for k in own.get("each_k", []):
-            yield f"{name} K={k:g}", {n: v for n, v in own.items() if n != "each_k"} | {"k": [k]}
-
-
-def _recipe(path: Path, values: dict) -> Recipe:
-    """A recipe from fields of Recipe, DropRule and Training, by name."""
-    kinds = (Recipe, DropRule, Training)
-    names = {field.name: kind for kind in kinds for field in fields(kind)}
-    names = {name: kind for name, kind in names.items() if name not in UNNAMED}
-    _known(path, values, names)
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    own = {kind: {k: v for k, v in values.items() if names[k] is kind} for kind in kinds}
-    weights = own[Recipe].get("weights", "")
-    if "." in weights:  # a file, beside the grid
-        own[Recipe]["weights"] = str((path.parent / weights).resolve())
-    return Recipe(drop=DropRule(**own[DropRule]), training=Training(**own[Training]), **own[Recipe])
-
-
-def _known(path: Path, given: dict, names) -> None:
-    for name in given:
-        if name not in names:
-            if name.removesuffix("s") in ("fold", "seed"):
-                raise InputError(f"{path}: {name!r} is the grid's; give a list of them in [grid].")
-            near = difflib.get_close_matches(name, list(names), 1, cutoff=0)
-            raise InputError(f"{path}: there is no {name!r}; did you mean {near[0]!r}?")
 
 
 @contextmanager

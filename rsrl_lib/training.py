@@ -263,23 +263,25 @@ def judge(
 ) -> pd.DataFrame:
     """What a network says of photos, in one pass; one row a photo. `view` is that of a `Training`.
 
-    Columns: `label` (NA where `labels` is None), `assigned` (the score of the largest node), and in
-    float32 `assigned_likelihood`, `own_likelihood` (of the label), `top_likelihood` (of
-    `top_score`).
+    Columns: `label` (NA where `labels` is None), `assigned` (the score of the largest logit), and
+    of the assigned score, of the label (`own`) and of `top_score` (`top`), in float32, logit and
+    likelihood: `assigned_logit`, `assigned_likelihood`, `own_logit`, ... Photos are ranked by
+    logits: a float32 likelihood is 1 for every logit above about 17.
     """
-    judged = likelihoods(logits(network, pixels, **view))
-    scores = np.array(network.scores)
-    table = pd.DataFrame({"label": pd.array([pd.NA] * len(judged), dtype="Int64")})
-    own = np.full(len(judged), np.nan)
+    values = logits(network, pixels, **view)  # (photos, scores)
+    scores, rows = np.array(network.scores), np.arange(len(values))
+    table = pd.DataFrame({"label": pd.array([pd.NA] * len(values), dtype="Int64")})
+    own = np.full(len(values), np.nan, np.float32)
     if labels is not None:
-        own = judged[np.arange(len(judged)), np.searchsorted(scores, labels)]
+        own = values[rows, np.searchsorted(scores, labels)]
         table["label"] = pd.array(labels, dtype="Int64")
-    return table.assign(
-        assigned=scores[judged.argmax(1)],
-        assigned_likelihood=judged.max(1).astype(np.float32),
-        own_likelihood=own.astype(np.float32),
-        top_likelihood=judged[:, network.scores.index(top_score)].astype(np.float32),
-    )
+    assigned = values.argmax(1)
+    table["assigned"] = scores[assigned]
+    top = values[:, network.scores.index(top_score)]
+    for name, logit in {"assigned": values[rows, assigned], "own": own, "top": top}.items():
+        table[f"{name}_logit"] = logit
+        table[f"{name}_likelihood"] = likelihoods(logit)
+    return table
 
 
 def machine(precision: str) -> dict[str, object]:

@@ -27,10 +27,9 @@ from rsrl_lib.cropping import THRESHOLD, aspect_ratio, crop_box, largest_region,
 from rsrl_lib.drop_rules import Decision, DropRule, decide, largest_classes
 from rsrl_lib.files import InputError
 from rsrl_lib.highlight import Highlight, conv1_of, highlights, stacked
-from rsrl_lib.pictures import PICTURES, open_rgb
+from rsrl_lib.pictures import endings, open_rgb
 from rsrl_lib.pixels import Pixels, square
 from rsrl_lib.plots import activation_picture, framed, highlight_pictures, picture_rows
-from rsrl_lib.recipe import Training
 from rsrl_lib.rounds import Run
 from rsrl_lib.training import likelihoods, logits
 
@@ -41,8 +40,8 @@ NEAREST = 4
 def drop_explorer(sample: pd.DataFrame, paths: pd.Series) -> w.VBox:
     """Sliders for K1-K3 over the likelihoods of one round: how many photos stay, and which ones.
 
-    `sample` holds the training photos of a round (columns photo, label, own_likelihood,
-    top_likelihood), `paths` their files by name. Shown are the numbers kept of each class, and the
+    `sample` holds the training photos of a round (columns photo, label, own_logit, top_logit),
+    `paths` their files by name. Shown are the numbers kept of each class, and the
     photos nearest to each threshold on both sides.
     """
     labels = sample.label.to_numpy(int)
@@ -63,8 +62,8 @@ def drop_explorer(sample: pd.DataFrame, paths: pd.Series) -> w.VBox:
         # With fewer classes than the rule has thresholds, the last ones decide nothing.
         k += (1.0,) * ((3 if rule.value == "own-class" else 2) - len(k))
         asked = DropRule(rule=rule.value, k=k, min_per_class=0)
-        likelihood = sample["own_likelihood" if rule.value == "own-class" else "top_likelihood"]
-        own, top = sample.own_likelihood.to_numpy(), sample.top_likelihood.to_numpy()
+        own, top = sample.own_logit.to_numpy(), sample.top_logit.to_numpy()
+        logits = own if rule.value == "own-class" else top
         try:
             decision = decide(asked, labels, own, top, after_round=1)
         except InputError as error:
@@ -72,7 +71,7 @@ def drop_explorer(sample: pd.DataFrame, paths: pd.Series) -> w.VBox:
             return
         summary.value = _summary(labels, majorities, decision)
         picture.value = _near_threshold(
-            sample.photo.map(paths).to_numpy(), labels, likelihood.to_numpy(), majorities, decision
+            sample.photo.map(paths).to_numpy(), labels, logits, majorities, decision
         )
 
     for control in (rule, *sliders):
@@ -97,7 +96,7 @@ def _summary(labels: np.ndarray, majorities: list[int], decision: Decision) -> s
 def _near_threshold(
     paths: np.ndarray,
     labels: np.ndarray,
-    likelihood: np.ndarray,
+    logits: np.ndarray,
     majorities: list[int],
     decision: Decision,
 ) -> bytes:
@@ -105,21 +104,23 @@ def _near_threshold(
     figure = Figure(figsize=(12, 1.9 * len(majorities)), layout="constrained")
     widths = [2.4, *[1] * (2 * NEAREST)]
     axes = figure.subplots(len(majorities), len(widths), squeeze=False, width_ratios=widths)
+    likelihood, kept = likelihoods(logits), decision.kept
     bins = np.linspace(0, 1, 26)
     for row, score, k in zip(axes, majorities, decision.thresholds, strict=True):
-        own = likelihood[labels == score]
-        row[0].hist([own[own < k], own[own >= k]], bins, stacked=True, color=[DROPPED, KEPT])
+        members = np.flatnonzero(labels == score)
+        members = members[np.argsort(logits[members], kind="stable")]
+        dropped, stay = members[~kept[members]], members[kept[members]]
+        parts = [likelihood[dropped], likelihood[stay]]
+        row[0].hist(parts, bins, stacked=True, color=[DROPPED, KEPT])
         row[0].axvline(k, color="k", lw=1)
         row[0].set(ylabel=f"score {score}", xlim=(0, 1))
-        members = np.flatnonzero(labels == score)
-        below = members[own < k][np.argsort(-own[own < k])][:NEAREST][::-1]
-        above = members[own >= k][np.argsort(own[own >= k])][:NEAREST]
+        below, above = dropped[-NEAREST:], stay[:NEAREST]
         for ax in row[1:]:
             ax.axis("off")
         shown = zip(row[1 + NEAREST - len(below) :], [*below, *above], strict=False)
         for ax, photo in shown:
             ax.imshow(_thumbnail(str(paths[photo])))
-            colour = KEPT if likelihood[photo] >= k else DROPPED
+            colour = KEPT if kept[photo] else DROPPED
             style = {"fontsize": 9, "color": colour, "ha": "center", "va": "top"}
             ax.text(0.5, -0.04, f"{likelihood[photo]:.2f}", transform=ax.transAxes, **style)
     axes[0, 0].set_title("likelihood", fontsize=10)
@@ -166,7 +167,7 @@ class _Explorer:
         self.thumbs = w.ToggleButtons().add_class("rsrl-thumbs")
         self.back = w.Button(icon="chevron-left", tooltip="previous photos")
         self.forth = w.Button(icon="chevron-right", tooltip="next photos")
-        self.upload = w.FileUpload(accept=",".join(PICTURES), description="Your own photo")
+        self.upload = w.FileUpload(accept=",".join(endings()), description="Your own photo")
         self.save = w.Button(icon="download")
         self.images = {name: w.Image(format="jpeg") for name in figures}
         self.captions = {name: w.HTML() for name in figures}
@@ -278,20 +279,23 @@ class _Explorer:
             found = f"{name} has {len(content) / 2**20:.0f} MB"
             raise InputError(f"{found}, a photo may have {LIMIT >> 20} MB; give a smaller copy.")
         opened = _opened(name, content)
-        likelihood = self._likelihoods(opened[-1])
-        levels = self.network("best").levels
+        values = self._logits(opened[-1])
+        likelihood, levels = likelihoods(values), self.network("best").levels
         each = ", ".join(f"{s}: {p:.2f}" for s, p in zip(levels, likelihood, strict=True))
-        predicted = f"predicted {self.target} {levels[likelihood.argmax()]}"
+        predicted = f"predicted {self.target} {levels[values.argmax()]}"
         said = f"your own photo, {predicted} (likelihoods {each})"
         self.row, self.subject, self.read = None, (name, said, lambda: opened), lambda: content
         with self._quietly():
             self.thumbs.value = None
         self._show()
 
+    def _logits(self, pixels: Pixels) -> np.ndarray:
+        """Logit of each level (levels,) of a photo, by the chosen network."""
+        return logits(self.network("best"), pixels, **self.run.view)[0]
+
     def _likelihoods(self, pixels: Pixels) -> np.ndarray:
-        """Likelihood of each level (levels,) of a photo, by the chosen network."""
-        view = Training(**self.recipe["training"]).view
-        return likelihoods(logits(self.network("best"), pixels, **view))[0]
+        """Likelihood of each level (levels,)."""
+        return likelihoods(self._logits(pixels))
 
     def _show(self) -> None:
         """Find what the controls ask for in the chosen photo, and show all of it."""
@@ -378,6 +382,7 @@ class _HighlightExplorer(_Explorer):
         self.found = highlights(
             self.pair(*rounds),
             self.pixels.crops([0], view="whole"),
+            shrink_to=self.run.view["shrink_to"],
             channel=self.strip.value if by_hand else None,
             **{name: control.value for name, control in self.settings.items()},
         )[0]
@@ -404,8 +409,8 @@ class _HighlightExplorer(_Explorer):
         self.link.value = ""
 
     def _save(self) -> None:
-        pictures = {self.labels[name]: picture for name, picture in self.pictures.items()}
-        figure = picture_rows({"": pictures}, "\n".join(self.text).replace("$", r"\$"))
+        pictures = [(self.labels[name], picture) for name, picture in self.pictures.items()]
+        figure = picture_rows([("", pictures)], "\n".join(self.text).replace("$", r"\$"))
         stream = io.BytesIO()
         figure.savefig(stream, format="png", dpi=150, bbox_inches="tight")
         plt.close(figure)
@@ -454,8 +459,8 @@ class _CropExplorer(_Explorer):
 
     def _find(self) -> None:
         if self.seen is not self.pixels:
-            view = self.pixels.crops([0], view="whole")
-            self.maps = activation_maps(self.network("best"), view)[0]
+            view, shrink_to = self.pixels.crops([0], view="whole"), self.run.view["shrink_to"]
+            self.maps = activation_maps(self.network("best"), view, shrink_to=shrink_to)[0]
             self.before = self._likelihoods(self.pixels)
             with self._quietly():
                 self.attribute.options = names = list(self.maps.attributes)

@@ -1,7 +1,5 @@
 """Shared by the tests: a tiny scored folder that a network learns in seconds, and real photos."""
 
-import ast
-import json
 import signal
 from pathlib import Path
 
@@ -89,21 +87,3 @@ def small_crops():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pixels, "CROP", 67)
         yield
-
-
-def from_chapter(chapter: str, name: str):
-    """A function that a notebook defines; run of it are imports, functions and constants alone."""
-    notebook = json.loads((ROOT / "notebooks" / f"{chapter}.ipynb").read_text())
-    code = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    kinds = ast.Import | ast.ImportFrom | ast.FunctionDef
-    parts = [part for cell in code for part in ast.parse(cell).body]
-    parts = [p for p in parts if isinstance(p, kinds) or _is_constant(p)]
-    known = {}
-    exec(compile(ast.Module(parts, []), chapter, "exec"), known)
-    return known[name]
-
-
-def _is_constant(part: ast.stmt) -> bool:
-    if not (isinstance(part, ast.Assign) and ast.unparse(part.targets[0]).isupper()):
-        return False
-    return all(not isinstance(inner, ast.Name | ast.Call) for inner in ast.walk(part.value))

@@ -29,13 +29,14 @@ def gap(backbone, **form):
     return network.eval()
 
 
+@pytest.mark.parametrize("shrink_to", [None, 64])
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_the_mean_of_a_map_is_the_logit_without_its_bias(backbone, photos):
+def test_the_mean_of_a_map_is_the_logit_without_its_bias(backbone, shrink_to, photos):
     network = gap(backbone, attributes=ATTRIBUTES)
     with torch.inference_mode():
-        logits = network(normalised(photos)).numpy()
+        logits = network(normalised(photos, shrink_to=shrink_to)).numpy()
     with torch.autocast("cpu", torch.bfloat16):  # maps are float32 whatever is around them
-        found = a.activation_maps(network, photos, top=4)
+        found = a.activation_maps(network, photos, shrink_to=shrink_to, top=4)
     bias = torch.cat([network.head.bias, network.attribute_head.bias]).detach().numpy()
     for own, expected in zip(found, logits - bias, strict=True):
         maps = [*own.levels.values(), *(own.attributes[name] for name in ATTRIBUTES)]
@@ -49,7 +50,7 @@ def test_a_map_weighs_the_maps_of_the_encoder_at_every_position(photos):
     network = gap("alexnet")
     with torch.inference_mode():
         x = network.body.features(normalised(photos))[1].numpy()  # (M, S, S)
-    own = a.activation_maps(network, photos)[1].levels["5"]
+    own = a.activation_maps(network, photos, shrink_to=None)[1].levels["5"]
     w = network.head.weight.detach().numpy()[2]
     assert own.shape == x.shape[1:] == (15, 15)
     by_hand = sum(w[m] * x[m, 4, 9].astype(float) for m in range(256))
@@ -60,7 +61,7 @@ def test_the_three_likeliest_attributes_have_maps_the_likeliest_first(photos):
     network = gap("squeezenet1_1", attributes=ATTRIBUTES)
     with torch.inference_mode():
         logits = network(normalised(photos))[:, 3:].numpy()
-    for own, values in zip(a.activation_maps(network, photos), logits, strict=True):
+    for own, values in zip(a.activation_maps(network, photos, shrink_to=None), logits, strict=True):
         assert list(own.attributes) == [ATTRIBUTES[i] for i in np.argsort(-values)[:3]]
 
 
@@ -84,7 +85,7 @@ def test_a_head_of_several_layers_has_no_map_and_the_error_names_the_gap_head(ba
     with torch.device("meta"):
         network = aesthetic_net(backbone, [3, 4], weights="none")
     with pytest.raises(InputError, match=rf"{backbone}; train with head 'gap', or take"):
-        a.activation_maps(network, torch.zeros(1, 3, 256, 256, dtype=torch.uint8))
+        a.activation_maps(network, torch.zeros(1, 3, 256, 256, dtype=torch.uint8), shrink_to=None)
 
 
 def test_maps_that_are_not_finite_are_refused(photos):
@@ -92,22 +93,26 @@ def test_maps_that_are_not_finite_are_refused(photos):
     with torch.no_grad():
         network.head.weight[0, 0] = np.inf
     with pytest.raises(InputError, match="not finite"):
-        a.activation_maps(network, photos)
+        a.activation_maps(network, photos, shrink_to=None)
 
 
-def scaled(values):
-    """A map at 256 px, then scaled to 0..1: the package scales last, as resizing lowers peaks."""
-    large = a.at_size(values, (256, 256))
+def scaled(values, side=256):
+    """A map at the view's size, then scaled to 0..1: scaled last, as resizing lowers peaks."""
+    large = a.at_size(values, (side, side))
     return (large - large.min()) / max(np.ptp(large), 1e-7)
 
 
+@pytest.mark.parametrize(("shrink_to", "side"), [(None, 256), (96, 108)])
 @pytest.mark.parametrize("backbone", ["alexnet", "squeezenet1_1", "resnet18"])
-def test_grad_cam_of_a_gap_head_is_the_positive_part_of_the_activation_map(backbone, photos):
+def test_grad_cam_of_a_gap_head_is_the_positive_part_of_the_activation_map(
+    backbone, shrink_to, side, photos
+):
     network = gap(backbone, attributes=ATTRIBUTES)
-    own = a.activation_maps(network, photos[:1])[0].levels
-    found = {level: a.grad_cam(network, photos[:1], level)[0] for level in own}
+    view = {"shrink_to": shrink_to}
+    own = a.activation_maps(network, photos[:1], **view)[0].levels
+    found = {level: a.grad_cam(network, photos[:1], level, **view)[0] for level in own}
     for level, cam in found.items():
-        assert np.allclose(cam, scaled(np.maximum(own[level], 0)), atol=0.02)
+        assert np.allclose(cam, scaled(np.maximum(own[level], 0), side), atol=0.02)
     assert max(cam.max() for cam in found.values()) > 0.9
 
 
@@ -123,7 +128,7 @@ def test_grad_cam_weighs_the_last_maps_of_alexnet_by_their_mean_gradient(photos)
     weights = maps.grad.mean((2, 3), keepdim=True)
     weighed = (weights * maps.detach()).sum(1)[0]
     for level, sign in (("3", 1), ("4", -1)):
-        found = a.grad_cam(network, photos[:1], level)[0]
+        found = a.grad_cam(network, photos[:1], level, shrink_to=None)[0]
         assert np.allclose(found, scaled((sign * weighed).relu().numpy()), atol=0.02)
     assert weighed.abs().max() > 1e-3
 
@@ -131,4 +136,4 @@ def test_grad_cam_weighs_the_last_maps_of_alexnet_by_their_mean_gradient(photos)
 def test_grad_cam_without_its_package_names_the_extra(photos, monkeypatch):
     monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
     with pytest.raises(InputError, match=r"extra 'study' .*install rsrl-lib\[study\]"):
-        a.grad_cam(gap("squeezenet1_1"), photos, "3")
+        a.grad_cam(gap("squeezenet1_1"), photos, "3", shrink_to=None)

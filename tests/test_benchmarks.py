@@ -1,4 +1,4 @@
-"""What chapter 10 says of dropped photos rests on this counting."""
+"""What is said of dropped photos rests on this counting."""
 
 import importlib.util
 

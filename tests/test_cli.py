@@ -1,11 +1,15 @@
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import ExifTags, Image
+from safetensors.torch import load_file, save_file
 
 from rsrl_lib import batch, cli, rounds
 from rsrl_lib.network import aesthetic_net, save_network
@@ -64,6 +68,19 @@ def test_train_makes_a_run_and_assess_reads_it(monkeypatch, train, folder, tmp_p
     rsrl(monkeypatch, *words, tmp_path / "kept")
     assert len(list((tmp_path / "kept").glob("*.npy"))) == 2  # the photos, and which are broken
     assert pd.read_csv(table).equals(assessed[1:].reset_index(drop=True))
+
+
+def test_assess_assigns_the_largest_logit_where_likelihoods_round_to_1(
+    monkeypatch, train, folder, tmp_path
+):
+    rsrl(monkeypatch, *train, "--rounds", "1")
+    network = rounds.open_run(tmp_path / "run").network()
+    network.head.weight.data.zero_()
+    network.head.bias.data[:] = torch.tensor([18.0, 20.0, 30.0, 24.0])
+    save_network(network, tmp_path / "run" / "network_best.safetensors")
+    words = ["assess", "--run", tmp_path / "run", folder / "00.png", "--csv", tmp_path / "a.csv"]
+    rsrl(monkeypatch, *words)
+    assert pd.read_csv(tmp_path / "a.csv").score.tolist() == [4]
 
 
 def test_skip_broken_leaves_photos_out_and_lists_them(monkeypatch, train, folder, tmp_path, capsys):
@@ -233,8 +250,12 @@ def test_crop_writes_upright_crops_and_their_boxes(monkeypatch, gap_run, tmp_pat
         assert abs(row.width - 1.5 * row.height) <= 1.25 or row.reason
     (given / "broken.jpg").write_bytes(b"no picture")
     assert "broken.jpg is no whole picture" in refused(monkeypatch, *words)
-    rsrl(monkeypatch, *words, "--skip-broken")
+    rsrl(monkeypatch, *words, "--skip-broken", "--cache", tmp_path / "kept")
     assert "left out: " in capsys.readouterr().err
+    assert len(list((tmp_path / "kept").glob("*.npy"))) == 2  # the photos, and which are broken
+    twice = ["crop", "--run", gap_run, given / "dot.png", given / "dot.png"]
+    rsrl(monkeypatch, *twice, "--out", tmp_path / "twice")
+    assert len(list((tmp_path / "twice").glob("*_dot.png"))) == 2
 
 
 def test_crop_refuses_to_overwrite_photos_and_networks_without_maps_or_attributes(
@@ -254,9 +275,224 @@ def test_crop_refuses_to_overwrite_photos_and_networks_without_maps_or_attribute
     assert "train with head 'gap'" in refused(monkeypatch, *plain)
 
 
+def in_a_shell(line, **environment):
+    """A command line with `rsrl` in it, as a user types it; its exit status is rsrl's."""
+    rsrl = Path(sys.executable).with_name("rsrl")
+    line = f"set -o pipefail; {line.replace('rsrl', str(rsrl), 1)}"
+    environment = {**os.environ, **environment}
+    how = {"text": True, "errors": "backslashreplace", "timeout": 300}
+    return subprocess.run(["bash", "-c", line], capture_output=True, env=environment, **how)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["rsrl --help | true", "rsrl train --help 2>&1 | true", "rsrl trian 2>&1 >/dev/null | true"],
+)
+def test_a_reader_that_leaves_ends_a_command_quietly_with_the_status_of_a_pipe(line):
+    done = in_a_shell(line)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_table_is_cut_off_by_its_reader_without_a_word(gap_run, folder):
+    done = in_a_shell(f"rsrl assess --run {gap_run} {folder} 2>/dev/null | head -1")
+    assert done.stdout.split() == ["photo", "level", "likelihood_low", "likelihood_high"]
+    words = "Traceback", "Broken pipe"
+    done = in_a_shell(f"rsrl assess --run {gap_run} {folder} | true")
+    assert done.returncode == 141
+    assert not any(word in done.stderr for word in words)
+
+
+def test_output_that_has_no_room_is_a_sentence(monkeypatch):
+    done = in_a_shell("rsrl --help >/dev/full")
+    assert done.returncode == 1
+    assert done.stderr.startswith("rsrl: [Errno 28] No space left on device")
+
+
+@pytest.mark.parametrize("closed", ["<&- >&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_do_not_take_the_place_of_a_file(closed, tmp_path):
+    code = f"import sys, os; sys.argv = ['rsrl', 'glassbox', '--out', {str(tmp_path / 'g')!r}, "
+    code += "'--count', '2']; from rsrl_lib import cli; cli.main(); os.write(1, b'x')"
+    line = f'exec {sys.executable} -c "{code}" {closed}'
+    done = subprocess.run(["bash", "-c", line], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    drawn = tmp_path / "g"
+    assert len(list((drawn / "photos").iterdir())) == 2
+    assert (drawn / "photos.csv").read_text().startswith("photo,score")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_the_letters_of_a_name_gets_them_spelled(gap_run, tmp_path, encoding):
+    name = tmp_path / "Ä 照片 \N{CAMERA}.png"
+    Image.new("RGB", (40, 30), (200, 40, 40)).save(name)
+    (tmp_path / "照.jpg").write_bytes(b"no picture")
+    line = f"rsrl assess --run {gap_run} {tmp_path} --skip-broken"
+    done = in_a_shell(line, PYTHONIOENCODING=encoding)
+    assert done.returncode == 0, done.stderr
+    assert "\\u7167\\u7247 \\U0001f4f7.png" in done.stdout
+    assert "left out: " in done.stderr and "\\u7167.jpg" in done.stderr
+
+
+OUTPUTS = {
+    "train": ["--photos", "p", "--scores", "s.csv", "--run", "OUT"],
+    "assess": ["--run", "r", "p.jpg", "--csv", "OUT"],
+    "highlight": ["--run", "r", "p.jpg", "--rounds", "2", "1", "--out", "OUT"],
+    "crop": ["--run", "r", "p.jpg", "--out", "OUT"],
+    "glassbox": ["--out", "OUT"],
+    "fetch": ["oasis", "--out", "OUT"],
+    "sweep": ["g.toml", "--out", "OUT"],
+}
+
+
+@pytest.mark.parametrize("command", OUTPUTS)
+def test_where_nothing_can_be_written_is_told_before_anything_is_read(
+    monkeypatch, tmp_path, command
+):
+    """No photo, run or grid of these commands is there, and that is not what is told."""
+    file = tmp_path / "file.csv"
+    file.write_text("kept")
+    (tmp_path / "folder.csv").mkdir()
+    wrong = [file / "x.csv", tmp_path / f"{'x' * 300}.csv", Path("/proc/x.csv")]
+    wrong += [tmp_path / "folder.csv" if command in ("assess", "sweep") else file]
+    for out in wrong:
+        words = [str(out) if word == "OUT" else word for word in OUTPUTS[command]]
+        said = refused(monkeypatch, command, *words)
+        assert str(out) in said
+        assert "a folder is needed" in said or "a file is needed" in said or "cannot be" in said
+    assert file.read_text() == "kept"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file.csv", "folder.csv"]
+
+
+def test_a_table_is_never_written_over_a_photo(monkeypatch, tmp_path):
+    photo = tmp_path / "a.JPG"
+    photo.write_bytes(b"x")
+    said = refused(monkeypatch, "assess", "--run", "r", "--csv", photo, tmp_path / "b.jpg")
+    assert "is the name of a picture; give one for the table" in said
+    assert photo.read_bytes() == b"x"
+
+
+def test_a_folder_for_the_table_is_made(monkeypatch, gap_run, folder, tmp_path):
+    table = tmp_path / "new" / "one" / "a.csv"
+    rsrl(monkeypatch, "assess", "--run", gap_run, folder / "00.png", "--csv", table)
+    assert len(pd.read_csv(table)) == 1
+
+
+@pytest.mark.parametrize("command", ["assess", "highlight", "crop"])
+def test_with_nothing_left_there_is_a_sentence_and_no_empty_table(
+    monkeypatch, gap_run, tmp_path, capsys, command
+):
+    two_rounds = tmp_path / "run"
+    shutil.copytree(gap_run, two_rounds)
+    conv1 = load_file(two_rounds / "conv1.safetensors")
+    conv1 |= {k.replace("01", "02"): v + v.std() for k, v in conv1.items()}
+    save_file(conv1, two_rounds / "conv1.safetensors")
+    photos = tmp_path / "broken"
+    photos.mkdir()
+    for n in range(2):
+        (photos / f"{n}.jpg").write_bytes(b"no picture")
+    words = [word.replace("OUT", str(tmp_path / "out")) for word in OUTPUTS[command][2:]]
+    words = [photos if word == "p.jpg" else word for word in words]
+    said = refused(monkeypatch, command, "--run", two_rounds, *words, "--skip-broken")
+    assert said == f"rsrl: There is nothing to {command}: all 2 photos had to be left out, for " + (
+        "the reasons above."
+    )
+    told = capsys.readouterr()
+    assert "Empty" not in told.out
+    assert told.err.count("left out: ") == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "says"),
+    [
+        ("highlight", ["--rounds", "10", "9"], "rounds 1 to 1, not of round 10; give two of these"),
+        ("highlight", ["--rounds", "1", "1"], "--rounds takes the later round, then the earlier"),
+        ("highlight", ["--rounds", "1", "2"], "--rounds takes the later round, then the earlier"),
+        ("highlight", ["--rounds", "1", "0"], "not of round 0"),
+        ("crop", ["--aspect", "0:0"], "The aspect ratio is '0:0'; give width:height"),
+        ("crop", ["--least", "0"], "--least is a side in pixels, 1 or more, not 0"),
+    ],
+)
+def test_what_a_run_or_photo_cannot_give_is_said(
+    monkeypatch, gap_run, tmp_path, command, words, says
+):
+    places = ["--run", gap_run, tmp_path / "never_read.png", "--out", tmp_path / "out"]
+    assert says in refused(monkeypatch, command, *places, *words)
+
+
+def test_a_channel_is_compared_with_the_network_and_no_photo_is_blamed(
+    monkeypatch, gap_run, folder, tmp_path
+):
+    two_rounds = tmp_path / "run"
+    shutil.copytree(gap_run, two_rounds)
+    conv1 = load_file(two_rounds / "conv1.safetensors")
+    conv1 |= {k.replace("01", "02"): v + v.std() for k, v in conv1.items()}
+    save_file(conv1, two_rounds / "conv1.safetensors")
+    words = ["--run", two_rounds, "--rounds", "2", "1", "--out", tmp_path / "out"]
+    for channel in ("64", "-1"):
+        said = refused(monkeypatch, "highlight", *words, folder / "00.png", "--channel", channel)
+        assert said == f"rsrl: --channel is {channel}, conv1 of this network has 64 channels; " + (
+            "give one of 0..63."
+        )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["assess", "highlight", "crop"])
+def test_a_run_that_is_no_folder_is_told(monkeypatch, tmp_path, command):
+    file = tmp_path / "network_best.safetensors"
+    file.write_bytes(b"x")
+    for run, says in ((file, "is a file; give the folder"), (tmp_path / "no", "is not there")):
+        words = [word.replace("OUT", str(tmp_path / "out.csv")) for word in OUTPUTS[command]]
+        words[1] = run
+        assert f"{run} {says}" in refused(monkeypatch, command, *words)
+
+
+def test_a_file_of_weights_that_is_none_is_told_before_the_photos_are_read(
+    monkeypatch, train, tmp_path
+):
+    words = [word if word != "none" else tmp_path / "w.pth" for word in train]
+    words[words.index("--scores") + 1] = "nowhere.csv"
+    assert "There are no weights at" in refused(monkeypatch, *words)
+    torch.save({"a": torch.zeros(2)}, tmp_path / "w.pth")
+    said = refused(monkeypatch, *words)
+    assert "w.pth is no readable safetensors file" in said
+    assert "safetensors.torch.save_file(torch.load('in.pth', weights_only=True)" in said
+
+
 @pytest.mark.parametrize("command", ["train", "assess", "crop", "glassbox", "notebooks"])
 def test_help_of_every_command_has_an_example(monkeypatch, capsys, command):
     with pytest.raises(SystemExit) as stopped:
         rsrl(monkeypatch, command, "--help")
     assert stopped.value.code == 0
     assert f"Example: rsrl {command}" in " ".join(capsys.readouterr().out.replace("│", "").split())
+
+
+HEAVY = {"torch", "torchvision", "pandas", "scipy", "sklearn", "matplotlib", "pyarrow", "PIL"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        *([command, "--help"] for command in cli.COMMANDS),
+        ["trian"],
+        ["train", "--photo"],
+        ["train", "--photos", "p", "--run", "r", "--rounds", "many"],
+        ["train", "--photos", "p", "--run", "r", "--rounds", "0"],
+        ["crop"],
+    ],
+    ids=" ".join,
+)
+def test_help_and_misspelt_options_answer_without_heavy_libraries(words):
+    code = f"""
+import sys
+from rsrl_lib import cli
+sys.argv = {["rsrl", *words]}
+try:
+    cli.main()
+finally:
+    print("loaded:", *sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    loaded = done.stdout.split("loaded: ")[1].split()
+    assert "tyro" in loaded
+    assert not HEAVY & set(loaded)

@@ -2,8 +2,10 @@ import dataclasses
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from scipy.special import logit
 from torch.nn import functional
 
 from rsrl_lib import controls, rounds
@@ -68,9 +70,9 @@ def test_undersampling_leaves_of_the_three_largest_classes_what_the_fourth_has()
 
 def decided(control, **given):
     rng = np.random.default_rng(0)
-    own, top = rng.random((2, len(LABELS)))
+    own, top = logit(rng.random((2, len(LABELS))))
     unseen = rng.normal(size=(len(LABELS), 5)).astype(np.float32)
-    given = {"unseen": unseen, "before": own > 0.5, "after_round": 1, "rng": rng} | given
+    given = {"unseen": unseen, "before": own > 0, "after_round": 1, "rng": rng} | given
     rule = DropRule(k=(0.6,), min_per_class=1)
     plain = decide(rule, LABELS, own, top, after_round=1)
     return controls.decision(control, rule, LABELS, own, top, **given), plain, given
@@ -99,9 +101,9 @@ def test_random_dropping_of_the_same_photos_takes_the_first_of_one_order():
 def test_cross_fitted_dropping_reads_the_networks_that_have_not_seen_the_photo():
     found, plain, given = decided("cross-fitted")
     nodes = np.searchsorted(np.unique(LABELS), LABELS)
-    own = 1 / (1 + np.exp(-given["unseen"][np.arange(len(LABELS)), nodes]))
+    own = given["unseen"][np.arange(len(LABELS)), nodes]
     majorities = np.isin(LABELS, [3, 4, 5])
-    assert (found.kept[majorities] == (own >= 0.6)[majorities]).all()
+    assert (found.kept[majorities] == (own >= logit(0.6))[majorities]).all()
     assert found.kept[~majorities].all()
     assert (found.kept != plain.kept).any()
 
@@ -130,6 +132,16 @@ def test_halves_split_every_class_in_two():
     for score in np.unique(LABELS):
         assert half[score == LABELS].mean() == pytest.approx(0.5)
     assert (half != controls.halves(LABELS, 1)).any()
+
+
+def test_photos_of_one_group_lie_in_one_half():
+    groups = np.random.default_rng(0).permutation(len(LABELS)) // 2
+    assert pd.Series(controls.halves(LABELS, 0)).groupby(groups).nunique().max() == 2
+    half = controls.halves(LABELS, 0, groups)
+    assert pd.Series(half).groupby(groups).nunique().max() == 1
+    assert half.mean() == pytest.approx(0.5, abs=0.1)
+    alone = np.arange(len(LABELS))[::-1]
+    assert (controls.halves(LABELS, 3, alone) == controls.halves(LABELS, 3)).all()
 
 
 def test_a_run_judges_halves_by_networks_that_never_saw_them(coloured, tmp_path, monkeypatch):

@@ -1,9 +1,15 @@
+import io
+import struct
+
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
 
 from rsrl_lib import cropping as c
 from rsrl_lib.files import InputError
+from rsrl_lib.pictures import open_rgb
+from tests.odd_pictures import chunk, png, ramp, tiff, whole
+from tests.test_pictures import FORMS, ODD_EXIF, PASSED_OVER, XMP, with_exif
 
 SIDE = 256
 
@@ -135,3 +141,136 @@ def test_a_photo_of_a_format_that_cannot_be_written_is_named(tmp_path):
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match=r"b\.png cannot be written as PNG.*convert the photo"):
         c.save_crop(tmp_path / "a.png", (0, 0, 3, 3), tmp_path / "nowhere" / "b.png")
+
+
+BOX = (4, 6, 30, 21)
+
+
+def cropped(path, box=BOX):
+    """A crop's bytes; what it is opened as has the size of the box, however often it is opened."""
+    target = io.BytesIO()
+    c.save_crop(path, box, target)
+    size = (box[2] - box[0], box[3] - box[1])
+    assert open_rgb("crop", target.getvalue()).size == size
+    with Image.open(target) as made:
+        assert made.size == size
+    return target.getvalue()
+
+
+@pytest.mark.parametrize("odd", ODD_EXIF)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "MPO"])
+def test_a_crop_is_written_without_the_tags_that_pillow_cannot_write(tmp_path, kind, odd):
+    good = {272: ("s", b"Model\0"), 274: ("H", [6])}
+    made = cropped(with_exif(tmp_path, kind, ODD_EXIF[odd] | good))
+    with Image.open(io.BytesIO(made)) as image:
+        exif = image.getexif()
+    assert exif[ExifTags.Base.Model] == "Model"
+    for tag, (letter, _values) in ODD_EXIF[odd].items():
+        assert tag not in exif or (letter == "s" and tag == 34665)
+
+
+def test_a_crop_keeps_what_is_true_of_it(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Artist], exif[ExifTags.Base.Make] = "José".encode(), "Camera"
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.ImageDescription] = 6, "a bird"
+    inner, place = exif.get_ifd(ExifTags.IFD.Exif), exif.get_ifd(ExifTags.IFD.GPSInfo)
+    inner |= {33437: 2.8, 36867: "2020:01:02 03:04:05", 40962: 60, 40963: 40, 37396: (9, 9)}
+    inner |= {37500: b"thumbnails", 42016: "0" * 32}
+    place |= {1: "N", 2: (48.0, 51.0, 29.5), 5: b"\0", 6: 35.5}
+    Image.new("RGB", (60, 40), "red").save(tmp_path / "a.jpg", exif=exif, comment=b"hello")
+    with Image.open(io.BytesIO(cropped(tmp_path / "a.jpg"))) as made:
+        kept = made.getexif()
+        assert made.info["comment"] == b"hello"
+    assert {*kept} - {34665, 34853} == {270, 271, 315}
+    assert kept[315].encode("latin-1") == "José".encode()
+    assert {*kept.get_ifd(ExifTags.IFD.Exif)} == {33437, 36867}
+    assert kept.get_ifd(ExifTags.IFD.GPSInfo) == dict(place)
+    assert kept.get_ifd(ExifTags.IFD.IFD1) == {}
+
+
+@pytest.mark.parametrize("deflate", [False, True], ids=["as it is", "deflated"])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_crop_of_a_tiff_keeps_nothing_of_the_whole_photo(tmp_path, form, deflate):
+    tags = {700: ("B", list(XMP % FORMS[form])), 37724: ("U", b"Adobe Photoshop Document Data")}
+    tags |= {
+        34377: ("B", list(b"8BIM\4\x0c\0\0" + bytes(9))),
+        330: ("L", [8]),
+        42112: ("s", b"a\0"),
+    }
+    tags |= {
+        33550: ("d", [1.0] * 3),
+        270: ("s", b'{"shape": [40, 60, 3]}\0'),
+        271: ("s", b"Make\0"),
+    }
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff(whole(ramp(3, 40, 60), 8), 8, 2, deflate=deflate, tags=tags))
+    upright = open_rgb(path)
+    assert upright.size == (40, 60)
+    made = cropped(path)
+    with Image.open(io.BytesIO(made)) as image:
+        known = {*image.tag_v2}
+        assert image.info["compression"] == ("tiff_adobe_deflate" if deflate else "raw")
+    assert known <= {256, 257, 258, 259, 262, 271, 273, 277, 278, 279, 284, 338, 339}
+    assert 271 in known
+    expected = np.asarray(upright.crop(BOX))
+    assert (np.asarray(open_rgb("crop", made)) == expected).all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_a_crop_is_not_turned_again_by_xmp(tmp_path, kind, form):
+    made = cropped(with_exif(tmp_path, kind, {}, XMP % FORMS[form]))
+    assert b"Orientation" not in made
+
+
+def test_a_crop_has_no_small_copy_of_the_whole_photo_and_no_second_picture(tmp_path):
+    path = with_exif(tmp_path, "MPO", {274: ("H", [1])})
+    with Image.open(path) as image:
+        assert (image.format, image.n_frames) == ("MPO", 2)
+    with Image.open(io.BytesIO(cropped(path))) as made:
+        assert made.format == "JPEG" and "mp" not in made.info
+    # EXIF with a second directory, which is the thumbnail's.
+    first = struct.pack("<HHHLLL", 1, 274, 3, 1, 6, 26)
+    second = struct.pack("<HHHLLHHLLL", 2, 513, 4, 1, 56, 514, 4, 1, 9, 0) + b"thumbnail"
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + first + second
+    Image.new("RGB", (60, 40), "red").save(tmp_path / "a.jpg", exif=exif)
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert 513 in image.getexif().get_ifd(ExifTags.IFD.IFD1)
+    assert b"thumbnail" not in cropped(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("name", PASSED_OVER)
+def test_a_png_is_cropped_whatever_viewers_pass_over(tmp_path, name):
+    (tmp_path / "a.png").write_bytes(png(whole(ramp(3), 8), 8, 2, PASSED_OVER[name]))
+    assert len(cropped(tmp_path / "a.png")) < 10_000
+
+
+ODD_SAMPLES = {"12 bits": (12, 1), "16 bits": (16, 1), "white is zero": (16, 0), "32 bits": (32, 1)}
+
+
+@pytest.mark.parametrize("name", ODD_SAMPLES)
+def test_a_crop_of_odd_samples_is_a_usual_tiff_of_the_same_picture(tmp_path, name):
+    bits, colour = ODD_SAMPLES[name]
+    values = whole(ramp() / ramp().max(), min(bits, 16))
+    stored = values if colour else 65535 - values
+    (tmp_path / "a.tif").write_bytes(tiff(stored, bits, colour))
+    expected = np.asarray(open_rgb(tmp_path / "a.tif").crop(BOX))
+    made = cropped(tmp_path / "a.tif")
+    assert (np.asarray(open_rgb("crop", made)) == expected).all()
+    with Image.open(io.BytesIO(made)) as image:
+        assert image.mode == "I;16" and image.tag_v2[262] == 1
+
+
+def test_a_transparent_grey_of_16_bits_is_kept(tmp_path):
+    stored = whole(ramp(), 16)
+    stored[10:14, 9:15] = 777
+    content = png(stored, 16, 0, chunk(b"tRNS", struct.pack(">H", 777)))
+    (tmp_path / "a.png").write_bytes(content)
+    expected = np.asarray(open_rgb(tmp_path / "a.png").crop(BOX))
+    assert (expected[5, 6] == 255).all()
+    assert (np.asarray(open_rgb("crop", cropped(tmp_path / "a.png"))) == expected).all()
+
+
+def test_a_crop_of_what_is_no_photo_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"The photo is no whole picture"):
+        c.save_crop(io.BytesIO(b"junk"), BOX, io.BytesIO())

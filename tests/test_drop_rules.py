@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 
 from rsrl_lib.drop_rules import DropRule, decide, largest_classes
 from rsrl_lib.files import InputError
 
 # Largest class 4 (five photos), then 3 (three), then 5 (two); 6 is a minority of one.
 LABELS = np.array([4, 4, 4, 4, 4, 3, 3, 3, 5, 5, 6])
-OWN = np.array([0.95, 0.85, 0.99, 0.2, 0.9, 0.7, 0.3, 0.8, 0.6, 0.1, 0.0])
-TOP = np.array([0.95, 0.85, 0.99, 0.2, 0.9, 0.75, 0.3, 0.1, 0.8, 0.5, 0.0])
+OWN = logit(np.array([0.95, 0.85, 0.99, 0.2, 0.9, 0.7, 0.3, 0.8, 0.6, 0.1, 0.0]))
+TOP = logit(np.array([0.95, 0.85, 0.99, 0.2, 0.9, 0.75, 0.3, 0.1, 0.8, 0.5, 0.0]))
 
 
 def kept(rule, **after):
@@ -44,9 +45,47 @@ def test_a_fitted_k_keeps_the_share_asked_for(which):
     rng = np.random.default_rng(1)
     labels = rng.choice([3, 4, 5, 6], 600, p=[0.3, 0.4, 0.2, 0.1])
     rule = DropRule(rule=which, keep_share=0.667, min_per_class=0)
-    decision = decide(rule, labels, rng.random(600), rng.random(600), after_round=1)
+    decision = decide(rule, labels, *rng.normal(size=(2, 600)), after_round=1)
     assert decision.kept.sum() == 400
     assert len(set(decision.thresholds)) == 1
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("mean", [22, 40, -22])
+def test_likelihoods_that_round_to_1_or_0_are_still_told_apart(mean, kind):
+    rng = np.random.default_rng(0)
+    labels = rng.choice([3, 4, 5, 6], 600, p=[0.3, 0.4, 0.2, 0.1])
+    logits = rng.normal(mean, 2, 600).astype(kind)
+    rule = DropRule(keep_share=0.667, min_per_class=0)
+    decision = decide(rule, labels, logits, logits, after_round=1)
+    assert decision.kept.sum() == 400
+    lowest = logits[decision.kept & (labels != 6)].min()
+    assert (logits[~decision.kept] < lowest).all()
+    assert decision.logit_thresholds == (lowest,) * 3
+    assert decision.thresholds == (expit(np.float64(lowest)),) * 3
+
+
+def test_the_most_likely_photos_are_rescued_where_all_likelihoods_round_to_1():
+    labels, logits = np.array([4, 4, 4, 4, 3, 3]), np.float32([30, 18, 40, 25, 18, 19])
+    rule = DropRule(k=(1.0,), min_per_class=1)
+    assert decide(rule, labels, logits, logits, after_round=1).kept.tolist() == [0, 0, 1, 0, 0, 1]
+
+
+def test_k_of_0_keeps_every_photo_and_k_of_1_none():
+    labels, logits = np.array([4, 4, 4, 6]), np.float32([-80, 0, 80, 0])
+    for k, kept in ((0.0, 4), (1.0, 0)):
+        rule = DropRule(k=(k,), min_per_class=0 if k == 0 else 1)
+        decision = decide(rule, labels, logits, logits, after_round=1)
+        assert decision.kept.sum() - decision.rescued == kept
+        assert decision.thresholds == (k, k)
+
+
+def test_a_k_given_is_compared_as_the_logit_that_it_is():
+    labels = np.array([4, 4, 4])
+    logits = np.array([np.log(9), np.nextafter(np.log(9), 0) - 1e-12, np.log(9) + 1e-12])
+    decision = decide(DropRule(k=(0.9,), min_per_class=0), labels, logits, logits, after_round=1)
+    assert decision.kept.tolist() == [1, 0, 1]
+    assert decision.logit_thresholds == pytest.approx((np.log(9),))
 
 
 def test_a_share_that_the_other_scores_alone_exceed_is_refused():
@@ -64,14 +103,13 @@ def test_a_class_that_the_rule_empties_keeps_its_most_likely_photos_and_says_so(
 def test_the_literal_rule_refuses_to_go_on_with_nothing():
     labels = np.array([4, 4, 3])
     with pytest.raises(InputError, match="every photo fell below"):
-        decide(DropRule(k=(0.9,), min_per_class=0), labels, np.zeros(3), np.zeros(3), after_round=2)
+        decide(DropRule(k=(0.9,), min_per_class=0), labels, *np.zeros((2, 3)), after_round=2)
 
 
 def test_two_classes_are_enough_for_the_rule():
     labels = np.array([4, 4, 3])
-    decision = decide(
-        DropRule(min_per_class=0), labels, np.array([1, 0, 1]), OWN[:3], after_round=1
-    )
+    own = np.array([9, -9, 9])
+    decision = decide(DropRule(min_per_class=0), labels, own, OWN[:3], after_round=1)
     assert decision.kept.tolist() == [1, 0, 1]
     assert len(decision.thresholds) == 2
 

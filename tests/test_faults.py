@@ -13,6 +13,7 @@ import pytest
 
 from rsrl_lib import network, rounds
 from rsrl_lib.files import InputError
+from tests.conftest import ROOT
 from tests.test_rounds import RECIPE, contents
 
 pytestmark = pytest.mark.usefixtures("small_crops")
@@ -168,10 +169,58 @@ threading.Thread._bootstrap_inner = late
 
 
 def test_memory_that_runs_out_is_a_sentence(command):
-    room = "import resource as r, pathlib as p; size = 4096 * int(p.Path('/proc/self/statm')"
+    room = "import rsrl_lib.rounds, resource as r, pathlib as p\n"
+    room += "size = 4096 * int(p.Path('/proc/self/statm')"
     room += ".read_text().split()[0]); r.setrlimit(r.RLIMIT_AS, (size + 4 * 10**8,) * 2)"
     process = command("--backbone", "vgg16", first=room)
     said = process.communicate(timeout=120)[1]
     assert process.returncode == 1
     assert "Traceback" not in said
     assert "rsrl: memory ran out (" in said.splitlines()[-1]
+
+
+ALL_COMMANDS = """
+import sys
+from pathlib import Path
+from rsrl_lib import cli
+from tests.conftest import draw_coloured_photos
+from tests.test_sweeps import GRID
+out = Path(sys.argv[1])
+(out / "photos").mkdir()
+draw_coloured_photos(out / "photos")
+text = GRID.format(folder=out / "photos").replace("folds = [0, 1]", "folds = [0]")
+(out / "grid.toml").write_text(text.split("[arms.dropping]")[0])
+photos = [out / "photos" / name for name in ("00.png", "30.png", "59.png")]
+train = ["train", "--photos", out / "photos", "--scores", out / "photos" / "scores.csv"]
+train += ["--run", out / "run", "--cache", out / "cache", "--weights", "none", "--epochs", 1]
+train += ["--backbone", "squeezenet1_1", "--shrink-to", 64, "--rounds", 2]
+train += ["--control", "cross-fitted"]
+run = ["--run", out / "run"]
+for words in (
+    train,
+    ["assess", *run, *photos, "--csv", out / "assessed.csv"],
+    ["highlight", *run, "--rounds", 2, 1, *photos, "--out", out / "highlights"],
+    ["crop", *run, *photos, "--out", out / "crops"],
+    ["sweep", out / "grid.toml", "--out", out / "all.csv", "--cache", out / "cache", "--jobs", 1],
+):
+    sys.argv = ["rsrl", *map(str, words)]
+    cli.main()
+"""
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o077])
+def test_what_any_command_leaves_can_be_read_by_whom_the_umask_lets_read(tmp_path, umask):
+    words = [sys.executable, "-c", ALL_COMMANDS, str(tmp_path)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, umask=umask, cwd=ROOT, env=environment, **quiet)
+    assert done.returncode == 0, done.stderr[-2000:]
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    kinds = {".csv", ".json", ".npy", ".parquet", ".png", ".safetensors", ".toml"}
+    assert kinds <= {path.suffix for path in files}
+    closed = {
+        str(path.relative_to(tmp_path)): oct(path.stat().st_mode & 0o777)
+        for path in files
+        if path.stat().st_mode & 0o777 != 0o666 & ~umask
+    }
+    assert closed == {}

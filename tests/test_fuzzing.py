@@ -22,9 +22,12 @@ from PIL import EpsImagePlugin, Image
 from scipy.io import savemat
 
 from rsrl_lib import cli, network, photos, pixels, sweeps
+from rsrl_lib.cropping import save_crop
 from rsrl_lib.files import InputError
 from rsrl_lib.pictures import open_rgb, read_unscored
 from tests.conftest import draw_coloured_photos
+from tests.odd_pictures import png, ramp, tiff, whole
+from tests.test_pictures import FORMS, PASSED_OVER, XMP
 
 pytestmark = pytest.mark.usefixtures("small_crops", "bounded_memory")
 MORE = int(os.environ.get("RSRL_FUZZ_CASES", "1"))
@@ -119,11 +122,21 @@ def pictures():
     ways += [("TIFF", rgb, {"compression": kind}) for kind in kinds] + [("TIFF", deep, {})]
     ways += [("GIF", rgb, {}), ("GIF", rgb, {"save_all": True, "append_images": [clear]})]
     ways += [("BMP", rgb, {}), ("BMP", rgb.convert("1"), {}), ("EPS", rgb, {}), ("PPM", rgb, {})]
+    exif.get_ifd(0x8825).update({1: "N", 6: 35.5})
+    ways += [
+        ("JPEG", rgb, {"exif": exif, "xmp": XMP % FORMS["element"]}),
+        ("PNG", rgb, {"exif": exif}),
+    ]
+    ways += [("TIFF", rgb, {"exif": exif, "compression": "tiff_lzw"}), ("MPO", rgb, {"exif": exif})]
     files = []
     for kind, picture, options in ways:
         stream = io.BytesIO()
         picture.save(stream, kind, **options)
         files.append(stream.getvalue())
+    small = whole(ramp(3, 18, 24), 8)
+    files += [tiff(small, 8, 2, big=True, tile=(16, 16)), tiff(small[..., :1], 16, 0, planes=2)]
+    files += [tiff(whole(ramp(1, 18, 24), 12), 12, 1, rows=5), tiff(small[..., :1], 32, 1, kind=2)]
+    files += [png(small, 8, 2, odd) for odd in list(PASSED_OVER.values())[5:12]]
     return [*files, b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + files[0]]
 
 
@@ -137,6 +150,11 @@ def test_a_damaged_photo_is_a_picture_or_a_sentence(tmp_path, data, name, at_lea
     (tmp_path / name).write_bytes(data)
     picture = told(open_rgb, tmp_path / name, at_least=at_least)
     assert picture is None or (picture.mode == "RGB" and min(picture.size) > 0)
+    if picture is not None and at_least is None:
+        box = (0, 0, (picture.width + 1) // 2, (picture.height + 1) // 2)
+        told(save_crop, tmp_path / name, box, target := io.BytesIO())
+        again = told(open_rgb, "crop", target.getvalue())
+        assert again is None or again.size == box[2:]
 
 
 @given(files=st.lists(damaged(pictures()), min_size=1, max_size=4))
@@ -518,6 +536,42 @@ def test_a_photo_whose_name_is_not_utf8_is_one_sentence(world, tmp_path):
     for place in (tmp_path, tmp_path / name):
         with pytest.raises(SystemExit, match="rename"):
             rsrl("assess", "--run", world / "run", place)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_names_of_no_photo_are_told_before_any_work(world, command, tmp_path, monkeypatch):
+    monkeypatch.setattr(pixels, "decode", None)
+    monkeypatch.setattr(cli, "open_rgb", None)
+    words = [command, "--run", world / "run"]
+    words += [word.replace("OUT", str(tmp_path / "out")) for word in COMMANDS[command]]
+    there, pipe = world / "originals" / "00.png", tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    for absent in (["nowhere"], ["nowhere", there], [pipe], ["nowhere", tmp_path / "a.jpg"]):
+        with pytest.raises(SystemExit) as stopped:
+            rsrl(*words, *absent)
+        said = str(stopped.value)
+        assert said.startswith(f"rsrl: There is no photo {absent[0]}"), said
+        assert ("(nor " in said) == (absent[1:] == [tmp_path / "a.jpg"])
+        assert said.endswith("; correct the name, or leave it out by --skip-broken.")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_a_folder_has_beside_photos_is_told_once(world, command, tmp_path, capsys):
+    (tmp_path / "photos" / "@eaDir" / "00.png").mkdir(parents=True)
+    for name in ("a.heic", "b.nef", "@eaDir/00.png/small.jpg", "@eaDir/c.heic"):
+        (tmp_path / "photos" / name).write_bytes(b"x")
+    (tmp_path / "photos" / "00.png").symlink_to(world / "originals" / "00.png")
+    words = [command, "--run", world / "run"]
+    words += [word.replace("OUT", str(tmp_path / "out")) for word in COMMANDS[command]]
+    (tmp_path / "out").mkdir()
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        rsrl(*words, tmp_path / "photos")
+    said = [line for line in capsys.readouterr().err.splitlines() if "passed over" in line]
+    expected = "1 HEIC photo (such as a.heic; convert to JPEG, or install pillow-heif), "
+    expected += "1 raw file (such as b.nef; save as JPEG)."
+    assert said == [f"rsrl: In {tmp_path / 'photos'} were passed over: {expected}"]
 
 
 JSON = ['{"recipe": 5}', "[]", "null", '{"recipe": {"training": []}}', "[" * 5000, "\ufeff{}"]

@@ -62,7 +62,7 @@ def run(coloured, small_crops, tmp_path_factory):
 
 
 def test_j_and_the_difference_are_those_of_the_equations_channel_by_channel(layers, photos):
-    found = highlight.highlights(highlight.stacked(*layers), photos)
+    found = highlight.highlights(highlight.stacked(*layers), photos, shrink_to=None)
     for photo, result in zip(photos, found, strict=True):
         later, earlier = (layer(normalised(photo[None]))[0].detach().numpy() for layer in layers)
         expected = [
@@ -79,7 +79,7 @@ def test_j_and_the_difference_are_those_of_the_equations_channel_by_channel(laye
 def test_maps_of_both_rounds_come_from_one_pass_of_conv1_alone(backbone, photos):
     network = AestheticNet(backbone, [3, 4])
     pair = highlight.stacked(moved(network.conv1, 0.1), network.conv1)
-    result = highlight.highlights(pair, photos[:1])[0]
+    result = highlight.highlights(pair, photos[:1], shrink_to=None)[0]
     whole = {}
     network.conv1.register_forward_hook(lambda _m, _x, y: whole.update(maps=y.detach().clone()))
     network.eval()(normalised(photos[:1]))
@@ -88,28 +88,28 @@ def test_maps_of_both_rounds_come_from_one_pass_of_conv1_alone(backbone, photos)
 
 def test_the_options_that_the_papers_leave_open(layers, photos):
     pair = highlight.stacked(*layers)
-    plain = highlight.highlights(pair, photos)[0]
-    absolute = highlight.highlights(pair, photos, absolute=True)[0]
+    plain = highlight.highlights(pair, photos, shrink_to=None)[0]
+    absolute = highlight.highlights(pair, photos, shrink_to=None, absolute=True)[0]
     assert np.array_equal(absolute.diff, np.abs(plain.diff))
-    relu = highlight.highlights(pair, photos, after_relu=True)[0]
+    relu = highlight.highlights(pair, photos, shrink_to=None, after_relu=True)[0]
     assert relu.later.min() == 0 and (relu.correlations != plain.correlations).any()
-    flipped = highlight.highlights(pair, photos, flip=True)[0]
+    flipped = highlight.highlights(pair, photos, shrink_to=None, flip=True)[0]
     assert np.array_equal(flipped.region, ~plain.region)
-    assert highlight.highlights(pair, photos, channel=7)[0].channel == 7
+    assert highlight.highlights(pair, photos, shrink_to=None, channel=7)[0].channel == 7
     with pytest.raises(InputError, match=r"J must lie in 0\.\.63, not 64"):
-        highlight.highlights(pair, photos, channel=64)
+        highlight.highlights(pair, photos, shrink_to=None, channel=64)
 
 
 def test_a_flat_map_has_no_correlation_and_is_never_chosen(layers, photos):
     later, earlier = (moved(layer, 0) for layer in layers)
     with torch.no_grad():
         later.weight[5] = 0
-    result = highlight.highlights(highlight.stacked(later, earlier), photos)[0]
+    result = highlight.highlights(highlight.stacked(later, earlier), photos, shrink_to=None)[0]
     assert np.isnan(result.correlations).nonzero()[0].tolist() == [5]
     assert result.channel != 5
     grey = torch.full((1, 3, 256, 256), 90, dtype=torch.uint8)
     with pytest.raises(InputError, match="all maps are flat"):
-        highlight.highlights(highlight.stacked(later, earlier), grey)
+        highlight.highlights(highlight.stacked(later, earlier), grey, shrink_to=None)
 
 
 def test_a_tie_a_broken_network_and_networks_that_did_not_move_are_errors_in_words(layers, photos):
@@ -119,7 +119,7 @@ def test_a_tie_a_broken_network_and_networks_that_did_not_move_are_errors_in_wor
             layer.weight[9], layer.bias[9] = layer.weight[8], layer.bias[8]
         later.weight[8:10], later.bias[8:10] = -earlier.weight[8:10], -earlier.bias[8:10]
     with pytest.raises(InputError, match=r"channels \[8, 9\] tie"):
-        highlight.highlights(highlight.stacked(later, earlier), photos)
+        highlight.highlights(highlight.stacked(later, earlier), photos, shrink_to=None)
     with pytest.raises(InputError, match=r"differs by 0\.0e\+00 of its norm.*needs 0\.0001"):
         highlight.stacked(earlier, earlier)
     with pytest.raises(InputError, match=r"rounds farther apart"):
@@ -132,7 +132,7 @@ def test_a_tie_a_broken_network_and_networks_that_did_not_move_are_errors_in_wor
     with torch.no_grad():
         later.weight[3], later.bias[3] = earlier.weight[3], torch.inf
     with pytest.raises(InputError, match="not finite"):
-        highlight.highlights(highlight.stacked(later, earlier), photos)
+        highlight.highlights(highlight.stacked(later, earlier), photos, shrink_to=None)
 
 
 def test_two_means_ends_where_many_random_starts_do_and_takes_what_is_farther_from_zero():
@@ -182,7 +182,7 @@ def test_conv1_of_a_round_is_the_one_that_was_kept_and_another_round_is_refused(
 
 def test_the_pictures_show_the_photo_inside_the_region_and_fade_it_outside(layers, photos):
     photo = Image.fromarray(photos[0].permute(1, 2, 0).numpy()).resize((300, 200))
-    found = highlight.highlights(highlight.stacked(*layers), photos[:1])[0]
+    found = highlight.highlights(highlight.stacked(*layers), photos[:1], shrink_to=None)[0]
     pictures = plots.highlight_pictures(photo, found, opacity=1)
     assert {picture.size for picture in pictures.values()} == {(300, 200)}
     inside = found.mask(photo.size)

@@ -1,11 +1,9 @@
 import numpy as np
 import pytest
-from scipy import stats
 from sklearn import metrics
 
 from rsrl_lib import measures as m
 from rsrl_lib.files import InputError
-from tests.conftest import from_chapter
 
 LABELS = np.array([3, 3, 4, 4, 4, 4, 5, 9])
 ASSIGNED = np.array([3, 4, 4, 4, 4, 5, 4, 4])
@@ -129,52 +127,49 @@ def test_a_mask_without_a_subject_or_without_a_rest_is_an_error(mask):
         m.against_mask(np.eye(2), REGION, mask)
 
 
-def test_the_interval_over_cells_is_that_of_a_t_test_when_no_photos_are_shared():
-    differences = np.array([0.02, -0.01, 0.03, 0.01, 0.04])
-    mean, low, high, p = m.corrected_interval(differences, test_over_train=0)
-    trusted = stats.ttest_1samp(differences, 0)
-    interval = trusted.confidence_interval(0.95)
-    assert (mean, low, high) == pytest.approx((differences.mean(), interval.low, interval.high))
-    assert p == pytest.approx(trusted.pvalue)
-
-
-def test_the_interval_widens_by_what_nadeau_and_bengio_add():
-    differences = np.array([0.02, -0.01, 0.03, 0.01, 0.04])
-    plain = m.corrected_interval(differences, test_over_train=0)
-    wide = m.corrected_interval(differences, test_over_train=0.25)
-    ratio = np.sqrt((1 / 5 + 0.25) / (1 / 5))
-    assert wide[2] - wide[0] == pytest.approx(ratio * (plain[2] - plain[0]))
-
-
-def test_equal_cells_leave_no_doubt_either_way():
-    assert m.corrected_interval(np.zeros(5), test_over_train=0.25) == (0, 0, 0, 1)
-    assert m.corrected_interval(np.full(5, 0.5), test_over_train=0.25) == (0.5, 0.5, 0.5, 0)
-
-
-def test_holm_raises_p_by_the_number_of_comparisons_left_and_keeps_their_order():
-    assert m.holm([0.5, 0.01, 0.02]) == pytest.approx([0.5, 0.03, 0.04])
-    assert m.holm([0.9, 0.8]).tolist() == [1, 1]
-
-
-def test_the_measures_of_chapter_10_from_many_confusion_matrices_are_those_of_the_library():
-    of_confusions = from_chapter("10_does_dropping_help", "of_confusions")
+def test_many_confusion_matrices_at_once_have_the_measures_that_scikit_learn_gives_each():
     rng = np.random.default_rng(0)
-    scores = [2, 3, 4, 5, 7]
-    labels, assigned = rng.choice(scores[1:4], (2, 30)), rng.choice(scores, (2, 30))
-    counts = np.stack(
-        [
-            metrics.confusion_matrix(*pair, labels=range(2, 8))
-            for pair in zip(labels, assigned, strict=True)
-        ]
-    )
-    every, rare = list(range(2, 8)), [2, 3, 7]
-    found = of_confusions(counts.astype(float), np.isin(every, rare))
-    for i in range(2):
-        expected = m.measures(labels[i], assigned[i], every)
-        f1 = metrics.f1_score(labels[i], assigned[i], labels=[3], average=None, zero_division=0)
-        expected["rare_f1"] = f1[0]  # the only one of them that has photos
-        expected["rare_assigned"] = np.isin(assigned[i], rare).mean()
-        shares = (labels[i] == 3).mean(), (assigned[i] == 3).mean()
-        expected["rare_by_chance"] = 2 * np.prod(shares) / np.sum(shares)
-        for name, values in found.items():
-            assert values[i] == pytest.approx(expected[name]), name
+    every = list(range(2, 8))
+    rare = np.isin(every, [2, 3, 7])
+    labels, assigned = rng.choice([3, 4, 5], (2, 30)), rng.choice([2, 3, 4, 5, 7], (2, 30))
+    counts = [
+        metrics.confusion_matrix(*pair, labels=every) for pair in zip(labels, assigned, strict=True)
+    ]
+    found = m.of_confusions(np.stack(counts), every) | m.of_rare_scores(np.stack(counts), rare)
+    for i, (truth, given) in enumerate(zip(labels, assigned, strict=True)):
+        present = {"labels": [3, 4, 5], "average": "macro", "zero_division": 0}
+        of_each = {"labels": every, "average": None, "zero_division": 0}
+        f_of_3 = metrics.f1_score(truth, given, **of_each)[1]
+        of_class = [abs(truth - given)[truth == score].mean() for score in (3, 4, 5)]
+        shares = (truth == 3).mean(), (given == 3).mean()
+        expected = {
+            "accuracy": metrics.accuracy_score(truth, given),
+            "majority_accuracy": np.bincount(truth).max() / 30,
+            "macro_f1": metrics.f1_score(truth, given, **present),
+            "total_f": metrics.f1_score(truth, given, **of_each).sum(),
+            "balanced_accuracy": metrics.recall_score(truth, given, **present),
+            "kappa": metrics.cohen_kappa_score(truth, given, labels=every, weights="quadratic"),
+            "macro_mae": np.mean(of_class),
+            "quadratic_loss": metrics.mean_squared_error(truth, given),
+            "rare_f1": f_of_3,  # of the rare scores the only one that a photo has
+            "rare_by_chance": 2 * np.prod(shares) / np.sum(shares),
+            "rare_assigned": np.isin(given, [2, 3, 7]).mean(),
+        }
+        assert {name: values[i] for name, values in found.items()} == pytest.approx(expected)
+
+
+def test_a_photo_of_weight_two_counts_as_two_photos():
+    twice = np.repeat(np.arange(8), [2, 1, 1, 3, 1, 0, 1, 1])
+    once = m.measures(LABELS[twice], ASSIGNED[twice], SCORES)
+    is_pair = np.zeros((8, 5, 5))
+    places = np.searchsorted(SCORES, LABELS), np.searchsorted(SCORES, ASSIGNED)
+    is_pair[np.arange(8), *places] = 1
+    weighted = np.tensordot([2, 1, 1, 3, 1, 0, 1, 1], is_pair, 1)
+    found = m.of_confusions(weighted, SCORES)
+    assert found == pytest.approx({name: once[name] for name in found})
+
+
+def test_a_label_that_no_answer_is_among_counts_as_missed():
+    found = m.measures(np.array([3, 6]), np.array([3, 3]), [3, 4])
+    assert found["macro_f1"] == pytest.approx((2 / 3 + 0) / 2)
+    assert found["balanced_accuracy"] == found["accuracy"] == 0.5

@@ -157,3 +157,63 @@ def test_a_network_stored_before_there_were_other_heads_is_still_read(tmp_path):
 def test_a_head_that_does_not_exist_is_refused_by_name():
     with pytest.raises(InputError, match=r"There is no head 2; choose one of fc, gap\."):
         n.AestheticNet("squeezenet1_1", [3, 4], head=2)
+
+
+def wrapped(state, prefix):
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+def from_file(backbone, state, folder):
+    save_file(state, folder / "weights.safetensors")
+    return n.aesthetic_net(backbone, [3, 4], weights=str(folder / "weights.safetensors"))
+
+
+def test_resnet_weights_without_counters_of_batches_are_read(tmp_path):
+    state = models.resnet18(weights=None).state_dict()
+    old = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    assert len(old) < len(state)
+    other = old | {"bn1.num_batches_tracked": torch.tensor([7], dtype=torch.int32)}
+    for given in (old, other, state):
+        network = from_file("resnet18", given, tmp_path)
+        assert torch.equal(network.body.bn1.running_var, state["bn1.running_var"])
+        assert torch.equal(network.body.layer4[1].conv2.weight, state["layer4.1.conv2.weight"])
+
+
+@pytest.mark.parametrize("backbone", ["squeezenet1_1", "resnet18"])
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.module.", "model.", "encoder.", "net.backbone.", "state.0."]
+)
+def test_weights_within_a_wrapper_are_those_within_it(backbone, prefix, tmp_path):
+    state = models.get_model(backbone, weights=None).state_dict()
+    plain = from_file(backbone, state, tmp_path).state_dict()
+    beside = {"epoch": torch.tensor(3), "head.weight": torch.zeros(7, 5), "mask": torch.ones(2) > 0}
+    network = from_file(backbone, wrapped(state, prefix) | beside, tmp_path)
+    for name, tensor in network.state_dict().items():
+        if "head." not in name and "num_batches_tracked" not in name:
+            assert torch.equal(tensor, plain[name]), name
+
+
+def test_weights_that_a_file_holds_twice_are_refused_by_their_prefixes(tmp_path):
+    state = models.squeezenet1_1(weights=None).state_dict()
+    both = wrapped(state, "model.") | wrapped(state, "ema.module.")
+    with pytest.raises(InputError, match=r"the backbone under 'model\.' and 'ema\.module\.'; give"):
+        from_file("squeezenet1_1", {k: v.clone() for k, v in both.items()}, tmp_path)
+    beside = wrapped({k: v + 1 for k, v in state.items()}, "ema.") | state
+    network = from_file("squeezenet1_1", beside, tmp_path)
+    assert torch.equal(network.conv1.weight, state["features.0.weight"])
+
+
+def test_weights_within_a_wrapper_that_do_not_fit_are_refused_with_their_prefix(tmp_path):
+    state = wrapped(models.squeezenet1_0(weights=None).state_dict(), "module.")
+    with pytest.raises(InputError, match=r"their prefix 'module\.'\) do not fit .*of its 50"):
+        from_file("squeezenet1_1", state, tmp_path)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_are_read_and_whole_numbers_are_refused(kind, tmp_path):
+    state = models.squeezenet1_1(weights=None).state_dict()
+    network = from_file("squeezenet1_1", {k: v.to(kind) for k, v in state.items()}, tmp_path)
+    assert network.conv1.weight.dtype == torch.float32
+    assert torch.equal(network.conv1.weight, state["features.0.weight"].to(kind).float())
+    with pytest.raises(InputError, match="50 have another shape or kind"):
+        from_file("squeezenet1_1", {k: v.to(torch.int8) for k, v in state.items()}, tmp_path)

@@ -183,6 +183,68 @@ def test_a_missing_table_is_named(folder):
         own(folder, HEAD + "b.jpg,5\n", votes=folder / "votes.csv")
 
 
+NAMED = {"photo_column": "Foto", "score_column": "Note"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "lacking", "options"),
+    [
+        ({}, "'photo' and one column 'score', has 0 and 0", "--photo-column and --score-column"),
+        ({"photo_column": "Foto"}, "'score', has 0", "--score-column"),
+        (NAMED | {"mean_column": "mean"}, "'mean', has 0", "--mean-column"),
+        (NAMED | {"attribute_columns": ["sharp"]}, "'sharp', has 0", "--attributes"),
+    ],
+)
+def test_a_column_that_is_not_there_names_the_option_that_chooses_it(
+    folder, columns, lacking, options
+):
+    choice = f"choose among Foto, Note by {options}."
+    with pytest.raises(InputError, match=message("scores.csv line 1", lacking, choice)):
+        own(folder, "Foto;Note\na.jpg;4\nb.jpg;5\n", **columns)
+
+
+def test_votes_have_no_option_for_their_columns(folder):
+    (folder / "votes.csv").write_text("name,score\na.jpg,4\n")
+    with pytest.raises(InputError, match=message("votes.csv line 1", "there are name, score.")):
+        own(folder, HEAD + "b.jpg,5\n", votes=folder / "votes.csv")
+
+
+def test_a_decimal_comma_is_told_from_a_word(folder):
+    with pytest.raises(InputError, match=message("score '4,5'", "such as 4.5, with a point.")):
+        own(folder, "photo;score\na.jpg;4,5\nb.jpg;5\n")
+    with pytest.raises(InputError, match=message("score 'good'", "such as 4.")):
+        own(folder, HEAD + "b.jpg,good\n")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("nowhere", "there is no folder {}; 2 of 2 photos are missing: add them or correct the"),
+        ("scores.csv", "{} is a file, a folder of photos is needed; 2 of 2 photos are missing"),
+    ],
+)
+def test_a_folder_that_is_none_is_told_and_not_its_photos(folder, given, says):
+    own(folder, HEAD + "b.jpg,5\n")
+    with pytest.raises(InputError, match=message("line 2: " + says.format(folder / given))):
+        photos.read_folder(folder / given, folder / "scores.csv")
+
+
+@pytest.mark.parametrize("name", ["a", "A.jpg", "a.JPG", "a.jpeg"])
+def test_a_name_that_is_nearly_there_is_shown(folder, name):
+    with pytest.raises(InputError, match=message("no such file", "there is a.jpg: write it as")):
+        own(folder, f"photo,score\n{name},4\nb.jpg,5\n")
+
+
+def test_how_many_scores_were_rounded_is_said(folder):
+    text = "photo,score\na.jpg,4.37\nb.jpg,4.5\nc.jpg,4\n"
+    said = own(folder, text).rounding
+    assert said.startswith("2 of 3 scores are not whole and were rounded")
+    assert "1 of them lie halfway and went up" in said
+    assert own(folder, "photo,score\na.jpg,4\nb.jpg,5.0\n").rounding == ""
+    mean = own(folder, "photo,score,mean\na.jpg,4,4.2\nb.jpg,5,4.6\n", mean_column="mean")
+    assert mean.rounding == ""  # the score is given; the mean is not rounded
+
+
 def test_an_attribute_may_bear_the_name_of_a_column_read_for_something_else(folder):
     text = "photo,score,rating\na.jpg,1,8\nb.jpg,2,6\n"
     scored = own(folder, text, score_column="rating", attribute_columns=["score"])
@@ -521,3 +583,62 @@ def test_the_shipped_registry_lists_what_lies_in_the_real_folder(shared):
     theirs = pd.read_csv(shared / "oasis" / "registry.csv", dtype=str)
     assert ours.sha256.tolist() == theirs.sha256.tolist()
     assert ours.photo.tolist() == theirs.photo.tolist()
+
+
+@pytest.mark.parametrize(
+    "again", ["./a.jpg", "sub/../a.jpg", "link.jpg", "linked/a.jpg", "{}/a.jpg"]
+)
+def test_one_photo_under_two_spellings_is_refused(folder, again):
+    (folder / "sub").mkdir()
+    (folder / "link.jpg").symlink_to("a.jpg")
+    (folder / "linked").symlink_to(folder)
+    again = again.format(folder)
+    with pytest.raises(InputError, match=message("line 2", "line 4 score the same photo (a.jpg")):
+        own(folder, f"photo,score\na.jpg,4\nb.jpg,5\n{again},6\n")
+
+
+def test_copies_and_hard_links_are_photos_of_their_own(folder):
+    (folder / "A.JPG").hardlink_to(folder / "a.jpg")
+    (folder / "copy.jpg").write_bytes((folder / "a.jpg").read_bytes())
+    (folder / "round.jpg").symlink_to("round.jpg")  # a link to itself is no file at all
+    scored = own(folder, "photo,score\na.jpg,4\nA.JPG,5\ncopy.jpg,4\nround.jpg,5\n", strict=False)
+    assert scored.table["photo"].tolist() == ["a.jpg", "A.JPG", "copy.jpg"]
+
+
+@pytest.mark.parametrize("again", ["A.jpg", "caf\u00e9.jpg"])
+def test_two_spellings_that_the_drive_takes_for_one_file_are_refused(folder, monkeypatch, again):
+    """Such a drive lists a file by one of its names alone."""
+    first = "a.jpg" if again == "A.jpg" else "cafe\u0301.jpg"
+    touch(folder, first)
+    (folder / again).hardlink_to(folder / first)
+    listed = sorted(path for path in folder.iterdir() if path.name != again)
+    monkeypatch.setattr(photos.Path, "iterdir", lambda self: iter(listed))
+    with pytest.raises(InputError, match="score the same photo"):
+        own(folder, f"photo,score\n{first},4\n{again},5\nb.jpg,6\n")
+
+
+def test_names_and_words_that_others_take_for_nothing_or_numbers_stay_as_given(tmp_path):
+    names = ["NA", "nan", "null", "None", "N/A", "-", "1e5", "007", "true", "1.0", "#.jpg", '"q"']
+    touch(tmp_path, *names)
+    words = ["None", "NA", "nan", "true", "", "null"] * 2
+    rows = [
+        (name, 3 + n % 3, word) for n, (name, word) in enumerate(zip(names, words, strict=True))
+    ]
+    pd.DataFrame(rows, columns=["photo", "score", "kind"]).to_csv(tmp_path / "s.csv", index=False)
+    votes = pd.DataFrame([(name, vote) for name in names for vote in (3, 5)])
+    votes.to_csv(tmp_path / "votes.csv", index=False, header=["photo", "score"])
+    how = {"votes": tmp_path / "votes.csv", "attribute_columns": ["kind"]}
+    scored = photos.read_folder(tmp_path, tmp_path / "s.csv", **how)
+    assert scored.table["photo"].tolist() == names
+    assert scored.votes.sum(axis=1).tolist() == [2] * len(names)
+    kinds = [f"kind={word}" for word in ("NA", "None", "nan", "null", "true")]
+    assert scored.attributes.columns.tolist() == kinds
+    assert scored.attributes.index.tolist() == names
+    assert scored.attributes["kind=None"].fillna(-1).tolist() == [1, 0, 0, 0, -1, 0] * 2
+
+
+def test_a_table_of_ours_keeps_names_and_misses_numbers_where_nothing_stands(tmp_path):
+    table = pd.DataFrame({"photo": ["NA", "007", "1e5"], "arm": ["None", "0.90", "nan"]})
+    table["score"], table["kappa"] = [4, 5, 6], [np.nan, 0.5, -np.inf]
+    table.to_csv(tmp_path / "table.csv", index=False)
+    pd.testing.assert_frame_equal(photos.read_ours(tmp_path / "table.csv"), table)

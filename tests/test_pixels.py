@@ -1,5 +1,6 @@
 import os
 import resource
+from typing import get_args
 from unittest.mock import Mock
 
 import numpy as np
@@ -7,10 +8,13 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from torchvision.models import get_model_weights
+from torchvision.transforms.v2 import functional
 
 from rsrl_lib import pixels
 from rsrl_lib.files import InputError
 from rsrl_lib.pictures import open_rgb
+from rsrl_lib.recipe import Backbone
 
 
 def save_noise(folder, count=4):
@@ -111,11 +115,23 @@ def test_the_centre_crop_is_the_middle_and_a_random_crop_a_mirrored_or_plain_win
     assert 0 < mirrored < 12
 
 
-def test_normalised_bytes_have_imagenets_mean_and_spread():
-    grey = torch.full((1, 3, 2, 2), 128, dtype=torch.uint8)
-    expected = [(128 / 255 - m) / s for m, s in zip(pixels.MEAN, pixels.STD, strict=True)]
-    found = pixels.normalised(grey)[0, :, 0, 0]
-    assert torch.allclose(found, torch.tensor(expected), atol=1e-6)
+@pytest.mark.parametrize("backbone", get_args(Backbone))
+@pytest.mark.parametrize("shrink_to", [None, 64])
+def test_photos_are_normalised_as_torchvision_does_for_its_weights(backbone, shrink_to):
+    crops = torch.randint(256, (2, 3, 227, 227), dtype=torch.uint8)
+    published = get_model_weights(backbone).DEFAULT.transforms()
+    size = [shrink_to or 227]
+    resized = functional.resize(crops.float(), size, antialias=True)
+    expected = functional.normalize(resized / 255, published.mean, published.std)
+    assert torch.allclose(pixels.normalised(crops, shrink_to=shrink_to), expected, atol=1e-5)
+
+
+def test_every_view_is_shrunk_by_the_factor_of_the_crops():
+    whole = torch.randint(256, (1, 3, 256, 256), dtype=torch.uint8)
+    crop = whole[..., 14:241, 14:241]
+    for shrink_to, side in ((64, 72), (96, 108), (227, 256)):
+        assert pixels.normalised(crop, shrink_to=shrink_to).shape[2:] == (shrink_to, shrink_to)
+        assert pixels.normalised(whole, shrink_to=shrink_to).shape[2:] == (side, side)
 
 
 def test_an_unknown_view_is_refused(coloured):

@@ -5,7 +5,6 @@ import pytest
 from PIL import Image
 
 from rsrl_lib import plots
-from tests.conftest import from_chapter
 
 ROUNDS = pd.DataFrame(
     {
@@ -46,15 +45,13 @@ def test_a_score_has_the_same_colour_whatever_other_scores_are_shown():
 
 
 def test_bars_count_the_photos_of_every_score_also_of_an_absent_one():
-    ax = from_chapter("01_score_distribution", "score_distribution")(
-        pd.Series([3, 4, 4, 6]), "title"
-    )
+    ax = plots.score_distribution(pd.Series([3, 4, 4, 6]), "title")
     assert [bar.get_height() for bar in ax.patches] == [1, 2, 0, 1]
     assert list(ax.get_xticks()) == [3, 4, 5, 6]
 
 
 def test_accuracy_has_the_majority_line_and_the_chosen_round_is_marked():
-    ax = from_chapter("03_repetitive_retraining", "over_rounds")(ROUNDS, "accuracy", "title")
+    ax = plots.over_rounds(ROUNDS, "accuracy", "title")
     heights = {line.get_ydata()[0] for line in ax.lines if len(set(line.get_ydata())) == 1}
     assert 0.52 in heights
     assert any(list(line.get_xdata()) == [2, 2] for line in ax.lines)
@@ -65,14 +62,12 @@ def test_accuracy_has_the_majority_line_and_the_chosen_round_is_marked():
     [("validation", "test (shown, not used)"), ("test", "test (chose the round)")],
 )
 def test_the_legend_says_whether_the_test_photos_were_used(chosen_by, label):
-    ax = from_chapter("03_repetitive_retraining", "over_rounds")(
-        ROUNDS, "accuracy", "title", chosen_by=chosen_by
-    )
+    ax = plots.over_rounds(ROUNDS, "accuracy", "title", chosen_by=chosen_by)
     assert label in [text.get_text() for text in ax.get_legend().get_texts()]
 
 
 def test_the_bars_of_the_training_set_are_the_photos_kept():
-    figure = from_chapter("03_repetitive_retraining", "training_set")(ROUNDS, SAMPLES, [4, 3])
+    figure = plots.training_set(ROUNDS, SAMPLES, [4, 3])
     heights = {}
     for bar in figure.axes[0].patches:
         at = round(bar.get_x() + 0.4)
@@ -81,14 +76,53 @@ def test_the_bars_of_the_training_set_are_the_photos_kept():
 
 
 def test_the_lives_show_only_photos_that_were_dropped():
-    figure = from_chapter("03_repetitive_retraining", "life_of_photos")(SAMPLES, "title")
+    figure = plots.life_of_photos(SAMPLES, "title")
     picture = figure.axes[0].images[0].get_array()
     assert picture.tolist() == [[1, 1, 0], [1, 0, 1], [1, 0, 1]]
 
 
+def dropped_and_kept(lives):
+    """Rows of the contact sheet of chapter 3: name, photos, captions."""
+    lives = pd.DataFrame(lives, index=list("abcd"), columns=[1, 2, 3])
+    scores, paths = pd.Series([4, 4, 4, 3], list("abcd")), pd.Series(list("ABCD"), list("abcd"))
+    rows = plots.dropped_and_kept(lives, scores, paths, [4])
+    return [(name, "".join(row.path), list(row.caption)) for name, row in rows]
+
+
+def test_a_photo_left_out_and_one_always_in_stand_in_rows_that_say_so():
+    lives = [[True, True, True], [True, True, False], [True, False, False], [True, False, True]]
+    out = [f"rounds out: {count}" for count in (2, 1, 0)]
+    assert dropped_and_kept(lives) == [
+        ("4, left out", "CB", out[:2]),
+        ("4, always in", "A", out[2:]),
+    ]
+
+
+@pytest.mark.parametrize(("stays", "name"), [(True, "4, always in"), (False, "4, left out")])
+def test_a_row_of_photos_that_there_are_none_of_is_not_shown(stays, name):
+    rows = dropped_and_kept([[True, stays, stays]] * 4)
+    assert [(row[0], row[1]) for row in rows] == [(name, "ABC")]
+
+
+def test_rows_and_pictures_of_one_name_are_all_drawn(tmp_path):
+    pictures = [Image.new("RGB", (4, 3), (shade, 0, 0)) for shade in (10, 60, 120, 250)]
+    rows = [("mean 4.1", [("J = 3", one), ("J = 3", other)]) for one, other in [pictures[:2]] * 2]
+    rows.append(("mean 4.1", [("J = 5", pictures[2]), ("J = 6", pictures[3])]))
+    figure = plots.picture_rows(rows, "title")
+    drawn = [ax.images[0].get_array()[0, 0, 0] for ax in figure.axes]
+    assert drawn == [10, 60, 10, 60, 120, 250]
+    assert [ax.get_title() for ax in figure.axes] == ["J = 3", "J = 3", "", "", "J = 5", "J = 6"]
+    assert [ax.texts[0].get_text() for ax in figure.axes[::2]] == ["mean 4.1"] * 3
+
+    pictures[0].save(tmp_path / "a.png")
+    table = pd.DataFrame({"path": [str(tmp_path / "a.png")]})
+    figure = plots.contact_sheet([("", table), ("", table)], "title", columns=1)
+    assert [len(ax.images) for ax in figure.axes] == [1, 1]
+
+
 def test_the_rates_of_a_round_fill_its_bar():
     rates = pd.DataFrame([[0.25, 0.75, 0], [0.5, 0.25, 0.25]], [1, 2], [3, 4, 5])
-    ax = from_chapter("04_assigned_rates", "assigned_rates")(rates, "title")
+    ax = plots.assigned_rates(rates, "title")
     widths = np.array([bar.get_width() for bar in ax.patches]).reshape(3, 2)
     assert widths.sum(axis=0).tolist() == [1, 1]
 
@@ -96,8 +130,7 @@ def test_the_rates_of_a_round_fill_its_bar():
 def test_a_saved_figure_is_a_png_of_its_name_and_without_a_folder_nothing_is_written(tmp_path):
     Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
     table = pd.DataFrame({"path": [str(tmp_path / "a.png")] * 3, "score": [3, 3, 4]})
-    rows = from_chapter("01_score_distribution", "by_score")(table)
-    assert {name: len(row) for name, row in rows.items()} == {"3": 2, "4": 1}
+    rows = [("3", table.head(2)), ("4", table.tail(1))]
     figure = plots.contact_sheet(rows, "title")
     assert plots.save(figure, "", "sheet") is figure
     plots.save(figure, tmp_path / "figures", "sheet")

@@ -1,10 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import logit
 
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.files import InputError
-from rsrl_lib.protocols import low_high, merge_rare, reported, resplit, split
+from rsrl_lib.protocols import low_high, merge_rare, one_of_each, reported, resplit, split
 
 LABELS = np.repeat([2, 3, 4, 5], [25, 100, 250, 125])
 
@@ -106,8 +107,8 @@ def test_what_is_reported_depends_on_the_photos_it_is_reported_of():
     held = [(4, 4, 0.95), (4, 5, 0.2), (4, 4, 0.95), (5, 4, 0.3), (5, 5, 0.91), (6, 4, 0.1)]
     rows = [("validation", *photo) for photo in [*held, (3, 3, 0.92), (2, 4, 0.0)]]
     rows += [("train", 4, 4, 0.9), ("test", 4, 5, 0.1), ("test", 5, 5, 0.9), ("other", None, 4, 0)]
-    columns = ["part", "label", "assigned", "own_likelihood"]
-    samples = pd.DataFrame(rows, columns=columns).assign(round=1, top_likelihood=0.0)
+    samples = pd.DataFrame(rows, columns=["part", "label", "assigned", "likelihood"])
+    samples = samples.assign(round=1, own_logit=logit(samples.likelihood), top_logit=0.0)
     found = reported(samples, DropRule(k=(0.9,))).iloc[0]
     assert found.held_out == 4 / 8
     # Majorities are 4, 5 and 2, the lower one of the rare scores; 3 and 6 are never dropped, and of
@@ -117,3 +118,77 @@ def test_what_is_reported_depends_on_the_photos_it_is_reported_of():
     assert found.majority_kept == 2 / 6
     assert found.original == 1
     assert found.untouched == 1 / 2
+
+
+def copies(seed=0, count=400, files=250):
+    """Labels of photos some of which are the same files, and the files."""
+    rng = np.random.default_rng(seed)
+    of_file = rng.choice([3, 4, 5, 6], files, p=[0.2, 0.4, 0.3, 0.1])
+    which = np.concatenate([np.arange(files), rng.integers(files, size=count - files)])
+    rng.shuffle(which)
+    return of_file[which], which.astype(str)
+
+
+@pytest.mark.parametrize("how", ["never", "fresh", "rotating"])
+def test_photos_of_one_group_lie_in_one_part_whatever_the_fold_and_the_round(how):
+    labels, groups = copies()
+    alone = split(labels, fold=0, seed=0)
+    assert alone.groupby(groups).nunique().max() > 1  # chance would tear some apart
+    for fold in range(5):
+        parts = split(labels, fold=fold, seed=2, groups=groups)
+        assert set(parts) == {"train", "validation", "test"}
+        for i in range(1, 7):
+            again = resplit(parts, labels, how, round=i, seed=2, groups=groups)
+            assert again.groupby(groups).nunique().max() == 1
+            assert ((again == "test") == (parts == "test")).all()
+
+
+def test_the_files_of_every_score_are_divided_by_64_16_and_20_percent():
+    labels, groups = copies()
+    parts = split(labels, fold=1, seed=0, groups=groups)
+    once = pd.DataFrame({"label": labels, "part": parts, "group": groups}).drop_duplicates()
+    for _, own in once.groupby("label"):
+        shares = own.part.value_counts(normalize=True)
+        assert shares[["train", "validation", "test"]].tolist() == pytest.approx(
+            [0.64, 0.16, 0.2], abs=0.03
+        )
+
+
+def test_groups_of_one_photo_each_change_nothing():
+    groups = np.random.default_rng(0).permutation(len(LABELS)).astype(str)
+    parts = split(LABELS, fold=3, seed=1)
+    assert parts.equals(split(LABELS, fold=3, seed=1, groups=groups))
+    for how in ("fresh", "rotating"):
+        plain = resplit(parts, LABELS, how, round=2, seed=1)
+        assert plain.equals(resplit(parts, LABELS, how, round=2, seed=1, groups=groups))
+
+
+def test_a_split_is_the_one_that_kept_tables_were_made_with():
+    parts = split(LABELS, fold=2, seed=3)
+    first = {part: np.flatnonzero(parts == part)[:8].tolist() for part in ("test", "validation")}
+    assert first["test"] == [2, 6, 10, 18, 24, 32, 33, 35]
+    assert first["validation"] == [0, 4, 11, 13, 26, 27, 34, 44]
+
+
+def test_a_class_of_too_few_files_is_merged_or_refused_however_many_photos_they_are():
+    scores = np.repeat([3, 4, 5], [20, 30, 12])
+    groups = np.concatenate([np.arange(50), np.arange(12) % 3 + 50])
+    assert merge_rare(scores)[1] == {}
+    labels, merged = merge_rare(scores, groups=groups)
+    assert merged == {5: 4}
+    assert np.unique(labels).tolist() == [3, 4]
+    two = scores > 3
+    with pytest.raises(InputError, match=r"5 has 3 photos \(identical files count once\), 5 are"):
+        split(scores[two], fold=0, seed=0, groups=groups[two])
+
+
+def test_a_file_of_two_scores_stands_for_the_rarer_one():
+    labels = np.array([4] * 20 + [5] * 5)
+    groups = np.arange(25)
+    groups[:5] = groups[20:]  # all photos of score 5 are also among those of score 4
+    rows, place = one_of_each(labels, groups)
+    assert np.bincount(labels[rows]).tolist() == [0, 0, 0, 0, 15, 5]
+    assert (groups[rows][place] == groups).all()
+    parts = split(labels, fold=0, seed=0, groups=groups)
+    assert parts.groupby(labels).nunique().tolist() == [3, 3]
+    assert parts.groupby(groups).nunique().max() == 1

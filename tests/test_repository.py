@@ -73,19 +73,28 @@ def test_every_file_that_a_page_shows_or_links_to_is_there(path):
 def test_imports_of_the_library_run_one_way_and_without_jupyter():
     order = [
         "files",
+        "terminal",
+        "settings",
+        "texts",
+        "tiffs",
+        "pngs",
         "pictures",
         "photos",
         "glassbox",
         "pixels",
         "drop_rules",
         "recipe",
+        "grids",
         "network",
         "training",
         "measures",
         "protocols",
         "controls",
+        "notices",
         "rounds",
+        "summary",
         "sweeps",
+        "comparisons",
         "highlight",
         "activation",
         "cropping",
@@ -95,8 +104,8 @@ def test_imports_of_the_library_run_one_way_and_without_jupyter():
     order += ["kernels", "batch", "app", "cli"]
     for number, module in enumerate(order):
         source = (ROOT / "rsrl_lib" / f"{module}.py").read_text()
-        imported = set(re.findall(r"^from rsrl_lib\.(\w+) import", source, flags=re.M))
-        for names in re.findall(r"^from rsrl_lib import (.+)", source, flags=re.M):
+        imported = set(re.findall(r"^ *from rsrl_lib\.(\w+) import", source, flags=re.M))
+        for names in re.findall(r"^ *from rsrl_lib import (.+)", source, flags=re.M):
             imported |= {re.split(r"\s+as\s+", name.strip())[0] for name in names.split(",")}
         assert imported <= set(order[:number]), (module, imported)
         if module not in ("widgets", "kernels"):

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from rsrl_lib import measures, rounds
-from rsrl_lib.drop_rules import DropRule, decide
+from rsrl_lib.drop_rules import DropRule, decide, largest_classes
 from rsrl_lib.files import InputError, locked
 from rsrl_lib.recipe import Recipe, Training
 
@@ -90,13 +91,47 @@ def test_a_round_is_trained_on_what_the_rule_keeps_of_all_original_training_phot
     decision = decide(
         RECIPE.drop,
         first.label.to_numpy(int),
-        first.own_likelihood.to_numpy(),
-        first.top_likelihood.to_numpy(),
+        first.own_logit.to_numpy(),
+        first.top_logit.to_numpy(),
         after_round=1,
     )
     assert second.kept.tolist() == decision.kept.tolist()
     assert 0 < decision.kept.sum() < len(first)
     assert run.rounds.kept.tolist()[1] == decision.kept.sum()
+
+
+def without_logits(folder):
+    """Make a run's tables what they were before logits were kept."""
+    for name, (read, write) in {
+        "samples.parquet": (pd.read_parquet, pd.DataFrame.to_parquet),
+        "rounds.csv": (pd.read_csv, pd.DataFrame.to_csv),
+    }.items():
+        table = read(folder / name)
+        table = table.drop(columns=list(table.filter(regex="_logit$")))
+        write(table, folder / name, index=False)
+
+
+def test_a_run_made_before_logits_were_kept_is_read_and_goes_on(run, coloured, tmp_path):
+    made = rounds.repeat(*coloured, tmp_path / "run", altered(rounds=2))
+    without_logits(made.folder)
+    read, known = made.samples, run.samples[run.samples["round"] <= 2]
+    names = ["assigned_logit", "own_logit", "top_logit"]
+    assert np.allclose(read[names], known[names], atol=1e-3)
+    gone_on = rounds.repeat(*coloured, made.folder, RECIPE)
+    assert gone_on.samples.kept.tolist() == run.samples.kept.tolist()
+    assert gone_on.rounds.test_accuracy.tolist() == run.rounds.test_accuracy.tolist()
+
+
+def test_k_is_told_as_likelihood_and_as_logit(run):
+    table = run.rounds
+    assert table[["k1", "k1_logit"]].iloc[0].isna().all()
+    assert np.allclose(table.k1[1:], 1 / (1 + np.exp(-table.k1_logit[1:])))
+    train = run.samples.query("part == 'train' and round == 2")
+    before = run.samples.query("part == 'train' and round == 1")
+    own = before.own_logit[before.label.isin(largest_classes(before.label.to_numpy(int)))]
+    assert table.k1_logit[1] in own.to_numpy()
+    others = len(before) - len(own)
+    assert (own >= table.k1_logit[1]).sum() + table.rescued[1] + others == train.kept.sum()
 
 
 def test_a_dropped_photo_can_come_back(run):
@@ -177,11 +212,86 @@ def test_a_damaged_description_of_a_run_is_named(run, coloured, tmp_path):
         rounds.repeat(*coloured, damaged, RECIPE)
 
 
+def test_a_run_says_how_its_networks_look_at_photos_or_that_it_cannot_be_known(run, tmp_path):
+    assert run.view == RECIPE.training.view
+    info = run.info
+    for wrong in (5000, 64.5, "64"):
+        info["recipe"]["training"]["shrink_to"] = wrong
+        (tmp_path / "run.json").write_text(json.dumps(info))
+        with pytest.raises(InputError, match=r"run\.json is no readable part of a run"):
+            _ = rounds.Run(tmp_path).view
+
+
 def test_a_finished_run_is_returned_without_training(run, coloured, monkeypatch):
     monkeypatch.setattr(rounds, "fine_tune", None)
     before = contents(run.folder)
     rounds.repeat(*coloured, run.folder, RECIPE)
     assert contents(run.folder) == before
+
+
+@pytest.mark.parametrize(
+    ("ended", "longer"),
+    [
+        ({"rounds": 1}, {}),
+        ({"rounds": 2}, {}),
+        ({"rounds": 9, "stop": "loss", "loss_threshold": 99.0}, {}),
+        ({"rounds": 2}, {"stop": "loss", "loss_threshold": 0.0}),
+        ({"rounds": 2}, {"stop": "patience", "patience": 3}),
+    ],
+)
+def test_a_finished_run_asked_for_more_rounds_ends_as_if_it_had_been_asked_at_once(
+    run, coloured, tmp_path, ended, longer
+):
+    first = rounds.repeat(*coloured, tmp_path / "run", altered(**ended))
+    assert len(first.rounds) < 3
+    began = first.info
+    made = rounds.repeat(*coloured, first.folder, altered(**longer))
+    assert contents(made.folder) == contents(run.folder)
+    for which in ("best", "last"):
+        assert torch.equal(made.network(which).head.weight, run.network(which).head.weight)
+    assert made.conv1().keys() == run.conv1().keys()
+    assert made.info["recipe"] == json.loads(json.dumps(dataclasses.asdict(altered(**longer))))
+    assert {**made.info, "recipe": 0, "notices": 0} == {**began, "recipe": 0, "notices": 0}
+    if not longer:
+        assert made.info == run.info
+
+
+def test_a_run_killed_while_it_is_given_more_rounds_goes_on(run, coloured, tmp_path, monkeypatch):
+    folder = rounds.repeat(*coloured, tmp_path / "run", altered(rounds=2)).folder
+    for stage in ("_describe", "fine_tune"):  # before and after the new recipe is written
+        with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+            patch.setattr(rounds, stage, lambda *_, **__: 1 / 0)
+            rounds.repeat(*coloured, folder, RECIPE)
+        assert len(rounds.Run(folder).rounds) == 2
+    rounds.repeat(*coloured, folder, altered(rounds=2))  # which still has what it had
+    assert contents(rounds.repeat(*coloured, folder, RECIPE).folder) == contents(run.folder)
+
+
+@pytest.mark.parametrize(
+    ("fewer", "ends_after"),
+    [
+        ({"rounds": 2}, 2),
+        ({"rounds": 1}, 1),
+        ({"stop": "loss", "loss_threshold": 99.0}, 1),
+    ],
+)
+def test_a_run_of_more_rounds_than_asked_for_is_refused_and_stays(run, coloured, fewer, ends_after):
+    before, info = contents(run.folder), run.info
+    with pytest.raises(InputError, match=rf"a run of 3 rounds, .* ends after {ends_after}; ask"):
+        rounds.repeat(*coloured, run.folder, altered(**fewer))
+    assert contents(run.folder) == before
+    assert run.info == info
+
+
+def test_a_finished_run_whose_networks_of_halves_are_gone_cannot_have_more(coloured, tmp_path):
+    recipe = altered(control="cross-fitted", rounds=2)
+    made = rounds.repeat(*coloured, tmp_path / "run", recipe)
+    before, info = contents(made.folder), made.info
+    with pytest.raises(InputError, match=r"'cross-fitted', whose networks of halves are not kept"):
+        rounds.repeat(*coloured, made.folder, replace(recipe, rounds=3))
+    assert contents(made.folder) == before
+    assert made.info == info
+    rounds.repeat(*coloured, made.folder, recipe)
 
 
 def test_another_recipe_and_other_scores_are_refused_for_the_same_folder(run, coloured):
@@ -320,7 +430,7 @@ AES_ATT_CNN_W = {
     "levels": "low-high",
     "cut": 3.5,
     "attributes": ("blue",),
-    "ambiguous": (3.2, 3.8),
+    "ambiguous": (3.2, 4.0),
     "weights_ab": (1, 7),
     "rounds": 2,
     "drop": DropRule(k=(0.2,)),
@@ -355,7 +465,8 @@ def test_a_round_learns_from_the_weights_and_attributes_of_the_photos_it_is_trai
     monkeypatch.setattr(rounds, "fine_tune", looks)
     rounds.repeat(*described, tmp_path / "run", altered(**AES_ATT_CNN_W | {"rounds": 1}))
     table = described[0].table.iloc[seen["rows"]]
-    weights = np.where(table.mean_score.between(3.2, 3.8, inclusive="neither"), 1, 7)
+    weights = np.where(table.mean_score.between(3.2, 4.0, inclusive="neither"), 1, 7)
+    assert set(weights) == {1, 7}
     expected = [table.mean_score > 3.5, weights / weights.mean(), table.score == 4]
     assert np.allclose(seen["targets"], np.stack(expected, 1))
 
@@ -454,3 +565,93 @@ def test_photos_edited_before_a_run_goes_on_are_named(run, coloured):
     edited = replace(decoded, fingerprint="another", digests=digests)
     with pytest.raises(InputError, match=r"different photos \(2 photos, first: 03\.png\); give"):
         rounds.repeat(photos, edited, run.folder, RECIPE)
+
+
+@pytest.fixture(scope="module")
+def doubled(coloured):
+    """The coloured photos, a third of them there a second time, two with another score."""
+    photos, pixels = coloured
+    again = np.arange(0, 60, 3)
+    table = pd.concat([photos.table, photos.table.iloc[again]], ignore_index=True)
+    table.loc[60:, "photo"] = "copy of " + table.photo[60:]
+    table.loc[[61, 62], "score"] = 5
+    rows = np.concatenate([np.arange(60), again])
+    twice = replace(pixels, array=pixels.array[rows], digests=pixels.digests[rows])
+    return replace(photos, table=table.assign(mean_score=table.score.astype(float))), twice
+
+
+def test_identical_photos_lie_in_one_part_and_a_sentence_says_how_many(doubled, tmp_path):
+    made = rounds.repeat(*doubled, tmp_path / "run", altered(rounds=1))
+    files = made.split.groupby("digest")
+    assert files.part.nunique().max() == 1
+    assert files.size().max() == 2
+    assert set(made.split.part) == {"train", "validation", "test"}
+    said = made.info["notices"]
+    assert said[0].startswith("40 of 80 photos are 20 files under two names or more (first: 00.png")
+    assert said[1].startswith("2 of these files have different scores (")
+    assert said[2:] == ["keep_share has no effect: a single round drops nothing."] or len(said) == 4
+
+
+@pytest.mark.parametrize(
+    "changes", [{"resplit": "fresh"}, {"resplit": "rotating"}, {"control": "cross-fitted"}]
+)
+def test_no_photo_is_judged_by_who_has_seen_its_twin(doubled, tmp_path, monkeypatch, changes):
+    digests, seen, judged = doubled[1].digests, {}, []
+    real_train, real_logits = rounds.fine_tune, rounds.logits
+
+    def fine_tune(network, pixels, rows, *args, **kwargs):
+        seen.setdefault(id(network), set()).update(digests[rows])
+        return real_train(network, pixels, rows, *args, **kwargs)
+
+    def logits(network, pixels, rows, **kwargs):
+        judged.append(seen[id(network)] & set(digests[rows]))
+        return real_logits(network, pixels, rows, **kwargs)
+
+    monkeypatch.setattr(rounds, "fine_tune", fine_tune)
+    monkeypatch.setattr(rounds, "logits", logits)
+    made = rounds.repeat(*doubled, tmp_path / "run", altered(rounds=2, **changes))
+    assert not any(judged)
+    assert len(judged) == 2 * ("control" in changes)
+    table = made.samples.assign(digest=np.tile(digests, 2))
+    assert table.groupby(["round", "digest"]).part.nunique().max() == 1
+
+
+def test_a_run_begun_when_identical_photos_could_be_torn_apart_goes_on_as_it_began(
+    doubled, tmp_path, monkeypatch
+):
+    photos, pixels = doubled
+    real = rounds.split
+    with monkeypatch.context() as patch:
+        patch.setattr(rounds, "split", lambda *a, groups, **k: real(*a, **k))
+        before = rounds.repeat(photos, pixels, tmp_path / "run", altered(rounds=1)).split
+    assert before.groupby("digest").part.nunique().max() == 2
+    made = rounds.repeat(photos, pixels, tmp_path / "run", altered(rounds=2))
+    assert made.split.equals(before)
+    parts = made.samples.pivot(index="photo", columns="round", values="part")
+    assert (parts[1] == parts[2]).all()
+
+
+NAMES = ["NA", "nan", "null", "None", "NaN", "-", "1e5", "0007", "-inf", "TRUE", "1.0", "n/a"]
+
+
+def test_photos_named_like_nothing_or_a_number_keep_their_names(coloured, tmp_path):
+    photos, pixels = coloured
+    table = photos.table.copy()
+    table.loc[: len(NAMES) - 1, "photo"] = NAMES
+    named = replace(photos, table=table)
+    made = rounds.repeat(named, pixels, tmp_path / "run", altered(rounds=1))
+    assert made.split.photo.tolist() == table.photo.tolist()
+    assert made.samples.photo.tolist() == table.photo.tolist()
+    assert made.split.digest.tolist() == list(pixels.digests)
+    rounds.repeat(named, pixels, made.folder, altered(rounds=2))
+
+
+def test_weights_that_mean_no_photo_are_refused_before_a_folder_is_made_a_run(coloured, tmp_path):
+    void = altered(weights_ab=(1.0, 6.0), ambiguous=(4.0, 5.0))
+    with pytest.raises(
+        InputError, match=r"none of the 38 training photos is ambiguous.*--mean-col"
+    ):
+        rounds.repeat(*coloured, tmp_path / "run", void)
+    meant = altered(weights_ab=(1.0, 6.0), ambiguous=(3.0, 5.0), rounds=1)
+    (said, _) = rounds.repeat(*coloured, tmp_path / "run", meant).info["notices"][::-1][:2]
+    assert "training photos scored 4 and no others" in said

@@ -1,5 +1,7 @@
+import codecs
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -125,6 +127,128 @@ def test_what_a_grid_cannot_mean_is_said(coloured, tmp_path, before, after, sent
     path = written(tmp_path, coloured, (before, after))
     with pytest.raises(InputError, match=sentence):
         sweeps.read_grid(path)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        ("rounds = 2", 'rounds = "3"', "[common]: rounds must be a whole number, not the text '3'"),
+        ("rounds = 2", "rounds = true", "[common]: rounds must be a whole number, not true"),
+        ("rounds = 2", "rounds = 2.0", "[common]: rounds must be a whole number, not 2.0"),
+        ("rounds = 2", "rounds = {a = 1}", "rounds must be a whole number, not the table {'a': 1}"),
+        ("rounds = 2", "rounds = 2020-01-01", "rounds must be a whole number, not 2020-01-01"),
+        ("rounds = 2", "rounds = -1", "[common]: rounds must be 1 or more, not -1"),
+        ("steps = 2", 'steps = "x"', "[common]: steps must be a whole number, not the text 'x'"),
+        ("steps = 2", "cut = nan", "[common]: cut must be a finite number, not nan"),
+        ("steps = 2", 'attributes = "sharp"', "must be a list of texts in quotes, not the text"),
+        ("steps = 2", 'attributes = ["a", 1]', "of texts in quotes, not the list ['a', 1]"),
+        ("steps = 2", "literal_weights = 1", "literal_weights must be true or false, not 1"),
+        ("steps = 2", "weights_ab = [1]", "weights_ab must be a list of 2 finite numbers, not"),
+        ("steps = 2", "optimiser = 3", "optimiser must be one of adamw, sgd, not 3"),
+        ("k = [0.0]", "k = 0.9", "arm 'keep training': k must be a list of finite numbers, not"),
+        ("k = [0.0]", 'k = ["a"]', "arm 'keep training': k must be a list of finite numbers, not"),
+        ("k = [0.0]", "k = [1.5]", "arm 'keep training': k must lie in 0..1"),
+        ("k = [0.0]", "k = [0.1, 0.2]", "arm 'keep training': own-class needs 1 or 3 values of k"),
+        ("k = [0.0]", 'keep_share = "a"', "arm 'keep training': keep_share must be a finite"),
+        ("min_per_class = 2", "min_per_class = true", "arm 'dropping': min_per_class must be a"),
+        ("[0.3, 0.5]", "0.5", "arm 'dropping': each_k must be a list of finite numbers, not 0.5"),
+        ("[0.3, 0.5]", "[true]", "arm 'dropping': each_k must be a list of finite numbers, not"),
+        ("[arms.dropping]", "[arms.dropping.more]", "arm 'dropping': there is no 'more'"),
+        ("folds = [0, 1]", "folds = []", "folds are a list such as [0, 1], not the list []"),
+        ("folds = [0, 1]", 'folds = ["0"]', "folds are a list such as [0, 1], not the list ['0']"),
+        ("folds = [0, 1]", "folds = [true]", "folds are a list such as [0, 1], not the list"),
+        ("folds = [0, 1]", "folds = [5]", "folds must lie in 0..4, not 5"),
+        ("folds = [0, 1]", "folds = [1, 1]", "folds are each given once, not the list [1, 1]"),
+        ("seeds = [3]", "seeds = [-1]", "seeds must lie in 0..4294967295, not -1"),
+        ("seeds = [3]", "labels = 3", "labels are 'mean' or 'single_vote', not 3"),
+        ("[common]", "[[common]]", "common must be a table [common], not the list"),
+        ("scores = ", "glassbox = 3\nscores = ", "glassbox must be a table, not 3"),
+        ("scores = ", "source = 3\nscores = ", "[photos]: source must be one of folder, ava"),
+        ("scores = ", "options = 3\nscores = ", "[photos]: options must be a table, not 3"),
+        ("[grid]", "options = {mean = 'x'}\n[grid]", "no 'mean'; did you mean 'mean_column'?"),
+        ("[grid]", "options = {votes = 3}\n[grid]", "votes must be a text in quotes, not 3"),
+        ("[grid]", "options = {strict = 1}\n[grid]", "strict must be true or false, not 1"),
+        ("scores = ", "options = {}\nsource = 'ava'\nscores = ", "leave scores out"),
+    ],
+)
+def test_what_is_of_another_type_is_named_with_its_place(
+    coloured, tmp_path, before, after, sentence
+):
+    path = written(tmp_path, coloured, (before, after))
+    with pytest.raises(InputError) as caught:
+        sweeps.read_grid(path)
+    said = str(caught.value)
+    assert said.startswith(str(path)) and sentence in said and said.endswith((".", "?"))
+
+
+def test_photos_of_a_grid_are_drawn_ones_or_of_a_folder(coloured, tmp_path):
+    for table, says in (
+        ("glassbox = {count = 9}", "glassbox of [photos] needs seed"),
+        ('glassbox = {count = "9", seed = 0}', "count must be a whole number, not the text '9'"),
+        ("glassbox = {count = 9, seed = 0, size = 1}", "there is no 'size'"),
+        ("glassbox = {count = 9, seed = 0}\nfolder = 'p'", "either drawn photos or a folder"),
+        ("folder = 'p'", "[photos] needs scores"),
+        ("scores = 's.csv'", "[photos] needs folder"),
+    ):
+        (tmp_path / "grid.toml").write_text(f"[photos]\n{table}\n[arms.one]\n")
+        with pytest.raises(InputError, match=re.escape(says)):
+            sweeps.read_grid(tmp_path / "grid.toml")
+    text = "[photos]\nglassbox = {count = 9, seed = 0}\n[arms.one]\n"
+    (tmp_path / "grid.toml").write_text(text)
+    assert len(sweeps.read_grid(tmp_path / "grid.toml")) == 1
+
+
+def test_a_grid_with_a_mark_is_read_and_one_in_utf_16_is_told(coloured, tmp_path):
+    path = written(tmp_path, coloured)
+    text = path.read_text()
+    plain = sweeps.read_grid(path)
+    path.write_bytes(codecs.BOM_UTF8 + text.encode())
+    assert sweeps.read_grid(path) == plain
+    path.write_bytes(text.encode("utf-16"))
+    with pytest.raises(InputError, match=r"grid\.toml cannot be read \(it is text in UTF-16\)"):
+        sweeps.read_grid(path)
+    with pytest.raises(InputError, match=r"\(No such file\); .* such as \S+grid\.toml"):
+        sweeps.read_grid(path.with_name("gird.toml"))
+
+
+def test_the_hash_of_a_cell_is_what_its_grid_says_so_that_kept_tables_stay_valid(tmp_path):
+    """Ids in tables of earlier versions; paths count as they are written."""
+    text = GRID.format(folder="photos")
+    (tmp_path / "grid.toml").write_text(text)
+    ids = [cell.id for cell in sweeps.read_grid(tmp_path / "grid.toml")]
+    assert ids[:3] == ["1a3a3a55ec77", "f46c7460fd1a", "0d0cbde25496"]
+
+
+def test_a_sweep_says_what_it_trains_on_what(grid):
+    said = []
+    run(grid, say=said.append)
+    assert said == ["All 6 cells are finished already; nothing is trained."]
+    grid.write_text(grid.read_text() + '[arms.focal]\ncontrol = "focal"\n')
+    said.clear()
+    run(grid, say=said.append)
+    assert said[0] == "60 photos. Photos with score 2: 6, 3: 14, 4: 20, 5: 20."
+    assert "8 cells: arms 4 x folds 2 x seeds 1; 6 are finished already, 2 are trained" in said[1]
+    assert "They are trained on the processor in " in said[2] or "cuda" in str(said)
+
+
+def test_cells_that_a_k_left_with_few_photos_are_counted(grid):
+    run(grid)
+    drops = pd.read_parquet(grid.parent / "all_drops.parquet")
+    rounds = pd.read_parquet(grid.parent / "all_rounds.parquet")
+    photos = drops.groupby("cell").size()
+    low = rounds[(rounds["round"] == 2) & (rounds.kept < rounds.cell.map(photos) / 3)]
+    assert set(low.arm) <= {"dropping K=0.3", "dropping K=0.5"}
+    said = sweeps.few_kept(grid, grid.parent / "all.csv")
+    if low.empty:
+        assert said == []
+    else:
+        assert f"in {low.cell.nunique()} of 6 cells" in said[0]
+    rounds.loc[(rounds["round"] == 2) & (rounds.arm != "keep training"), "kept"] = 3
+    rounds.to_parquet(grid.parent / "all_rounds.parquet", index=False)
+    said = sweeps.few_kept(grid, grid.parent / "all.csv")
+    assert len(said) == 1
+    assert said[0].startswith("Warning: in 4 of 6 cells that drop by a K")
+    assert said[0].endswith("(arms dropping K=0.3 and dropping K=0.5).")
 
 
 def test_every_cell_has_its_row_its_predictions_its_rounds_and_what_it_dropped(grid):

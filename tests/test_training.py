@@ -71,10 +71,26 @@ def test_a_photo_is_assigned_its_likeliest_score(coloured):
     table = t.judge(network, pixels, top_score=4, labels=labels)
     likely = t.likelihoods(t.logits(network, pixels))
     assert table.assigned.tolist() == [network.scores[node] for node in likely.argmax(1)]
+    for name in ("assigned", "own", "top"):
+        told = table[f"{name}_logit"], table[f"{name}_likelihood"]
+        assert np.allclose(t.likelihoods(told[0]), told[1], atol=1e-6)
     assert np.allclose(table.assigned_likelihood, likely.max(1), atol=1e-6)
     assert np.allclose(table.top_likelihood, likely[:, 2], atol=1e-6)
     assert np.allclose(table.own_likelihood, likely[range(60), labels - 2], atol=1e-6)
     assert t.judge(network, pixels, top_score=4).label.isna().all()
+
+
+def test_the_largest_logit_is_assigned_where_several_likelihoods_round_to_1(coloured):
+    _, pixels = coloured
+    network = aesthetic_net("squeezenet1_1", [2, 3, 4, 5], weights="none")
+    network.head.weight.data.zero_()
+    network.head.bias.data = torch.tensor([18.0, 24.0, 30.0, -18.0])
+    table = t.judge(network, pixels, top_score=3, labels=np.full(60, 2), precision="float32")
+    assert (table.assigned == 4).all()
+    assert (table[["assigned_likelihood", "own_likelihood", "top_likelihood"]] == 1).all(axis=None)
+    logits = table[["assigned_logit", "own_logit", "top_logit"]]
+    assert logits.drop_duplicates().to_numpy().tolist() == [[30, 18, 24]]
+    assert (logits.dtypes == np.float32).all()
 
 
 def test_some_rows_give_the_logits_that_all_rows_give_for_them(coloured):

@@ -2,6 +2,7 @@ import base64
 import dataclasses
 import html
 import io
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import pandas as pd
 import pytest
 from PIL import Image, features
 from safetensors.torch import save_file
+from scipy.special import logit
 
 from rsrl_lib import activation, cropping, highlight, plots, rounds
 from rsrl_lib.drop_rules import DropRule, decide
@@ -23,7 +25,7 @@ from rsrl_lib.files import InputError
 from rsrl_lib.network import AestheticNet
 from rsrl_lib.pictures import FORMATS, PICTURES, open_rgb
 from rsrl_lib.training import likelihoods, logits
-from tests.conftest import from_chapter
+from tests.conftest import ROOT
 from tests.test_rounds import RECIPE
 
 ipywidgets = pytest.importorskip("ipywidgets")
@@ -36,7 +38,7 @@ def explored(coloured):
     photos, _ = coloured
     rng = np.random.default_rng(0)
     sample = pd.DataFrame({"photo": photos.table.photo, "label": photos.table.score})
-    sample["own_likelihood"], sample["top_likelihood"] = rng.random((2, len(sample)))
+    sample["own_logit"], sample["top_logit"] = logit(rng.random((2, len(sample))))
     view = widgets.drop_explorer(sample, photos.table.set_index("photo")["path"])
     head, *sliders, summary, picture = view.children
     return sample, head.children[0], sliders, summary, picture
@@ -56,8 +58,8 @@ def test_the_explorer_counts_what_the_rule_keeps(explored, rule):
     decision = decide(
         DropRule(rule=rule, k=k, min_per_class=0),
         sample.label.to_numpy(),
-        sample.own_likelihood.to_numpy(),
-        sample.top_likelihood.to_numpy(),
+        sample.own_logit.to_numpy(),
+        sample.top_logit.to_numpy(),
         after_round=1,
     )
     assert stay(summary) == decision.kept.sum()
@@ -143,7 +145,7 @@ def png(picture):
 
 def test_it_shows_the_highlight_of_the_first_photo_between_the_last_two_rounds(page, run, coloured):
     pair = highlight.stacked(highlight.conv1_of(run, 3), highlight.conv1_of(run, 2))
-    found = highlight.highlights(pair, coloured[1].crops([0], view="whole"))[0]
+    found = highlight.highlights(pair, coloured[1].crops([0], view="whole"), shrink_to=None)[0]
     photo = coloured[0].table.iloc[0]
     facts = found.facts((64, 48))
     assert f"{photo.photo}: score {photo.score}" in page.text
@@ -393,11 +395,20 @@ def test_names_are_text_in_every_part_of_the_page(evil, kind):
     assert not any(getattr(part, "description_allow_html", False) for part in page.parts)
 
 
-def test_why_there_is_no_explorer_is_text():
-    explorer = from_chapter("app", "explorer")
-    shown = explorer(None, Path("<script>"))
-    assert "<script" not in shown.value
-    assert "&lt;script&gt;" in shown.value
+def test_why_there_is_no_explorer_is_text(coloured, tmp_path):
+    papermill = pytest.importorskip("papermill")
+    scored, _ = coloured
+    given = {"photos": str(Path(scored.table.path.iloc[0]).parent), "run": "<script>"}
+    given["scores"] = str(Path(given["photos"]) / "scores.csv")
+    page = ROOT / "notebooks" / "app.ipynb"
+    out = str(tmp_path / "app.ipynb")
+    papermill.execute_notebook(str(page), out, given, execution_timeout=300, progress_bar=False)
+    shown = json.loads(Path(out).read_text())["metadata"]["widgets"]
+    (kind,) = shown.values()
+    texts = [state["state"].get("value", "") for state in kind["state"].values()]
+    told = [text for text in texts if isinstance(text, str) and "script" in text]
+    assert len(told) == 2
+    assert all("&lt;script&gt;" in text and "<script" not in text for text in told)
 
 
 def test_the_name_of_an_upload_is_text(page):
@@ -511,14 +522,15 @@ def crops(gap_run, coloured):
 
 
 def maps_of(run, pixels, row):
-    return activation.activation_maps(run.network("best"), pixels.crops([row], view="whole"))[0]
+    view = pixels.crops([row], view="whole")
+    return activation.activation_maps(run.network("best"), view, shrink_to=None)[0]
 
 
 def steer(monkeypatch, **values):
     """Give every photo maps that are known, by the names of their levels and attributes."""
     attributes = {name: values.pop(name) for name in ("red", "green")}
     maps = activation.ActivationMaps(values, attributes)
-    monkeypatch.setattr(widgets, "activation_maps", lambda *a: [maps])
+    monkeypatch.setattr(widgets, "activation_maps", lambda *_, **__: [maps])
 
 
 def corner(rows, columns):

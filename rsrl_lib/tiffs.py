@@ -1,0 +1,189 @@
+"""What a TIFF says of its samples, and which way EXIF, a small TIFF, and XMP say is up.
+
+Pillow takes several kinds of samples for one another, some of them wrongly; so those are listed
+here of which it is tested that the same picture comes out, and all others are refused by name.
+"""
+
+import io
+import re
+import struct
+from collections.abc import Collection
+from typing import BinaryIO
+
+import numpy as np
+
+from rsrl_lib.files import File, InputError
+
+HEADS = tuple(a + b for a in (b"II", b"MM") for b in (b"*\0", b"\0*", b"+\0", b"\0+"))
+ORIENTATION = 274
+NUMBERS = {1: "B", 3: "H", 4: "L", 5: "LL", 16: "Q"}  # of types: bytes, ..., fractions, 64 bits
+
+Tags = dict[str, tuple[float, ...]]
+TAGS = {"reduced": 254, "bits": 258, "compression": 259, "colour": 262, "fill": 266}
+TAGS |= {
+    "turn": ORIENTATION,
+    "samples": 277,
+    "planes": 284,
+    "inner": 330,
+    "further": 338,
+    "kind": 339,
+}
+TAGS |= {"ycbcr": 529, "subsampling": 530, "range": 532}
+DEFAULTS = {"reduced": (0,), "bits": (1,), "compression": (1,), "colour": (), "fill": (1,)}
+DEFAULTS |= {"turn": (), "samples": (1,), "planes": (1,), "inner": (), "further": (), "kind": (1,)}
+DEFAULTS |= {"ycbcr": (0.299, 0.587, 0.114), "subsampling": (2, 2)}
+DEFAULTS |= {"range": (0, 255, 128, 255, 128, 255)}
+
+WHITE_IS_ZERO, GREY, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
+COLOURS = {0: "white-is-zero grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr"}
+COLOURS |= {8: "CIELab", 9: "ICCLab", 10: "ITULab", 32803: "a sensor's", 34892: "a sensor's"}
+KINDS = {1: "", 2: "signed ", 3: "float ", 4: "undefined ", 5: "complex ", 6: "complex float "}
+UNUSED, PREMULTIPLIED, ALPHA = MORE = 0, 1, 2  # what a further sample is
+FAX, JPEG = {2, 3, 4}, {6, 7}
+LOSSLESS = {1, 5, 8, 32773, 32946}  # none, LZW, Deflate, PackBits, Deflate
+COMPRESSIONS = LOSSLESS | FAX | JPEG | {34925, 50000}  # and LZMA, Zstandard
+
+# Colour, bits of a sample and further samples.
+TOGETHER = {(grey, bits, ()) for grey in (WHITE_IS_ZERO, GREY) for bits in (1, 2, 4, 8, 16)}
+TOGETHER |= {(PALETTE, bits, ()) for bits in (1, 2, 4, 8)}
+TOGETHER |= {(colour, 8, ()) for colour in (RGB, CMYK, YCBCR)}
+TOGETHER |= {(colour, 16, ()) for colour in (RGB, CMYK)}
+TOGETHER |= {(GREY, 8, (more,)) for more in MORE}
+TOGETHER |= {(RGB, bits, (more,)) for bits in (8, 16) for more in MORE}
+TOGETHER |= {(RGB, 8, (more, UNUSED)) for more in MORE}
+TOGETHER |= {(RGB, 8, (more, UNUSED, UNUSED)) for more in MORE}
+TOGETHER |= {(PALETTE, 8, (UNUSED,)), (PALETTE, 8, (ALPHA,))}
+TOGETHER |= {(CMYK, 8, (UNUSED,)), (CMYK, 8, (UNUSED, UNUSED))}
+UNPACKED = {(GREY, 12, ()), (GREY, 32, ())}  # scaled by `pictures`, which looks at the 32 bits
+# Where every sample has a plane of its own, as it is or compressed.
+APART = {(colour, 8, ()) for colour in (GREY, RGB, PALETTE, CMYK)} | {(RGB, 8, (ALPHA,))}
+COMPRESSED_APART = APART | {(colour, 16, ()) for colour in (GREY, RGB, CMYK)}
+
+
+def read_tags(stream: BinaryIO, wanted: Collection[int]) -> dict[int, tuple[float, ...]]:
+    """Numbers of some tags of a TIFF's first directory, 16 of each at the most (TIFF 6.0, BigTIFF).
+
+    Raises `ValueError` or `struct.error` where it is damaged or one of them stands there twice.
+    """
+    head = stream.read(16)
+    order = {b"II": "<", b"MM": ">"}.get(head[:2])
+    if order is None:
+        raise ValueError("the head of a TIFF is neither II nor MM")
+    is_big = 43 in head[2:4]
+    count, pointer = (struct.Struct(order + kind) for kind in ("QQ" if is_big else "HL"))
+    stream.seek(pointer.unpack_from(head, 8 if is_big else 4)[0])
+    entries = min(count.unpack(stream.read(count.size))[0], 65535)
+    entry = struct.Struct(f"{order}HH{'Q8s' if is_big else 'L4s'}")
+    tags = {}
+    for tag, kind, length, value in entry.iter_unpack(_whole(stream, entries * entry.size)):
+        if tag not in wanted or kind not in NUMBERS:
+            continue
+        if tag in tags:
+            raise ValueError(f"the tag {tag} stands there twice")
+        size = struct.calcsize(order + NUMBERS[kind])
+        numbers = struct.Struct(order + NUMBERS[kind] * min(length, 16))
+        if size * length > pointer.size:
+            stream.seek(pointer.unpack(value)[0])
+            value = _whole(stream, numbers.size)
+        numbers = numbers.unpack(value[: numbers.size])
+        if kind == 5:
+            pairs = zip(numbers[::2], numbers[1::2], strict=True)
+            numbers = [above / below if below else np.nan for above, below in pairs]
+        tags[tag] = tuple(numbers)
+    return tags
+
+
+def _whole(stream: BinaryIO, size: int) -> bytes:
+    data = stream.read(size)
+    if len(data) < size:
+        raise ValueError("a TIFF's tags are truncated")
+    return data
+
+
+def orientation(exif: bytes, xmp: bytes) -> int:
+    """How a picture is turned, 1 to 8: as EXIF says, else as XMP does, else 1, which is upright.
+
+    So do Pillow and the viewers of Windows and macOS; browsers ask EXIF alone.
+    """
+    try:
+        tags = read_tags(io.BytesIO(re.sub(rb"^(Exif\0\0)+", b"", exif)), {ORIENTATION})
+    except (ValueError, OverflowError, struct.error):
+        tags = {}  # what is damaged is passed over
+    return turn_of(tags.get(ORIENTATION, ()), xmp)
+
+
+def turn_of(numbers: tuple[float, ...], xmp: bytes) -> int:
+    """The same of the numbers of the tag, none where there is no such tag."""
+    if numbers:
+        turn = numbers[0]
+    else:
+        said = re.search(rb"""tiff:Orientation\s*(?:=\s*["']|>)\s*([1-8])""", xmp)
+        turn = int(said[1]) if said else 1
+    return turn if turn in range(1, 9) else 1
+
+
+def samples(stream: BinaryIO, path: File) -> Tags:
+    """What a TIFF says of its samples, by the names of `TAGS`; `InputError` for other kinds than
+    those of which Pillow is known to make the picture that they are."""
+    given = read_tags(stream, TAGS.values())
+    tags = {name: given.get(tag, DEFAULTS[name]) for name, tag in TAGS.items()}
+    if tags["compression"][0] in FAX and not tags["colour"]:
+        tags["colour"] = (WHITE_IS_ZERO,)
+    if tags["reduced"][0] & 1 and tags["inner"]:
+        raise InputError(f"{path} is a raw file, with a small copy in front; save it as JPEG.")
+    if not _is_known(tags):
+        raise other_samples(tags, path)
+    return tags
+
+
+def _is_known(tags: Tags) -> bool:
+    layout = _layout(tags)
+    compression = tags["compression"][0]
+    if layout in UNPACKED:
+        kinds = {1} if layout == (GREY, 12, ()) else {1, 2}
+        return {*tags["kind"]} <= kinds and tags["planes"] == (1,) and compression in LOSSLESS
+    if {*tags["kind"]} != {1} or compression not in COMPRESSIONS:
+        return False
+    if tags["planes"] != (1,):
+        if compression == 1:
+            return layout in APART and tags["fill"] == (1,)
+        return layout in COMPRESSED_APART
+    if layout == (YCBCR, 8, ()) and compression == 1:  # else libtiff makes RGB of it
+        usual = {"subsampling": (1, 1), "ycbcr": DEFAULTS["ycbcr"], "range": DEFAULTS["range"]}
+        return all(np.array_equal(tags[name], value) for name, value in usual.items())
+    if layout == (YCBCR, 8, ()) and compression not in JPEG:
+        return tags["subsampling"] != DEFAULTS["subsampling"]  # which is often no more than unsaid
+    if layout == (WHITE_IS_ZERO, 8, ()) and compression == 1:
+        return tags["fill"] == (1,)
+    return layout in TOGETHER
+
+
+def _layout(tags: Tags) -> tuple[float, float, tuple[float, ...]] | None:
+    """Colour, bits of a sample and further samples; None where the tags contradict each other."""
+    if not tags["colour"] or len({*tags["bits"]}) != 1:
+        return None
+    colour, further = tags["colour"][0], tags["further"]
+    if (colour, tags["samples"], further, tags["planes"]) == (RGB, (4,), (), (1,)):
+        further = (ALPHA,)  # as if it were said
+    own = {RGB: 3, YCBCR: 3, CMYK: 4}.get(colour, 1)
+    if tags["samples"] != (own + len(further),):
+        return None
+    return colour, tags["bits"][0], further
+
+
+def other_samples(tags: Tags, path: File, *further: str) -> InputError:
+    """An error that names the kind of a TIFF's samples."""
+    bits = "/".join(str(number) for number in dict.fromkeys(tags["bits"]))
+    kind = "/".join(KINDS.get(number, f"kind {number} ") for number in dict.fromkeys(tags["kind"]))
+    facts = [COLOURS.get(colour, f"colour {colour}") for colour in tags["colour"]]
+    facts = facts or ["of a colour that is not said"]
+    if tags["samples"] != (1,):
+        facts.append(f"{tags['samples'][0]} a pixel")
+    if tags["planes"] != (1,):
+        facts.append("in planes")
+    if tags["compression"][0] not in LOSSLESS:
+        facts.append(f"compression {tags['compression'][0]}")
+    return InputError(
+        f"{path} has {bits}-bit {kind}samples ({', '.join([*facts, *further])}), which may come "
+        "out as another picture; save it with 8 or 16 bits a sample, as a usual TIFF or PNG."
+    )

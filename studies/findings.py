@@ -1,0 +1,80 @@
+"""Write `docs/findings.md` anew from the kept tables: a verdict on each claim of the documents.
+
+    .venv/bin/python studies/findings.py
+
+The words stand in `studies/findings_words.md`, by hand and without a figure. Where they need one,
+they name it in double braces, and it is put there from `data/results`. Where they say that a
+difference is believable, or which way it goes, they name that too, and the command ends in an error
+once the tables say otherwise.
+"""
+
+import re
+from pathlib import Path
+
+import of_dropping
+import of_other_studies
+
+from rsrl_lib.files import ROOT, InputError, replacing
+
+WORDS = Path(__file__).with_name("findings_words.md")
+PAGE = ROOT / "docs" / "findings.md"
+PARTS = {
+    part.__name__: part
+    for part in (
+        of_dropping.believable,
+        of_dropping.changes,
+        of_dropping.claim,
+        of_dropping.difference,
+        of_dropping.dropped,
+        of_dropping.effect,
+        of_dropping.majority,
+        of_dropping.mean,
+        of_dropping.means,
+        of_dropping.moves,
+        of_dropping.over_rounds,
+        of_dropping.overfitting,
+        of_dropping.papers_protocol,
+        of_dropping.rare_share,
+        of_dropping.small_studies,
+        of_dropping.spread,
+        of_dropping.training_sets,
+        of_dropping.twins,
+        of_dropping.verdicts,
+        of_dropping.visible,
+        of_dropping.whom,
+        of_other_studies.activation_maps,
+        of_other_studies.covered,
+        of_other_studies.crops,
+        of_other_studies.gap,
+        of_other_studies.regions,
+        of_other_studies.studies,
+        of_other_studies.two_accuracies,
+        of_other_studies.weighting,
+        of_other_studies.weighting_effect,
+        of_other_studies.weighting_verdict,
+    )
+}
+
+
+def main() -> None:
+    """Write the page."""
+    text = page(WORDS.read_text())
+    with replacing(PAGE) as partial:
+        partial.write_text(text)
+    print(f"Written: {PAGE.relative_to(ROOT)}")
+
+
+def page(words: str) -> str:
+    """The words, with each figure and table that they name; `InputError` for one there is not."""
+    return re.sub(r"\{\{(\w+)(?:: *([^}]*))?\}\}", _part, words)
+
+
+def _part(found: re.Match) -> str:
+    name, given = found[1], found[2]
+    if name not in PARTS:
+        raise InputError(f"The words name {found[0]}; there are {', '.join(PARTS)}.")
+    return PARTS[name](*([word.strip() for word in given.split(";")] if given else []))
+
+
+if __name__ == "__main__":
+    main()
