@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import warnings
 from contextlib import chdir
 from pathlib import Path
 
@@ -100,6 +101,8 @@ def serve(
             said = "holds no run with a finished round; make one with rsrl train"
             raise InputError(f"{folder} {said}.")
     given |= {"run": str(run.resolve()), "gap_run": str(gap_run.resolve())}
+    # Voila has traitlets tell that options of more than a word are written another way by now.
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module="traitlets")
     # A configuration of Voila is a program, and none of a folder that rsrl is started in.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, chdir(folder):
         words = [*PAGE, f"--port={port}", *([] if browser else ["--no-browser"])]

@@ -17,7 +17,8 @@ import pytest
 
 from tests.conftest import ROOT
 
-pytest.importorskip("papermill")
+for needed in ("papermill", "pip", "setuptools"):
+    pytest.importorskip(needed)
 
 WRITTEN = shutil.ignore_patterns("cache", "glassbox-*", "sweeps", "oasis", "figures", "__pycache__")
 SHIPPED = {
