@@ -22,6 +22,7 @@ from PIL import EpsImagePlugin, Image
 from scipy.io import savemat
 
 from rsrl_lib import cli, network, photos, pixels, sweeps
+from rsrl_lib import plots as _plots  # matplotlib makes its own folder when it is first loaded
 from rsrl_lib.files import InputError
 from rsrl_lib.pictures import open_rgb, read_unscored
 from tests.conftest import draw_coloured_photos
