@@ -6,6 +6,7 @@ Boxes are left, top, right, foot; a crop's is exact to 1/256 of the photo's side
 
 import io
 import re
+import warnings
 from collections.abc import MutableMapping
 from contextlib import suppress
 from pathlib import Path
@@ -121,10 +122,11 @@ def save_crop(path: str | Path | BinaryIO, box: Box, target: Path | BinaryIO) ->
     part = photo.crop(box)
     kept = ("transparency", "background", "compression")
     part.info = {name: photo.info[name] for name in kept if name in photo.info}
-    options = {"icc_profile": photo.info.get("icc_profile")}
+    profile = photo.info.get("icc_profile")
+    options = {"icc_profile": profile if isinstance(profile, bytes) else None}
     if kind in ("JPEG", "WEBP") or part.info.get("compression") in ("jpeg", "tiff_jpeg"):
         options["quality"] = 95
-    exif = _exif_of_parts(photo.info.get("exif", b""))
+    exif = _exif_of_parts(photo.info.get("exif") or b"")
     comment = photo.info.get("comment", b"")
     try:
         try:
@@ -150,11 +152,13 @@ def _exif_of_parts(given: bytes | Image.Exif) -> bytes:
         exif = Image.Exif()
         with suppress(Exception):  # damaged, for which Pillow raises anything
             exif.load(given)
-    for ifd, tags in ((None, OF_PARTS), (IFD.Exif, EXPOSURE), (IFD.GPSInfo, PLACE)):
-        for tag in tags:
-            value = _writable(exif, ifd, tag)
-            if value is not None:
-                _directory(kept, ifd)[tag] = value
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is damaged, which is not kept
+        for ifd, tags in ((None, OF_PARTS), (IFD.Exif, EXPOSURE), (IFD.GPSInfo, PLACE)):
+            for tag in tags:
+                value = _writable(exif, ifd, tag)
+                if value is not None:
+                    _directory(kept, ifd)[tag] = value
     return kept.tobytes() if kept or kept.get_ifd(IFD.Exif) or kept.get_ifd(IFD.GPSInfo) else b""
 
 

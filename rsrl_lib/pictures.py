@@ -20,6 +20,7 @@ from rsrl_lib.files import File, InputError, Note, reading, size_of
 PICTURES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # the same, by Pillow's names
 AVIF, HEIF = (".avif",), (".heic", ".heif", ".hif")
+HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 RAW = (".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos")
 RAW += (".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".srw", ".x3f")
 OTHERS = (".exr", ".hdr", ".j2k", ".jp2", ".jxl", ".jxr", ".pbm", ".pcx", ".pfm", ".pgm", ".ppm")
@@ -111,7 +112,9 @@ def files_below(folder: File) -> tuple[list[str], dict[str, list[str]]]:
 def _kind(entry: os.DirEntry) -> str:
     """`folder`, `file` or nothing: a pipe, a link that leads nowhere or to itself."""
     try:
-        return "folder" if entry.is_dir() else "file" if entry.is_file() else ""
+        if entry.is_dir():
+            return "folder"
+        return "file" if entry.is_file() else ""
     except OSError:
         return ""
 
@@ -172,7 +175,7 @@ class _Content(io.BytesIO):
 def _opened(path: File, content: bytes | None, at_least: int | None) -> tuple[Image.Image, str]:
     tags, metadata, given = None, {}, (path, "r", None)
     if content is not None:
-        given = _Content(content, path), "r", FORMATS
+        given = _Content(content, path), "r", FORMATS + _boxed_formats()
     with Path(path).open("rb") if content is None else io.BytesIO(content) as stream:
         head = stream.read(32)
         stream.seek(0)
@@ -186,7 +189,7 @@ def _opened(path: File, content: bytes | None, at_least: int | None) -> tuple[Im
                 raise InputError(f"{path} is a raw file; save it as JPEG.")
             tags = tiffs.samples(stream, path)
         elif head[4:8] == b"ftyp":
-            given = *given[:2], _boxed(path, head[8:12], content is not None)
+            _boxed_formats()
     try:
         with Image.open(*given) as image:
             image.info |= metadata
@@ -199,39 +202,38 @@ def _opened(path: File, content: bytes | None, at_least: int | None) -> tuple[Im
                 image.draft(None, (at_least, at_least))
             return _turned(image, tags, path), image.format
     except UnidentifiedImageError as error:
-        if tags is not None:
-            further = ["big-endian BigTIFF"] if head[:4] == b"MM\0+" else []
-            raise tiffs.other_samples(tags, path, *further) from error
-        if Path(path).suffix.lower() in RAW:
-            raise InputError(f"{path} is a raw file; save it as JPEG.") from error
+        name, remedy = _unread(path, head[4:12])
+        if name:
+            raise InputError(f"{path} is {name}; {remedy}.") from error
         raise
 
 
-def _boxed(path: File, brand: bytes, is_upload: bool) -> tuple[str, ...] | None:
-    """Formats that a file in boxes, as films are, may have; None for any."""
-    if brand == b"crx ":
-        raise InputError(f"{path} is a raw file; save it as JPEG.")
-    if brand in (b"avif", b"avis") and not _reads_avif():
-        raise InputError(f"{path} is an AVIF photo, which is not read here; convert it to JPEG.")
-    if brand in (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis") and not _reads_heif():
-        raise InputError(f"{path} is a HEIC photo; convert it to JPEG, or install pillow-heif.")
-    if brand in (b"mif1", b"msf1") and not (_reads_heif() or _reads_avif()):
-        raise InputError(f"{path} is a HEIC or AVIF photo; convert it to JPEG.")
-    if not is_upload:
-        return None
-    Image.init()
-    return (*FORMATS, *({"AVIF", "HEIF"} & {*Image.OPEN}))
+def _boxed_formats() -> tuple[str, ...]:
+    """What of the formats that keep pictures in boxes, as films are kept, is read here."""
+    return ("AVIF",) * _reads_avif() + ("HEIF",) * _reads_heif()
+
+
+def _unread(path: File, box: bytes) -> tuple[str, str]:
+    """What a file is by its name and its first box, and what to do, where it is not read here."""
+    if Path(path).suffix.lower() in RAW or box == b"ftypcrx ":
+        return "a raw file", "save it as JPEG"
+    if box in (b"ftypavif", b"ftypavis") and not _reads_avif():
+        return "an AVIF photo", "convert it to JPEG"
+    if box[:4] == b"ftyp" and box[4:] in HEIF_BRANDS and not _reads_heif():
+        return "a HEIC photo", "convert it to JPEG, or install pillow-heif"
+    return "", ""
 
 
 def _turned(image: Image.Image, tags: tiffs.Tags | None, path: File) -> Image.Image:
     """Decoded, upright, with samples of 8 or 16 bits."""
-    xmp = image.info.get("xmp", b"")
+    xmp = image.info.get("xmp")
     xmp = xmp.encode("utf-8", "replace") if isinstance(xmp, str) else xmp
+    xmp = xmp if isinstance(xmp, bytes) else b""  # a TIFF may have numbers in its place
     if image.format == "TIFF":
         picture = _turned_tiff(image, tiffs.turn_of(tags["turn"], xmp))
     else:
         boxed = image.format in ("AVIF", "HEIF")  # their decoders have put XMP's turn aside
-        turn = tiffs.orientation(image.info.get("exif", b""), b"" if boxed else xmp)
+        turn = tiffs.orientation(image.info.get("exif") or b"", b"" if boxed else xmp)
         image.load()
         picture = image.transpose(Image.Transpose[TURNS[turn]]) if turn > 1 else image.copy()
     if picture.mode in ("La", "RGBa"):

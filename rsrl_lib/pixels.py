@@ -27,6 +27,8 @@ from tqdm.auto import tqdm
 from rsrl_lib.files import CACHE, InputError, locked, reading, replacing, size_of, to_disk, writing
 from rsrl_lib.pictures import open_rgb
 
+READING = 2
+"""Counted up where a file becomes another picture than before: then it is decoded anew."""
 SIDE = 256
 CROP = 227
 CHUNK = 512
@@ -154,9 +156,10 @@ def decode(
         chunks = [paths[n : n + CHUNK] for n in range(0, len(paths), CHUNK)]
         digests = [digest for chunk in chunks for digest in pool.map(_digest, chunk)]
         fingerprint = hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
-        target, broken_list = cache / f"{fingerprint}.npy", cache / f"{fingerprint}.broken.npy"
+        name = f"{READING}-{fingerprint}"
+        target, broken_list = cache / f"{name}.npy", cache / f"{name}.broken.npy"
         if not (target.exists() and broken_list.exists()):
-            with writing(target), locked(cache / f"{fingerprint}.lock", wait=True):
+            with writing(target), locked(cache / f"{name}.lock", wait=True):
                 if not (target.exists() and broken_list.exists()):
                     _decode(paths, digests, pool, target, broken_list)
     with reading(target, "array of decoded photos", "delete it, and it is made again"):

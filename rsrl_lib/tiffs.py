@@ -20,15 +20,8 @@ NUMBERS = {1: "B", 3: "H", 4: "L", 5: "LL", 16: "Q"}  # of types: bytes, ..., fr
 
 Tags = dict[str, tuple[float, ...]]
 TAGS = {"reduced": 254, "bits": 258, "compression": 259, "colour": 262, "fill": 266}
-TAGS |= {
-    "turn": ORIENTATION,
-    "samples": 277,
-    "planes": 284,
-    "inner": 330,
-    "further": 338,
-    "kind": 339,
-}
-TAGS |= {"ycbcr": 529, "subsampling": 530, "range": 532}
+TAGS |= {"turn": ORIENTATION, "samples": 277, "planes": 284, "inner": 330, "further": 338}
+TAGS |= {"kind": 339, "ycbcr": 529, "subsampling": 530, "range": 532}
 DEFAULTS = {"reduced": (0,), "bits": (1,), "compression": (1,), "colour": (), "fill": (1,)}
 DEFAULTS |= {"turn": (), "samples": (1,), "planes": (1,), "inner": (), "further": (), "kind": (1,)}
 DEFAULTS |= {"ycbcr": (0.299, 0.587, 0.114), "subsampling": (2, 2)}
@@ -55,6 +48,7 @@ TOGETHER |= {(RGB, 8, (more, UNUSED, UNUSED)) for more in MORE}
 TOGETHER |= {(PALETTE, 8, (UNUSED,)), (PALETTE, 8, (ALPHA,))}
 TOGETHER |= {(CMYK, 8, (UNUSED,)), (CMYK, 8, (UNUSED, UNUSED))}
 UNPACKED = {(GREY, 12, ()), (GREY, 32, ())}  # scaled by `pictures`, which looks at the 32 bits
+LITTLE_ENDIAN = UNPACKED | {(WHITE_IS_ZERO, 16, ())}  # which Pillow does not know otherwise
 # Where every sample has a plane of its own, as it is or compressed.
 APART = {(colour, 8, ()) for colour in (GREY, RGB, PALETTE, CMYK)} | {(RGB, 8, (ALPHA,))}
 COMPRESSED_APART = APART | {(colour, 16, ()) for colour in (GREY, RGB, CMYK)}
@@ -74,8 +68,10 @@ def read_tags(stream: BinaryIO, wanted: Collection[int]) -> dict[int, tuple[floa
     stream.seek(pointer.unpack_from(head, 8 if is_big else 4)[0])
     entries = min(count.unpack(stream.read(count.size))[0], 65535)
     entry = struct.Struct(f"{order}HH{'Q8s' if is_big else 'L4s'}")
+    directory = stream.read(entries * entry.size)
+    directory = directory[: len(directory) // entry.size * entry.size]  # it may be cut
     tags = {}
-    for tag, kind, length, value in entry.iter_unpack(_whole(stream, entries * entry.size)):
+    for tag, kind, length, value in entry.iter_unpack(directory):
         if tag not in wanted or kind not in NUMBERS:
             continue
         if tag in tags:
@@ -84,20 +80,13 @@ def read_tags(stream: BinaryIO, wanted: Collection[int]) -> dict[int, tuple[floa
         numbers = struct.Struct(order + NUMBERS[kind] * min(length, 16))
         if size * length > pointer.size:
             stream.seek(pointer.unpack(value)[0])
-            value = _whole(stream, numbers.size)
-        numbers = numbers.unpack(value[: numbers.size])
+            value = stream.read(numbers.size)
+        values = numbers.unpack(value[: numbers.size])
         if kind == 5:
-            pairs = zip(numbers[::2], numbers[1::2], strict=True)
-            numbers = [above / below if below else np.nan for above, below in pairs]
-        tags[tag] = tuple(numbers)
+            pairs = zip(values[::2], values[1::2], strict=True)
+            values = [above / below if below else np.nan for above, below in pairs]
+        tags[tag] = tuple(values)
     return tags
-
-
-def _whole(stream: BinaryIO, size: int) -> bytes:
-    data = stream.read(size)
-    if len(data) < size:
-        raise ValueError("a TIFF's tags are truncated")
-    return data
 
 
 def orientation(exif: bytes, xmp: bytes) -> int:
@@ -125,8 +114,11 @@ def turn_of(numbers: tuple[float, ...], xmp: bytes) -> int:
 def samples(stream: BinaryIO, path: File) -> Tags:
     """What a TIFF says of its samples, by the names of `TAGS`; `InputError` for other kinds than
     those of which Pillow is known to make the picture that they are."""
+    head = stream.read(4)
+    stream.seek(0)
     given = read_tags(stream, TAGS.values())
-    tags = {name: given.get(tag, DEFAULTS[name]) for name, tag in TAGS.items()}
+    tags = {name: given.get(tag) or DEFAULTS[name] for name, tag in TAGS.items()}
+    tags |= {"big-endian": (head[:2] == b"MM",), "BigTIFF": (43 in head,)}
     if tags["compression"][0] in FAX and not tags["colour"]:
         tags["colour"] = (WHITE_IS_ZERO,)
     if tags["reduced"][0] & 1 and tags["inner"]:
@@ -139,6 +131,8 @@ def samples(stream: BinaryIO, path: File) -> Tags:
 def _is_known(tags: Tags) -> bool:
     layout = _layout(tags)
     compression = tags["compression"][0]
+    if tags["big-endian"][0] and (tags["BigTIFF"][0] or layout in LITTLE_ENDIAN):
+        return False
     if layout in UNPACKED:
         kinds = {1} if layout == (GREY, 12, ()) else {1, 2}
         return {*tags["kind"]} <= kinds and tags["planes"] == (1,) and compression in LOSSLESS
@@ -171,7 +165,7 @@ def _layout(tags: Tags) -> tuple[float, float, tuple[float, ...]] | None:
     return colour, tags["bits"][0], further
 
 
-def other_samples(tags: Tags, path: File, *further: str) -> InputError:
+def other_samples(tags: Tags, path: File) -> InputError:
     """An error that names the kind of a TIFF's samples."""
     bits = "/".join(str(number) for number in dict.fromkeys(tags["bits"]))
     kind = "/".join(KINDS.get(number, f"kind {number} ") for number in dict.fromkeys(tags["kind"]))
@@ -183,7 +177,8 @@ def other_samples(tags: Tags, path: File, *further: str) -> InputError:
         facts.append("in planes")
     if tags["compression"][0] not in LOSSLESS:
         facts.append(f"compression {tags['compression'][0]}")
+    facts += [name for name in ("big-endian", "BigTIFF") if tags[name][0]]
     return InputError(
-        f"{path} has {bits}-bit {kind}samples ({', '.join([*facts, *further])}), which may come "
+        f"{path} has {bits}-bit {kind}samples ({', '.join(facts)}), which may come "
         "out as another picture; save it with 8 or 16 bits a sample, as a usual TIFF or PNG."
     )

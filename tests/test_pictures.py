@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, ImageOps, features
 
-from rsrl_lib import pictures
+from rsrl_lib import photos, pictures
 from rsrl_lib.files import InputError, Note
 from tests.odd_pictures import chunk, png, ramp, tiff, whole
 
@@ -523,7 +523,7 @@ def test_a_heic_is_read_where_its_reader_is_and_else_named(tmp_path, monkeypatch
 
         def _open(self):
             self._mode, self._size = "RGB", (4, 2)
-            self.info["xmp"] = XMP % FORMS["attribute"]  # it has turned the picture itself
+            self.info |= {"exif": None, "xmp": XMP % FORMS["attribute"]}  # turned by the reader
             self.tile = []
 
         def load(self):
@@ -552,3 +552,19 @@ def test_an_avif_is_read_upright(tmp_path):
     for given in ((tmp_path / "a.avif",), ("a.avif", content)):
         assert pictures.open_rgb(*given).size == (40, 60)
     assert pictures.read_unscored(tmp_path)["photo"].tolist() == ["a.avif"]
+
+
+def test_what_a_nas_keeps_hides_no_photo_of_a_public_set(tmp_path):
+    touch(
+        tmp_path, "eva/x/7.jpg", "eva/x/@eaDir/7.jpg/small.jpg", "eva/z/@eaDir/8.jpg", "eva/y/8.jpg"
+    )
+    votes = "image_id=user_id=score\n7=1=8\n8=1=0\n"
+    (tmp_path / "eva" / "data").mkdir()
+    (tmp_path / "eva" / "data" / "votes_filtered.csv").write_text(votes)
+    paths = photos.read_eva(tmp_path / "eva").table.path
+    assert paths.tolist() == [f"{tmp_path}/eva/x/7.jpg", f"{tmp_path}/eva/y/8.jpg"]
+    touch(tmp_path, "aadb/x/7.jpg", "aadb/8.jpg", "aadb/z/7.jpg/a.txt")
+    touch(tmp_path, "aadb/@eaDir/imgListRegression_score.txt/SYNOINDEX")
+    (tmp_path / "aadb" / "imgListRegression_score.txt").write_text("7.jpg 0.65\n8.jpg 0.05\n")
+    paths = photos.read_aadb(tmp_path / "aadb").table.path
+    assert paths.tolist() == [f"{tmp_path}/aadb/x/7.jpg", f"{tmp_path}/aadb/8.jpg"]

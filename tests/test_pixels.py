@@ -230,3 +230,14 @@ def test_a_disk_that_fills_up_is_one_sentence_and_decoding_goes_on_after_it(tmp_
         resource.setrlimit(resource.RLIMIT_FSIZE, size)
     decoded, _ = pixels.decode(table, cache=tmp_path / "cache")
     assert (decoded.array == pixels.decode(table, cache=tmp_path / "other")[0].array).all()
+
+
+def test_what_was_decoded_by_other_rules_is_decoded_anew(tmp_path, monkeypatch):
+    table, whole = save_noise(tmp_path), pixels.square
+    with monkeypatch.context() as before:
+        before.setattr(pixels, "READING", pixels.READING - 1)
+        before.setattr(pixels, "square", lambda photo: 0 * whole(photo))
+        black = pixels.decode(table, cache=tmp_path / "cache")[0]
+    assert not black.array.any()
+    decoded = pixels.decode(table, cache=tmp_path / "cache")[0]
+    assert decoded.array.any() and decoded.fingerprint == black.fingerprint
