@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile
 
 from filelock import FileLock, SoftFileLock, Timeout
 from platformdirs import user_cache_path
@@ -130,9 +129,8 @@ def check_writable(path: File, option: str, *, folder: bool = False) -> None:
                 return
         if not there.is_dir() and there != path:
             raise InputError(f"{option} {path} cannot be: {there} is a file; give another name.")
-        if there.is_dir():
-            with TemporaryFile(dir=there):
-                return
+        if there.is_dir() and not os.access(there, os.W_OK | os.X_OK):  # asked without writing
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         found = f"{option} {path} cannot be written ({error.strerror or error})"
         raise InputError(f"{found}; give a place that can be written.") from error
