@@ -13,6 +13,7 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
+import matplotlib.pyplot  # noqa: F401 - its first import makes folders of its own
 import numpy as np
 import pandas as pd
 import pytest
@@ -541,7 +542,7 @@ def test_a_photo_whose_name_is_not_utf8_is_one_sentence(world, tmp_path):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_names_of_no_photo_are_told_before_any_work(world, command, tmp_path, monkeypatch):
     monkeypatch.setattr(pixels, "decode", None)
-    monkeypatch.setattr(cli, "open_rgb", None)
+    monkeypatch.setattr("rsrl_lib.pictures.open_rgb", None)
     words = [command, "--run", world / "run"]
     words += [word.replace("OUT", str(tmp_path / "out")) for word in COMMANDS[command]]
     there, pipe = world / "originals" / "00.png", tmp_path / "pipe.png"
