@@ -21,8 +21,14 @@ from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image
 from scipy.io import savemat
 
-from rsrl_lib import cli, network, photos, pixels, sweeps
-from rsrl_lib import plots as _plots  # matplotlib makes its own folder when it is first loaded
+from rsrl_lib import (
+    cli,
+    network,
+    photos,
+    pixels,
+    plots,  # noqa: F401 — matplotlib makes a folder when it is first loaded
+    sweeps,
+)
 from rsrl_lib.files import InputError
 from rsrl_lib.pictures import open_rgb, read_unscored
 from tests.conftest import draw_coloured_photos
