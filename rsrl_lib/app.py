@@ -7,11 +7,12 @@ from pathlib import Path
 
 from rsrl_lib.batch import literal, run_notebooks
 from rsrl_lib.files import ROOT, InputError, needing
+from rsrl_lib.pages import INDEX, PAGES, write_pages
 from rsrl_lib.photos import read_photos
 from rsrl_lib.rounds import open_run
 
 DEMO = Path("demo")
-PARTS = ("notebooks", "figures", "run", "gap")
+PARTS = ("notebooks", "figures", "run", "gap", PAGES, INDEX)
 MARK = "made_by_rsrl_demo.txt"
 
 # An uploaded photo is one message; Voila's own limit of 10 MB would drop the connection.
@@ -34,11 +35,11 @@ PAGE = (
 )
 
 
-def make_demo(folder: Path, *, timeout: int) -> None:
+def make_demo(folder: Path, *, timeout: int) -> Path:
     """Execute all notebooks on the embedded photos, into a folder of its own.
 
-    What an earlier demo made there is replaced. Raises `InputError` where the folder holds files
-    and is not a demo's, and as `run_notebooks` does.
+    Returns an index of pages to read them by. What an earlier demo made there is replaced. Raises
+    `InputError` where the folder holds files and is not a demo's, and as `run_notebooks` does.
     """
     mark = folder / MARK
     if folder.exists() and not mark.exists() and any(folder.iterdir()):
@@ -55,6 +56,7 @@ def make_demo(folder: Path, *, timeout: int) -> None:
     places = [("run", "run"), ("gap_run", "gap"), ("figures", "figures")]
     parameters = [(name, str(folder / part)) for name, part in places]
     run_notebooks((), folder / "notebooks", parameters, timeout=timeout)
+    return write_pages(folder)
 
 
 def _remove(path: Path) -> None:

@@ -420,8 +420,9 @@ def make_demo(out: Path = Path("demo"), timeout: int = 1800) -> None:
     """
     from rsrl_lib import app
 
-    app.make_demo(out, timeout=timeout)
+    index = app.make_demo(out, timeout=timeout)
     print(f"Executed notebooks, figures and the runs run and gap are in {out}.")
+    print(f"Open {index} in a browser to read the chapters.")
 
 
 def show_app(

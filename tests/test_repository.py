@@ -89,7 +89,7 @@ def test_imports_of_the_library_run_one_way_and_without_jupyter():
         "plots",
         "widgets",
     ]
-    order += ["kernels", "batch", "app", "cli"]
+    order += ["kernels", "batch", "pages", "app", "cli"]
     for number, module in enumerate(order):
         source = (ROOT / "rsrl_lib" / f"{module}.py").read_text()
         imported = set(re.findall(r"^ *from rsrl_lib\.(\w+) import", source, flags=re.M))
