@@ -9,11 +9,11 @@ from rsrl_lib.batch import literal, run_notebooks
 from rsrl_lib.files import ROOT, InputError, needing
 from rsrl_lib.pages import INDEX, PAGES, write_pages
 from rsrl_lib.photos import read_photos
-from rsrl_lib.rounds import open_run
 
 DEMO = Path("demo")
 PARTS = ("notebooks", "figures", "run", "gap", PAGES, INDEX)
 MARK = "made_by_rsrl_demo.txt"
+NETWORK = "network_last.safetensors"  # of a run; opening one takes PyTorch, and serving it does not
 
 # An uploaded photo is one message; Voila's own limit of 10 MB would drop the connection.
 UPLOADS = 128 * 2**20
@@ -42,6 +42,8 @@ def make_demo(folder: Path, *, timeout: int) -> Path:
     `InputError` where the folder holds files and is not a demo's, and as `run_notebooks` does.
     """
     mark = folder / MARK
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is no folder; name another one by --out.")
     if folder.exists() and not mark.exists() and any(folder.iterdir()):
         raise InputError(
             f"{folder} holds files that no rsrl demo has made; move them away, or name another "
@@ -90,13 +92,15 @@ def serve(
 
     given = _photos(photos, scores, source, options)
     run = run or DEMO / "run"
-    if run == DEMO / "run" and not (run / "network_last.safetensors").exists():
+    if run == DEMO / "run" and not (run / NETWORK).exists():
         print(f"The runs that the page shows are made first, in {DEMO}.", flush=True)
         make_demo(DEMO, timeout=1800)
     is_of_demo = (run.parent / MARK).exists() and run.name == "run"
     gap_run = gap_run or (run.parent / "gap" if is_of_demo else run)
     for folder in (run, gap_run):
-        open_run(folder)
+        if not (folder / NETWORK).exists():
+            said = "holds no run with a finished round; make one with rsrl train"
+            raise InputError(f"{folder} {said}.")
     given |= {"run": str(run.resolve()), "gap_run": str(gap_run.resolve())}
     # A configuration of Voila is a program, and none of a folder that rsrl is started in.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, chdir(folder):

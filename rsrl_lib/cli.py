@@ -116,7 +116,11 @@ def train(
 
 
 def assess(
-    run: Path, photos: Listed[tuple[Path, ...]], csv: Path | None = None, skip_broken: bool = False
+    run: Path,
+    photos: Listed[tuple[Path, ...]],
+    csv: Path | None = None,
+    skip_broken: bool = False,
+    cache: Path | None = None,
 ) -> None:
     """Assign scores to photos with the chosen network of a run.
 
@@ -127,6 +131,7 @@ def assess(
         photos: Photos, or folders of photos.
         csv: Write the table here instead of printing it.
         skip_broken: Leave out unreadable photos, and name them.
+        cache: Folder to keep the decoded photos in, for another time; else they are deleted.
     """
     if csv is not None:
         _check_table(csv)
@@ -143,7 +148,8 @@ def assess(
     paths = _paths(photos, skip_broken)
     table = pd.DataFrame({"photo": paths, "path": paths})
     with tempfile.TemporaryDirectory() as scratch:
-        decoded, broken = pixels.decode(table, strict=not skip_broken, cache=Path(scratch))
+        kept = cache or Path(scratch)
+        decoded, broken = pixels.decode(table, strict=not skip_broken, cache=kept)
         for reason in broken.reason:
             print(f"left out: {reason}", file=sys.stderr)
         if len(broken) == len(table):

@@ -120,6 +120,11 @@ def aesthetic_net(
                 f"The starter weights are those of {STARTER.stem.removeprefix('starter_')}, not "
                 f"of {backbone}; choose that backbone, or weights 'imagenet', 'none' or a file."
             )
+        if size_of(STARTER) < 0:
+            raise InputError(
+                f"The starter weights, which come with rsrl-lib, are not at {STARTER}; install it "
+                "again, or give weights 'imagenet', 'none' or a file."
+            )
         state = _read(STARTER)[0]
     else:
         state = _read(Path(weights))[0]

@@ -100,7 +100,10 @@ def served(folder, words, path):
     news = folder / "SETTINGS" / "@jupyterlab" / "apputils-extension"
     news.mkdir(parents=True, exist_ok=True)
     (news / "notification.jupyterlab-settings").write_text(json.dumps({"fetchNews": "false"}))
-    homes["TMPDIR"] = folder / "temporary"
+    homes |= {"TMPDIR": folder / "temporary", "JUPYTER_PATH": folder / "jupyter"}
+    other = folder / "jupyter" / "kernels" / "python3" / "kernel.json"  # found first, and broken
+    other.parent.mkdir(parents=True, exist_ok=True)
+    other.write_text(json.dumps({"argv": ["no_python"], "display_name": "", "language": "python"}))
     with log_of(folder, words).open("w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", *words, f"--port={port}", "--no-browser"],

@@ -61,6 +61,11 @@ def test_train_makes_a_run_and_assess_reads_it(monkeypatch, train, folder, tmp_p
     assert (assessed.score == best).all()
     assert assessed.filter(like="likelihood").stack().between(0, 1).all()
 
+    words = ["assess", "--run", tmp_path / "run", folder, "--csv", table, "--cache"]
+    rsrl(monkeypatch, *words, tmp_path / "kept")
+    assert len(list((tmp_path / "kept").glob("*.npy"))) == 2  # the photos, and which are broken
+    assert pd.read_csv(table).equals(assessed[1:].reset_index(drop=True))
+
 
 def test_skip_broken_leaves_photos_out_and_lists_them(monkeypatch, train, folder, tmp_path, capsys):
     there = tmp_path / "broken"

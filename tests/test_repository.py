@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.conftest import ROOT
-from tests.environment_file import environment_file
+from tests.environment_file import CONDA_FORGE, environment_file, wanted
 
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 
@@ -17,14 +17,26 @@ def test_environment_yml_is_what_pyproject_generates():
     assert (ROOT / "environment.yml").read_text() == environment_file()
 
 
+def test_every_package_is_named_as_conda_forge_names_it():
+    lines = (ROOT / "environment.yml").read_text().splitlines()
+    named = [re.match(r"  - ([\w-]+)>=", line) for line in lines]
+    named = {match[1] for match in named if match}
+    asked_for = {name for name, _ in wanted()}
+    assert asked_for == CONDA_FORGE.keys()
+    assert named == {CONDA_FORGE[name][0] for name in asked_for}
+    # Of these the name for pip is another program's there, or nobody's.
+    assert "playwright-python" in named and "pytorch" in named
+    assert not {"playwright", "torch"} & named
+    for _, feedstock in CONDA_FORGE.values():
+        assert feedstock.endswith("-feedstock")
+
+
 def test_the_lock_holds_every_dependency_and_no_address():
     lock = (ROOT / "requirements.lock").read_text()
     assert "://" not in lock
-    for line in (ROOT / "environment.yml").read_text().splitlines():
-        name = re.match(r"  - ([\w-]+)>=", line)
-        if name and name[1] != "python":
-            locked = name[1].replace("pytorch", "torch")
-            assert re.search(rf"^{locked}==", lock, flags=re.M), locked
+    for name, _ in wanted():
+        if name != "python":
+            assert re.search(rf"^{name}==", lock, flags=re.M), name
 
 
 @pytest.mark.parametrize("words", [["check"], ["format", "--check"]])
