@@ -419,7 +419,7 @@ def run_notebooks(
 
 
 def make_demo(out: Path = Path("demo"), timeout: int = 1800) -> None:
-    """Execute all notebooks on the embedded photos: copies, figures and runs in one folder.
+    """Execute all notebooks on the embedded photos: copies, pages, figures and runs in one folder.
 
     Example: rsrl demo --out demo
 
@@ -429,8 +429,9 @@ def make_demo(out: Path = Path("demo"), timeout: int = 1800) -> None:
     """
     from rsrl_lib import app
 
-    app.make_demo(out, timeout=timeout)
-    print(f"Executed notebooks, figures and the runs run and gap are in {out}.")
+    index = app.make_demo(out, timeout=timeout)
+    print(f"Executed notebooks, figures and two runs (run and gap) are in {out}.")
+    print(f"Open {index} in a browser to read the chapters.")
 
 
 def show_app(
