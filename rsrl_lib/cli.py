@@ -163,7 +163,6 @@ def assess(
         print(rows.to_string(index=False, float_format="{:.3f}".format))
     else:
         with writing(csv):
-            csv.parent.mkdir(parents=True, exist_ok=True)
             rows.to_csv(csv, index=False)
         print(f"{len(rows)} photos are assessed in {csv}.")
 

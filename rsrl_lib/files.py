@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from filelock import FileLock, SoftFileLock, Timeout
 from platformdirs import user_cache_path
@@ -111,26 +112,29 @@ def _mode_of_new(path: Path) -> int:
 def check_writable(path: File, option: str, *, folder: bool = False) -> None:
     """`InputError` where a file (or a `folder`) that `option` names could not be written.
 
-    To be asked before the work whose result goes there. Nothing is made by asking: folders that
-    lack are made when the result is written.
+    To be asked before the work whose result goes there. Its folders are made; of the file itself
+    nothing is made, and what stands in it stays.
     """
     path = Path(path)
+    place = path if folder else path.parent
     try:
-        if folder and path.exists() and not path.is_dir():
-            raise InputError(f"{option} {path} is a file, a folder is needed; give another name.")
         if not folder and path.is_dir():
             found = f"{option} {path} is a folder, a file is needed"
             raise InputError(f"{found}; give a name in it, such as {path / 'table.csv'}.")
-        there = path
-        while not there.exists() and there != there.parent:
-            there = there.parent
-        if there.is_file() and there == path:
-            with path.open("ab"):  # what stands in it stays
+        place.mkdir(parents=True, exist_ok=True)
+        if folder:
+            with TemporaryFile(dir=place):
                 return
-        if not there.is_dir() and there != path:
-            raise InputError(f"{option} {path} cannot be: {there} is a file; give another name.")
-        if there.is_dir() and not os.access(there, os.W_OK | os.X_OK):  # asked without writing
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        is_new = not path.exists()
+        if is_new or path.is_file():  # a pipe would wait for its reader
+            with path.open("ab"):
+                pass
+        if is_new:
+            path.unlink()
+    except (FileExistsError, NotADirectoryError) as error:
+        file = next((p for p in (place, *place.parents) if p.is_file()), place)
+        found = f"{option} {path} cannot be: {file} is a file"
+        raise InputError(f"{found}, a folder is needed; give another name.") from error
     except OSError as error:
         found = f"{option} {path} cannot be written ({error.strerror or error})"
         raise InputError(f"{found}; give a place that can be written.") from error

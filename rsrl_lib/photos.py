@@ -237,11 +237,15 @@ def _scored(table: pd.DataFrame, strict: bool, *, rounding: str = "", **known) -
 def _missing(path: Path) -> str:
     """Why there is no such photo, where its folder tells: none, or a name that nearly is it."""
     folder = path.parent
-    if folder.is_file():
-        return f"{folder} is a file, a folder of photos is needed"
-    if not folder.is_dir():
-        return f"there is no folder {folder}"
-    for there in sorted(folder.iterdir()):
+    try:
+        if folder.is_file():
+            return f"{folder} is a file, a folder of photos is needed"
+        if not folder.is_dir():
+            return f"there is no folder {folder}"
+        beside = sorted(folder.iterdir())
+    except OSError:  # a name that cannot be, a folder that cannot be listed
+        return ""
+    for there in beside:
         is_near = path.stem.lower() in (there.stem.lower(), there.name.lower())
         if is_near and there.is_file() and there.name != path.name:
             return f"no such file: {path} (there is {there.name}: write it as it stands there)"

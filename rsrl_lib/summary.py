@@ -135,7 +135,8 @@ def _on_what(recipe: Recipe) -> str:
     """Where the weights come from, and on what is computed."""
     threads, processes = machine(recipe.training.precision)["threads"], team()[1]
     weights = f"weights {recipe.weights!r}" if recipe.weights != "none" else "random weights"
-    said = f"from {weights}, {device_in_words(recipe.training.precision)} with {threads} threads"
+    of_work = f"{threads} thread{'s' * (threads != 1)}"
+    said = f"from {weights}, {device_in_words(recipe.training.precision)} with {of_work}"
     return f"{said}, by {processes} processes" if processes > 1 else said
 
 

@@ -34,8 +34,11 @@ def read_text(path: File, needed: str) -> str:
     try:
         content = path.read_bytes()
     except OSError as error:
-        found = f"{path} cannot be read ({_why_not_there(path, error)})"
-        raise InputError(f"{found}; give {_instead(path)}.") from error
+        try:
+            found, instead = _why_not_there(path, error), _instead(path)
+        except OSError:  # nor can its folder be asked
+            found, instead = error.strerror, "the name of a file that exists"
+        raise InputError(f"{path} cannot be read ({found}); give {instead}.") from error
     if other := _something_else(content):
         found, remedy = other
         raise InputError(f"{path} cannot be read (it is {found}); give {needed}: {remedy}.")
@@ -84,7 +87,9 @@ def _something_else(content: bytes) -> tuple[str, str] | None:
         return WEB_PAGE
     if start.startswith(b"<?xml"):
         return "an XML file", AS_CSV
-    if b"\0" in start:  # every second byte of Latin letters in UTF-16
-        is_text = 0.4 < start.count(0) / len(start) <= 0.5
-        return UTF_16 if is_text else ("no text", "name a text file")
+    zeros = start.count(0) / max(1, len(start))
+    if 0.4 < zeros <= 0.5:  # every second byte of Latin letters
+        return UTF_16
+    if zeros > 0.1:
+        return "no text", "name a text file"
     return None

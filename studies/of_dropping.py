@@ -75,7 +75,9 @@ def names(name: str) -> dict[str, str]:
     recipes = all_sets()[name].recipes
     words = comparisons.arm_names(recipes)
     order = sorted(recipes, key=lambda arm: (_family(recipes[arm]), words[arm]))
-    return {words[arm]: arm for arm in order} | {DROPPING: DROPPING, IMBALANCE: IMBALANCE}
+    present = set(counted(name).results.arm)
+    chosen = {arm: arm for arm in (DROPPING, IMBALANCE) if arm in present}
+    return {words[arm]: arm for arm in order} | chosen
 
 
 def _family(recipe: Recipe) -> int:
@@ -97,12 +99,10 @@ def compared(name: str, pairs: list, *, apart: bool = False) -> pd.DataFrame:
     arms = names(name)
     tables = []
     for method, base, measures in pairs:
-        if method in arms and base in arms:
-            pair = [(arms[method], arms[base])]
-            table = comparisons.differences(
-                counted(name, apart), pair, drawn(name, apart), measures
-            )
-            tables.append(table.assign(method=method, base=base))
+        pair = [(arms[method], arms[base])]
+        own = counted(name, apart), pair, drawn(name, apart)
+        table = comparisons.differences(*own, measures)
+        tables.append(table.assign(method=method, base=base))
     return pd.concat(tables, ignore_index=True).assign(photos=name)
 
 
@@ -110,8 +110,6 @@ def compared(name: str, pairs: list, *, apart: bool = False) -> pd.DataFrame:
 def to_base(name: str, apart: bool = False) -> pd.DataFrame:
     """All arms of a set against training on, corrected for as many arms in each measure."""
     pairs = [(method, BASE, tuple(MEASURES)) for method in names(name) if method != BASE]
-    present = set(counted(name, apart).results.arm)
-    pairs = [pair for pair in pairs if names(name)[pair[0]] in present]
     return comparisons.judged(compared(name, pairs, apart=apart))
 
 
@@ -122,9 +120,7 @@ def answers(asked: str, apart: bool = False) -> pd.DataFrame:
     tables = []
     for name in COMPARED:
         for key, pairs in kinds.items():
-            known = [p for p in pairs if {p[0], p[1]} <= set(names(name))]
-            present = set(counted(name, apart).results.arm)
-            known = [p for p in known if {names(name)[p[0]], names(name)[p[1]]} <= present]
+            known = [pair for pair in pairs if {*pair[:2]} <= set(names(name))]
             if known:
                 tables.append(compared(name, known, apart=apart).assign(key=key))
     return comparisons.judged(pd.concat(tables, ignore_index=True), ("photos",))
@@ -172,17 +168,18 @@ def claim(key: str) -> str:
 
 
 def verdicts(key: str) -> str:
-    """All verdicts on a claim, in a few words."""
-    table = answers("claims")
-    own = table[table.key == key]
+    """All verdicts on a claim, in a few words; those with every score apart where they differ."""
     words = {"better": "supported", "worse": "contradicted"}
-    sure = own[own.verdict.isin(words)]
-    said = [
-        f"{words[row.verdict]} in {MEASURES[row.measure]} ({row.photos})"
-        for row in sure.itertuples()
-    ]
-    rest = "undecided" if not said else "else undecided"
-    return "; ".join([*said, rest])
+    table, apart = answers("claims"), answers("claims", apart=True)
+    said = []
+    for row, other in zip(table.itertuples(), apart.itertuples(), strict=True):
+        where = f"in {MEASURES[row.measure]} ({row.method}, {row.photos})"
+        if row.key == key and row.verdict in words:
+            said.append(f"{words[row.verdict]} {where}")
+        if row.key == key and row.verdict != other.verdict:
+            otherwise = words.get(other.verdict, other.verdict)
+            said.append(f"{otherwise} {where} with every score apart")
+    return "; ".join([*said, "else undecided"]) if said else "undecided"
 
 
 def effect(key: str, measure: str) -> str:

@@ -94,6 +94,18 @@ def test_a_share_that_the_other_scores_alone_exceed_is_refused():
         decide(DropRule(keep_share=0.2), labels, np.ones(6), np.ones(6), after_round=1)
 
 
+@pytest.mark.parametrize(("share", "majorities_kept"), [(0.5, 1), (0.625, 1), (0.75, 2)])
+def test_the_smallest_share_that_can_be_reached_leaves_a_photo_of_the_majorities(
+    share, majorities_kept
+):
+    labels = np.array([3, 4, 5, 5, 6, 7, 8, 9])  # 5, 3 and 4 are the largest classes
+    rule = DropRule(keep_share=share, min_per_class=0)
+    logits = np.arange(8.0)
+    kept = decide(rule, labels, logits, logits, after_round=1).kept
+    assert kept[4:].all()
+    assert kept[:4].tolist() == [False] * (4 - majorities_kept) + [True] * majorities_kept
+
+
 def test_a_class_that_the_rule_empties_keeps_its_most_likely_photos_and_says_so():
     decision = kept(DropRule(k=(0.0, 1.0, 1.0), min_per_class=2))
     assert decision.kept.tolist() == [1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1]

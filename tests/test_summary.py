@@ -42,7 +42,7 @@ def test_the_start_is_told_when_parts_are_on_the_disk_and_before_a_round(coloure
     info = run.info
     device = "the processor" if info["device"] == "cpu" else info["device"]
     assert told[2].startswith("Up to 2 rounds of squeezenet1_1 from random weights, on ")
-    assert f"on {device} in {info['precision']} with {info['threads']} threads" in told[2]
+    assert f"on {device} in {info['precision']} with {info['threads']} thread" in told[2]
     assert len(told) == 3
     assert told[:2] == summary.of_start(coloured[0], run, RECIPE)  # finished: nothing is trained
     longer = replace(RECIPE, rounds=5)

@@ -51,7 +51,7 @@ def test_text_is_read_with_a_mark_and_without(tmp_path, mark):
         (TABLE.encode("utf-16-be"), "text in UTF-16"),
         (TABLE.encode("latin-1"), "line 2 is not utf-8, it has the byte 0xe9); give a table: save"),
         (b"a,b\r\n1,2\r\n\xff", "line 3 is not utf-8, it has the byte 0xff"),
-        (bytes(range(200)) * 3, "it is no text"),
+        (b"\0\1\2\3" * 99, "it is no text"),
     ],
 )
 def test_what_is_no_text_is_named_with_what_to_do(tmp_path, content, says):
@@ -67,6 +67,7 @@ def test_a_file_that_is_not_there_is_told_with_one_that_may_be_meant(tmp_path):
         ("scors.csv", f"(No such file); give the name of a file that exists, such as {tmp_path}/"),
         ("zzz.toml", "(No such file); give the name of a file that exists."),
         ("no/scores.csv", f"(No such file: there is no folder {tmp_path / 'no'}); give the name"),
+        ("x" * 300, "(File name too long); give the name of a file that exists."),
         (".", f"(it is a folder); give a file in it, such as {tmp_path / 'scores.csv'}."),
     ):
         with pytest.raises(InputError, match=re.escape(says)):

@@ -129,8 +129,8 @@ def test_it_trains_on_drawings_from_the_starter_weights_and_assesses(installed):
 
 
 def test_it_executes_a_notebook_that_draws_from_kept_tables(installed):
-    installed("rsrl", "notebooks", "11", "--out", "executed", "-p", "figures", "figures")
-    assert files(installed.work / "executed") == {"11_two_accuracies.ipynb"}
+    installed("rsrl", "notebooks", "10_two_accuracies", "--out", "executed", "-p", "figures", "figures")
+    assert files(installed.work / "executed") == {"10_two_accuracies.ipynb"}
     assert files(installed.work / "figures")
 
 
