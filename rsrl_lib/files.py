@@ -78,8 +78,8 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises `InputError` where it cannot be written."""
     partial = path.with_name(path.name + ".partial")
     with writing(path):
-        mode = _mode_of_new(partial)
         yield partial
+        mode = _mode_of_new(path.with_name(path.name + ".mode.partial"))
         if partial.stat().st_mode != mode:  # safetensors lets nobody else read
             partial.chmod(stat.S_IMODE(mode))
         with partial.open("rb+") as file:

@@ -89,7 +89,11 @@ def split(
     every, own = np.unique(labels), labels[rows]
     smallest = pd.Series(own).value_counts().reindex(every, fill_value=0)
     if smallest.min() < FOLDS:
-        once = " (identical files count once)" if len(rows) < len(labels) else ""
+        once = (
+            " (identical files count once, by their rarest score)"
+            if len(rows) < len(labels)
+            else ""
+        )
         raise InputError(
             f"Score {smallest.idxmin()} has {smallest.min()} photos{once}, {FOLDS} are needed to "
             "split them into training, validation and test; add photos of that score."

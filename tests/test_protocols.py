@@ -178,8 +178,26 @@ def test_a_class_of_too_few_files_is_merged_or_refused_however_many_photos_they_
     assert merged == {5: 4}
     assert np.unique(labels).tolist() == [3, 4]
     two = scores > 3
-    with pytest.raises(InputError, match=r"5 has 3 photos \(identical files count once\), 5 are"):
+    with pytest.raises(
+        InputError, match=r"5 has 3 photos \(identical files count once, .*\), 5 are"
+    ):
         split(scores[two], fold=0, seed=0, groups=groups[two])
+
+
+def test_a_class_of_four_photos_is_one_too_few_and_one_without_own_files_too():
+    with pytest.raises(InputError, match="Score 5 has 4 photos, 5 are needed"):
+        split(np.repeat([4, 5], [20, 4]), fold=0, seed=0)
+    scores = np.repeat([4, 5, 6], [6, 6, 20])
+    groups = [*range(6), *range(6), *range(6, 26)]  # those of 4 and 5 are the same six files
+    with pytest.raises(InputError, match=r"Score 5 has 0 photos \(identical files count once, by"):
+        split(scores, fold=0, seed=0, groups=np.array(groups))
+
+
+def test_which_score_is_rarer_is_counted_in_files():
+    labels = np.array([4] * 12 + [5] * 20)
+    groups = np.concatenate([np.arange(12), np.repeat([0, 1, 12, 13, 14], 4)])
+    rows, _ = one_of_each(labels, groups)
+    assert np.bincount(labels[rows])[4:].tolist() == [10, 5]
 
 
 def test_a_file_of_two_scores_stands_for_the_rarer_one():
