@@ -93,7 +93,7 @@ def serve(
 
     given = _photos(photos, scores, source, options)
     run = run or DEMO / "run"
-    if run == DEMO / "run" and not (run / NETWORK).exists():
+    if run == DEMO / "run" and not all((DEMO / name / NETWORK).exists() for name in ("run", "gap")):
         print(f"The runs that the page shows are made first, in {DEMO}.", flush=True)
         make_demo(DEMO, timeout=1800)
     is_of_demo = (run.parent / MARK).exists() and run.name == "run"
