@@ -152,6 +152,7 @@ def as_page(notebook, title: str, name: str) -> str:
 
     notebook.metadata.pop("widgets", None)
     notebook.metadata["title"] = title
+    _without_progress(notebook)
     for shown in _shown(notebook):
         if shown.pop(WIDGET, None) and not {*PICTURES, "text/html"} & set(shown):
             shown["text/html"] = _instead_of_controls(name)
@@ -162,6 +163,18 @@ def as_page(notebook, title: str, name: str) -> str:
     look = DictLoader({"page.html.j2": LOOK})
     exporter = HTMLExporter(extra_loaders=[look], template_file="page.html.j2")
     return exporter.from_notebook_node(notebook)[0]
+
+
+def _without_progress(notebook) -> None:
+    """Leave out the bars of progress, which are widgets too, and over."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
+
+
+def _is_progress(output) -> bool:
+    shown = output.get("data", {})
+    return WIDGET in shown and bool(re.search(r"\d+%\|", shown.get("text/plain", "")))
 
 
 def _instead_of_controls(name: str) -> str:
