@@ -2,7 +2,7 @@ PYTHON ?= python3
 
 .PHONY: help .venv demo app test lab bench lock clean
 help:
-	@echo "make demo   the main job on the embedded photos: notebooks, figures and a run, in demo/"
+	@echo "make demo   the main job on the embedded photos: chapters, figures and runs, in demo/"
 	@echo "make app    highlight regions and crops in a browser, on the demo's runs; on your own:"
 	@echo "            make app RUN=runs/mine PHOTOS=my_photos SCORES=my_photos/scores.csv"
 	@echo "            (and GAP_RUN=runs/gap for crops by another run, SOURCE=ava,"

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from rsrl_lib.batch import literal, run_notebooks
 from rsrl_lib.files import ROOT, InputError, needing
+from rsrl_lib.pages import INDEX, PAGES, write_pages
 from rsrl_lib.photos import read_photos
 
 DEMO = Path("demo")
-PARTS = ("notebooks", "figures", "run", "gap")
+PARTS = ("notebooks", "figures", "run", "gap", PAGES, INDEX)
 MARK = "made_by_rsrl_demo.txt"
 NETWORK = "network_last.safetensors"  # of a run; opening one takes PyTorch, and serving it does not
 
@@ -35,11 +36,11 @@ PAGE = (
 )
 
 
-def make_demo(folder: Path, *, timeout: int) -> None:
+def make_demo(folder: Path, *, timeout: int) -> Path:
     """Execute all notebooks on the embedded photos, into a folder of its own.
 
-    What an earlier demo made there is replaced. Raises `InputError` where the folder holds files
-    and is not a demo's, and as `run_notebooks` does.
+    Returns an index of pages to read them by. What an earlier demo made there is replaced. Raises
+    `InputError` where the folder holds files and is not a demo's, and as `run_notebooks` does.
     """
     mark = folder / MARK
     if folder.exists() and not folder.is_dir():
@@ -58,6 +59,7 @@ def make_demo(folder: Path, *, timeout: int) -> None:
     places = [("run", "run"), ("gap_run", "gap"), ("figures", "figures")]
     parameters = [(name, str(folder / part)) for name, part in places]
     run_notebooks((), folder / "notebooks", parameters, timeout=timeout)
+    return write_pages(folder)
 
 
 def _remove(path: Path) -> None:
@@ -91,7 +93,7 @@ def serve(
 
     given = _photos(photos, scores, source, options)
     run = run or DEMO / "run"
-    if run == DEMO / "run" and not (run / NETWORK).exists():
+    if run == DEMO / "run" and not all((DEMO / name / NETWORK).exists() for name in ("run", "gap")):
         print(f"The runs that the page shows are made first, in {DEMO}.", flush=True)
         make_demo(DEMO, timeout=1800)
     is_of_demo = (run.parent / MARK).exists() and run.name == "run"

@@ -72,14 +72,11 @@ def train(
     own |= {"mean_column": mean_column, "votes": votes}
     if source == "folder":
         columns = own | {"attribute_columns": recipe.attributes, "strict": not skip_broken}
-        wrong = ["--strict, which is for public sets,"] if strict else []
+        _refuse(["--strict, which is for public sets,"] if strict else [], source)
     else:
         columns = {"strict": strict}
         own |= {"scores": scores, "skip_broken": skip_broken or None}
-        wrong = [f"--{name.replace('_', '-')}" for name, value in own.items() if value is not None]
-    if wrong:
-        found = f"{', '.join(wrong)} with --source {source}"
-        raise InputError(f"A public set is read as published, found is {found}; leave it out.")
+        _refuse([f"--{name.replace('_', '-')}" for name in own if own[name] is not None], source)
 
     import pandas as pd
 
@@ -422,7 +419,7 @@ def run_notebooks(
 
 
 def make_demo(out: Path = Path("demo"), timeout: int = 1800) -> None:
-    """Execute all notebooks on the embedded photos: copies, figures and runs in one folder.
+    """Execute all notebooks on the embedded photos: copies, pages, figures and runs in one folder.
 
     Example: rsrl demo --out demo
 
@@ -432,8 +429,9 @@ def make_demo(out: Path = Path("demo"), timeout: int = 1800) -> None:
     """
     from rsrl_lib import app
 
-    app.make_demo(out, timeout=timeout)
-    print(f"Executed notebooks, figures and the runs run and gap are in {out}.")
+    index = app.make_demo(out, timeout=timeout)
+    print(f"Executed notebooks, figures and two runs (run and gap) are in {out}.")
+    print(f"Open {index} in a browser to read the chapters.")
 
 
 def show_app(
@@ -514,6 +512,12 @@ def _paths(photos: tuple[Path, ...], skip_broken: bool) -> list[str]:
     with reading(f"One of {len(paths)} names of photos", "path in UTF-8", "rename that photo"):
         "".join(str(Path(path).resolve()) for path in paths).encode()
     return paths
+
+
+def _refuse(options: list[str], source: str) -> None:
+    if options:
+        found = f"{', '.join(options)} with --source {source}"
+        raise InputError(f"A public set is read as published, found is {found}; leave it out.")
 
 
 def _check_table(path: Path) -> None:

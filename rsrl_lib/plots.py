@@ -24,6 +24,8 @@ from rsrl_lib.pictures import open_rgb
 
 PART_DASHES = {"train": "", "validation": (1, 1), "test": (4, 2)}
 PART_COLOURS = {"train": "#1b3a6b", "validation": "#7a7a7a", "test": "#b5541c"}
+IN_COLOUR = "in colour: the region; grey, hatched: the rest"
+REST, HATCH, OUTLINE = ((110, 110, 110), (190, 190, 190)), (40, 60, 190), (255, 170, 0)
 
 
 def score_colours(scores: Sequence[int]) -> dict[int, tuple]:
@@ -300,12 +302,12 @@ def assigned_rates(rates: pd.DataFrame, title: str) -> Axes:
 
 
 def highlight_pictures(
-    photo: Image.Image, highlight: Highlight, *, opacity: float = 0.7
+    photo: Image.Image, highlight: Highlight, *, opacity: float = 1
 ) -> dict[str, Image.Image]:
     """Original, both maps of J, their difference and the region over the photo, all of its size.
 
     The two maps share one grey scale; the difference is orange above zero and purple below, on a
-    scale that is symmetric about zero. Outside the region the photo is faded by `opacity`.
+    scale that is symmetric about zero. How the region is shown, and `opacity`: see `outlined`.
     """
     low, high = np.percentile([highlight.later, highlight.earlier], (0.5, 99.5))
     reach = max(np.percentile(np.abs(highlight.diff), 99.5), 1e-12)
@@ -319,17 +321,30 @@ def highlight_pictures(
         for name, colours in maps.items()
     }
     mask = Image.fromarray(highlight.mask(photo.size))
-    faded = Image.blend(photo, Image.new("RGB", photo.size, (28, 28, 34)), opacity)
-    region = outlined(Image.composite(photo, faded, mask), mask)
-    return {"photo": photo} | maps | {"region": region}
+    return {"photo": photo} | maps | {"region": outlined(photo, mask, opacity=opacity)}
 
 
-def outlined(picture: Image.Image, mask: Image.Image) -> Image.Image:
-    """A picture with the edge of a mask of its size drawn in."""
-    mask, picture = mask.convert("L"), picture.copy()
+def outlined(photo: Image.Image, mask: Image.Image, *, opacity: float = 1) -> Image.Image:
+    """A photo with a region: as it is inside `mask`, of its size; grey and hatched outside.
+
+    The rest keeps clear of white and black, so that a region can be told on photos that are white,
+    black or grey themselves. It is greyed by `opacity` (0 to 1); the hatching always stays.
+    """
+    mask = mask.convert("L")
+    grey = ImageOps.colorize(ImageOps.grayscale(photo), *REST)
+    rest = Image.blend(photo, grey, opacity)
+    rest.paste(HATCH, mask=_hatching(photo.size))
+    shown = Image.composite(photo, rest, mask)
     edge = ImageChops.difference(mask, mask.filter(ImageFilter.MinFilter(5)))
-    picture.paste((255, 170, 0), mask=edge)
-    return picture
+    shown.paste(OUTLINE, mask=edge)
+    return shown
+
+
+def _hatching(size: tuple[int, int]) -> Image.Image:
+    """Diagonal lines on a picture of `size` (width, height), about 22 along its shorter side."""
+    step = max(6, min(size) // 22)
+    across, down = np.arange(size[0]), np.arange(size[1])
+    return Image.fromarray((down[:, None] + across) % step < max(2, step // 6))
 
 
 def activation_picture(photo: Image.Image, values: np.ndarray, reach: float) -> Image.Image:
@@ -343,7 +358,7 @@ def activation_picture(photo: Image.Image, values: np.ndarray, reach: float) -> 
 
 
 def framed(photo: Image.Image, box: Sequence[float], region: np.ndarray | None) -> Image.Image:
-    """A photo with a crop's frame, in pixels of the photo, and the outline of its region."""
+    """A photo with a crop's frame, in pixels of the photo, and its region as by `outlined`."""
     if region is not None:
         photo = outlined(photo, Image.fromarray(region).resize(photo.size))
     photo = photo.copy()

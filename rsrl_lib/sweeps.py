@@ -27,7 +27,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
@@ -40,7 +39,7 @@ from rsrl_lib.measures import measures
 from rsrl_lib.photos import ScoredPhotos, read_ours, read_photos, round_half_up
 from rsrl_lib.protocols import merge_rare, reported
 from rsrl_lib.rounds import Run, repeat
-from rsrl_lib.training import device, machine
+from rsrl_lib.training import device, machine, one_thread
 
 REPORTED = ("macro_f1", "balanced_accuracy", "kappa", "macro_mae", "accuracy", "majority_accuracy")
 TABLES = ("predictions", "drops", "rounds")
@@ -250,12 +249,11 @@ def _photos(source: str, cache: str) -> tuple[ScoredPhotos, pixels.Pixels, str]:
     return scored, decoded, hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
+@one_thread()
 def _run(cell: Cell, folder: Path, cache: str) -> tuple[str, str]:
     """Train one cell; returns its name and what went wrong, if anything did."""
     if (folder / DONE).exists():
         return cell.name, ""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
         scored, decoded, of_scores = _photos(cell.source, cache)
         crowd = None
@@ -266,8 +264,6 @@ def _run(cell: Cell, folder: Path, cache: str) -> tuple[str, str]:
         return cell.name, ""
     except Exception as error:  # a cell must not take the others with it
         return cell.name, f"{type(error).__name__}: {error}"
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _finish(cell: Cell, run: Run, scored: ScoredPhotos, crowd, of_scores: str) -> None:

@@ -9,6 +9,7 @@ import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache, partial
 
 import numpy as np
@@ -58,6 +59,21 @@ def ahead(items: Iterable) -> Iterator:
         while (item := coming.result()) is not None:
             coming = pool.submit(next, items, None)
             yield item
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Work by one thread: for a photo or two it is as fast, and waits for nobody.
+
+    Several threads wait for the slowest at every step. On a machine with other work that one may
+    not get a core, and what takes a tenth of a second takes seconds.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def fast_precision() -> str:

@@ -23,15 +23,21 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from rsrl_lib.activation import activation_maps, pooling
-from rsrl_lib.cropping import THRESHOLD, aspect_ratio, crop_box, largest_region, save_crop
+from rsrl_lib.cropping import THRESHOLD, Box, aspect_ratio, crop_box, largest_region, save_crop
 from rsrl_lib.drop_rules import Decision, DropRule, decide, largest_classes
 from rsrl_lib.files import InputError
 from rsrl_lib.highlight import Highlight, conv1_of, highlights, stacked
 from rsrl_lib.pictures import endings, open_rgb
 from rsrl_lib.pixels import Pixels, square
-from rsrl_lib.plots import activation_picture, framed, highlight_pictures, picture_rows
+from rsrl_lib.plots import (
+    IN_COLOUR,
+    activation_picture,
+    framed,
+    highlight_pictures,
+    picture_rows,
+)
 from rsrl_lib.rounds import Run
-from rsrl_lib.training import likelihoods, logits
+from rsrl_lib.training import likelihoods, logits, one_thread
 
 KEPT, DROPPED = "#35618f", "#c9772b"
 NEAREST = 4
@@ -141,6 +147,14 @@ def _thumbnail(path: str) -> Image.Image:
 
 SHOWN, LARGE, PAGE, LIMIT = 420, 1200, 18, 30 * 2**20  # pixels, pixels, thumbnails, bytes
 STYLE = f"<style>{Path(__file__).with_suffix('.css').read_text()}</style>"
+BUSY = '<div class="rsrl-busy" role="status" aria-busy="true">computing …</div>'
+AGAIN = "load the page again; in JupyterLab, run the cells again."
+ENDED = f"""<div class="rsrl-ended" role="alert">This page's session has ended: nothing on it
+answers any more. To go on, {AGAIN}</div>"""
+PULSE = 10_000  # milliseconds between two signs of life; widgets.css waits for three of them
+SILENT = f"""<div class="rsrl-silent" role="alert" data-pulse="{{}}">There was no answer for half a
+minute. The computer is busy, or this page's session has ended. Then {AGAIN}</div>"""
+OWN_LIKELIHOODS = "each {} has its own likelihood: they need not add up to 1"
 WIDE = {"style": {"description_width": "112px"}, "layout": {"width": "98%"}}
 slider, choice = partial(w.FloatSlider, **WIDE), partial(w.Dropdown, **WIDE)
 
@@ -148,18 +162,20 @@ slider, choice = partial(w.FloatSlider, **WIDE), partial(w.Dropdown, **WIDE)
 class _Explorer:
     """A photo, chosen by thumbnail or given by the reader, and what can be seen in it.
 
-    A subclass makes its controls, calls `_start`, and in `_find` finds something, which it keeps in
-    `found` (None: there is nothing) and shows. Thumbnails are one widget, coloured by one text of
-    CSS: a change is a message or two and not one for each button.
+    A subclass makes its controls, calls `_start`, and in `_find` finds something, which is kept in
+    `found` once all of it is shown (None: there is nothing). Thumbnails are one widget, coloured by
+    one text of CSS: a change is a message or two and not one for each button.
     """
 
     kind: str  # class of the view
+    measured: str  # what is known of such pictures, where they could mislead
 
     def __init__(self, run: Run, photos: pd.DataFrame, figures: Iterable[str]):
         self.run, self.recipe = run, run.info["recipe"]
         self.target = "score" if self.recipe["levels"] == "scores" else "level"
         self.photos = _judged(run, photos)
-        self.open, self.network = lru_cache(32)(_opened), cache(run.network)
+        self.open = lru_cache(32)(lambda path, _stamp: _opened(path))
+        self.network = cache(run.network)
         self.quiet, self.found, self.page, self.row = False, None, 0, None
         filters = {"score": "score", "predicted": f"predicted {self.target}"}
         options = {name: ["all", *np.unique(self.photos[name]).tolist()] for name in filters}
@@ -172,7 +188,11 @@ class _Explorer:
         self.images = {name: w.Image(format="jpeg") for name in figures}
         self.captions = {name: w.HTML() for name in figures}
         self.count, self.error, self.facts, self.link = (w.HTML() for _ in range(4))
-        self.thumb_style = w.HTML()
+        self.busy, self.thumb_style = w.HTML(), w.HTML()
+        self.asked, self.answered = w.IntText(), w.IntText()
+        self.echo = w.jsdlink((self.asked, "value"), (self.answered, "value"))
+        self.alive = w.HTML()
+        self.pulse = w.Play(interval=PULSE, max=1, repeat=True, _view_count=0)
         self.scope = f"rsrl-{uuid4().hex[:8]}"  # several explorers may stand on one page
 
     def _start(self, actions: Iterable[tuple[w.Widget, Callable[[], None]]]) -> None:
@@ -183,41 +203,61 @@ class _Explorer:
             control.observe(partial(self._act, action), "value")
         self.back.on_click(partial(self._act, partial(self._turn, -1)))
         self.forth.on_click(partial(self._act, partial(self._turn, 1)))
-        self.save.on_click(partial(self._act, self._save))
+        self.save.on_click(partial(self._act, self._ask))
+        self.answered.observe(partial(self._act, self._save_found), "value")
+        self.pulse.observe(self._shown, "_view_count")
+        self.pulse.observe(self._answer, "value")
         self._turn()
         self.thumbs.value = self.photos.index[0]
 
-    def _view(self, left: list[w.Widget], right: list[w.Widget], *styles: w.HTML) -> w.Box:
-        """The photos and own panels at the left, the error, facts and own parts at the right."""
-        hidden = [w.HTML(STYLE), self.thumb_style, *styles]
-        pager = w.HBox([self.back, self.count, self.forth]).add_class("rsrl-pager")
-        photos = _panel("Photo", *self.filters.values(), self.thumbs, pager, self.upload)
-        right = [self.error, self.facts, *right, w.HBox([self.save, self.link])]
-        view = w.Box(
-            [
-                w.VBox(hidden, layout={"display": "none"}),
-                w.VBox([photos, *left]).add_class("rsrl-left"),
-                w.VBox(right).add_class("rsrl-right"),
-            ]
-        )
-        return view.add_class("rsrl").add_class(self.kind).add_class(self.scope)
-
-    def _rows(self, *sizes: int) -> list[w.HBox]:
-        """The pictures with their captions, so many in each row."""
+    def _view(
+        self, rows: Iterable[int], panels: list[w.Widget], *below: w.Widget, styles=()
+    ) -> w.Box:
+        """Pictures in `rows` of so many, with what is said of them; the controls beside them."""
         figures = iter([w.VBox([self.images[n], self.captions[n]]) for n in self.images])
-        return [w.HBox([next(figures) for _ in range(size)]) for size in sizes]
+        pictures = [w.HBox([next(figures) for _ in range(size)]) for size in rows]
+        measured = w.HTML(html.escape(self.measured)).add_class("rsrl-measured")
+        said = [measured, self.facts, w.HBox([self.save, self.link])]
+        pager = w.HBox([self.back, self.count, self.forth]).add_class("rsrl-pager")
+        photos = _panel("Photo", self.thumbs, pager, *self.filters.values(), self.upload)
+        parts = [
+            w.VBox([self.busy, self.error, *pictures, *said]).add_class("rsrl-pictures"),
+            w.VBox([photos, *panels]).add_class("rsrl-controls"),
+            w.VBox(below).add_class("rsrl-below"),
+        ]
+        hidden = w.VBox([w.HTML(STYLE), self.thumb_style, *styles, self.pulse])
+        hidden.layout.display = "none"
+        page = w.Box(parts).add_class("rsrl-page")
+        view = w.VBox([hidden, w.HTML(ENDED), self.alive, page])
+        return view.add_class("rsrl").add_class(self.kind).add_class(self.scope)
 
     def _act(self, action: Callable[[], None], _change: object) -> None:
         """Do what a control asks for; what goes wrong is said on the page."""
         if self.quiet:
             return
+        self.busy.value, self.link.value = BUSY, ""
         try:
-            action()
+            with one_thread():
+                action()
         except InputError as error:
             self._say(str(error))
         except Exception as error:
             self._say(f"This went wrong unexpectedly ({type(error).__name__}: {error}).")
             raise
+        finally:
+            self.busy.value = ""
+
+    def _shown(self, _change: object) -> None:
+        """Let a page that shows the explorer ask every `PULSE` whether there is an answer.
+
+        Without one it shows what every answer hides anew. A browser marks the widgets of a session
+        that restarts, and none whose session or server has ended.
+        """
+        self.pulse.playing = False
+        self.pulse.playing = True
+
+    def _answer(self, _change: object) -> None:
+        self.alive.value = SILENT.format(self.pulse.value)
 
     @contextmanager
     def _quietly(self) -> Iterator[None]:
@@ -232,7 +272,6 @@ class _Explorer:
         self.error.value = f'<div class="rsrl-error" role="alert">{html.escape(sentence)}</div>'
         if self.found is None:
             self.save.disabled = True
-            self.link.value = ""
             for image in self.images.values():
                 image.value = _jpeg(Image.new("RGB", (16, 11), "#dddddd"))
 
@@ -250,6 +289,7 @@ class _Explorer:
             ]
             self.thumbs.options = list(zip(shown.photo, shown.index, strict=True))
             self.thumbs.value = self.row if self.row in shown.index else None
+        self.thumbs.layout.display = None if len(shown) else "none"  # it keeps its last buttons
         self.back.disabled, self.forth.disabled = first == 0, last == len(rows)
         self.count.value = f"{first + 1} to {last} of {len(rows)}" if len(rows) else "no such photo"
         with ThreadPoolExecutor() as pool:
@@ -265,8 +305,9 @@ class _Explorer:
         self.row = self.thumbs.value
         photo = self.photos.loc[self.row]
         said = f"score {photo.score}, predicted {self.target} {photo.predicted}"
-        self.subject = photo.photo, said, partial(self.open, photo.path)
-        self.read = Path(photo.path).read_bytes
+        stamp = _stamp(photo.path)
+        self.subject = photo.photo, said, partial(self.open, photo.path, stamp)
+        self.read = partial(_unchanged, photo.path, stamp)
         self._show()
 
     def _take(self) -> None:
@@ -279,11 +320,12 @@ class _Explorer:
             found = f"{name} has {len(content) / 2**20:.0f} MB"
             raise InputError(f"{found}, a photo may have {LIMIT >> 20} MB; give a smaller copy.")
         opened = _opened(name, content)
-        values = self._logits(opened[-1])
-        likelihood, levels = likelihoods(values), self.network("best").levels
-        each = ", ".join(f"{s}: {p:.2f}" for s, p in zip(levels, likelihood, strict=True))
-        predicted = f"predicted {self.target} {levels[values.argmax()]}"
-        said = f"your own photo, {predicted} (likelihoods {each})"
+        judged, levels = self._logits(opened[-1]), self.network("best").levels
+        each = zip(levels, *_told_apart(judged), strict=True)
+        likelihoods_told = ", ".join(f"{level}: {likelihood}" for level, likelihood in each)
+        predicted = f"predicted {self.target} {levels[judged.argmax()]}"
+        note = OWN_LIKELIHOODS.format(self.target)
+        said = f"your own photo, {predicted} (likelihoods {likelihoods_told}; {note})"
         self.row, self.subject, self.read = None, (name, said, lambda: opened), lambda: content
         with self._quietly():
             self.thumbs.value = None
@@ -293,19 +335,27 @@ class _Explorer:
         """Logit of each level (levels,) of a photo, by the chosen network."""
         return logits(self.network("best"), pixels, **self.run.view)[0]
 
-    def _likelihoods(self, pixels: Pixels) -> np.ndarray:
-        """Likelihood of each level (levels,)."""
-        return likelihoods(self._logits(pixels))
-
     def _show(self) -> None:
         """Find what the controls ask for in the chosen photo, and show all of it."""
         self.found, (name, said, load) = None, self.subject
         self.text = [f"{name}: {said}"]
         self.facts.value = html.escape(self.text[0])
         self.size, self.large, self.picture, self.pixels = load()
-        self._find()
+        found = self._find()
         self.facts.value = "<br>".join(map(html.escape, self.text))
-        self.error.value, self.link.value, self.save.disabled = "", "", False
+        self.found, self.error.value, self.save.disabled = found, "", False
+
+    def _ask(self) -> None:
+        """Have the browser answer before anything is saved.
+
+        While a photo is worked on, a browser holds changes of sliders back, but not a click. They
+        are let through when it is done, and so arrive before the answer.
+        """
+        self.asked.value += 1
+
+    def _save_found(self) -> None:
+        if self.found is not None:
+            self._save()
 
     def _offer(self, name: str, kind: str, content: bytes) -> None:
         """A link that holds a picture itself: no file is written where the kernel runs."""
@@ -322,7 +372,7 @@ SETTINGS = {
 }
 CAPTIONS = {
     "photo": "Original",
-    "region": "Highlight region",
+    "region": f"Highlight region ({IN_COLOUR})",
     "later map": "conv1 of round {0}, channel {2}",
     "earlier map": "conv1 of round {1}, channel {2}",
     "difference": "Difference: orange above 0, purple below",
@@ -342,6 +392,11 @@ def highlight_explorer(run: Run, photos: pd.DataFrame) -> w.Box:
 
 class _HighlightExplorer(_Explorer):
     kind = "rsrl-highlights"
+    measured = (
+        "Measured: such regions find the subject of drawn photos no better than a coin does "
+        "(chapter 5). Covering one moves the predicted score less than covering as much elsewhere "
+        "(chapter 6)."
+    )
 
     def __init__(self, run: Run, photos: pd.DataFrame):
         super().__init__(run, photos, CAPTIONS)
@@ -352,18 +407,19 @@ class _HighlightExplorer(_Explorer):
         self.settings = {n: choice(description=d, options=o) for n, (d, o) in SETTINGS.items()}
         self.later = slide(rounds, 2, rounds, description="round I")
         self.step = slide(1, 1, rounds - 1, description="k rounds before")
-        self.fade = slider(0.7, max=1, step=0.05, description="fade the rest by")
+        self.fade = slider(1, max=1, step=0.05, description="grey out the rest")
+        self.fade.readout_format = ".0%"
         channels = [(str(j), j) for j in range(conv1_of(run, 1).out_channels)]
         self.strip = w.ToggleButtons(options=[("least correlated", LEAST), *channels])
         self.strip_style, self.save.description = w.HTML(), "Save the figure"
-        left = [
+        panels = [
             _panel("Rounds I and I - k", self.later, self.step),
             _panel("Maps and region", *self.settings.values(), self.fade),
         ]
         strip = _panel("Channel J", self.strip.add_class("rsrl-channels"), w.HTML(LEGEND))
-        self.view = self._view(left, [*self._rows(2, 3), strip], self.strip_style)
+        self.view = self._view((2, 3), panels, strip, styles=[self.strip_style])
         shown = (self.step, self.strip, *self.settings.values())
-        actions = [(self.later, self._follow), (self.fade, self._draw)]
+        actions = [(self.later, self._follow), (self.fade, self._fade)]
         self._start([*actions, *((control, self._show) for control in shown)])
 
     def _say(self, sentence: str) -> None:
@@ -376,17 +432,17 @@ class _HighlightExplorer(_Explorer):
             self.step.max = self.later.value - 1  # takes k with it
         self._show()
 
-    def _find(self) -> None:
+    def _find(self) -> Highlight:
         rounds = self.later.value, self.later.value - self.step.value
         by_hand = self.strip.value != LEAST
-        self.found = highlights(
+        found = highlights(
             self.pair(*rounds),
             self.pixels.crops([0], view="whole"),
             shrink_to=self.run.view["shrink_to"],
             channel=self.strip.value if by_hand else None,
             **{name: control.value for name, control in self.settings.items()},
         )[0]
-        facts, size = self.found.facts(self.size), self.size
+        facts, size = found.facts(self.size), self.size
         self.text += [
             f"rounds {rounds[0]} and {rounds[1]}, channel {facts['J']} "
             f"({'by hand' if by_hand else 'the least correlated'}: {facts['correlation']:.5f}), "
@@ -396,17 +452,18 @@ class _HighlightExplorer(_Explorer):
         self.labels = {n: c.format(*rounds, facts["J"]) for n, c in CAPTIONS.items()}
         for name, caption in self.captions.items():
             caption.value = self.labels[name]
-        self.strip_style.value = self._css("rsrl-channels", _channel_looks(self.found))
-        self._draw()
+        self.strip_style.value = self._css("rsrl-channels", _channel_looks(found))
+        self._draw(found)
+        return found
 
-    def _draw(self) -> None:
-        if self.found is None:
-            return
-        fade = self.fade.value
-        self.pictures = highlight_pictures(self.picture, self.found, opacity=fade)
+    def _fade(self) -> None:
+        if self.found is not None:
+            self._draw(self.found)
+
+    def _draw(self, found: Highlight) -> None:
+        self.pictures = highlight_pictures(self.picture, found, opacity=self.fade.value)
         for name, picture in self.pictures.items():
             self.images[name].value = _jpeg(picture)
-        self.link.value = ""
 
     def _save(self) -> None:
         pictures = [(self.labels[name], picture) for name, picture in self.pictures.items()]
@@ -434,6 +491,11 @@ def crop_explorer(run: Run, photos: pd.DataFrame) -> w.Box:
 
 class _CropExplorer(_Explorer):
     kind = "rsrl-crops"
+    measured = (
+        "Measured: such maps hardly show the subject of drawn photos; the middle of the photo "
+        "shows it better (chapter 8). Crops that the network prefers are in truth no better than "
+        "crops of the same size at random (chapter 9)."
+    )
 
     def __init__(self, run: Run, photos: pd.DataFrame):
         network = run.network("best")
@@ -452,25 +514,30 @@ class _CropExplorer(_Explorer):
         self.attribute = choice(description="AttAM of")
         self.save.description = "Save the crop"
         maps = [self.level, *[self.attribute] * bool(network.attributes)]
-        left = [_panel("Crop", self.which, self.threshold, self.ratio), _panel("Maps", *maps)]
-        self.view = self._view(left, self._rows(2, len(figures) - 2))
+        panels = [_panel("Crop", self.which, self.threshold, self.ratio), _panel("Maps", *maps)]
+        self.view = self._view((2, len(figures) - 2), panels)
         shown = (self.which, self.threshold, self.ratio, *maps)
         self._start((control, self._show) for control in shown)
 
-    def _find(self) -> None:
-        if self.seen is not self.pixels:
-            view, shrink_to = self.pixels.crops([0], view="whole"), self.run.view["shrink_to"]
-            self.maps = activation_maps(self.network("best"), view, shrink_to=shrink_to)[0]
-            self.before = self._likelihoods(self.pixels)
-            with self._quietly():
-                self.attribute.options = names = list(self.maps.attributes)
-                self.attribute.value = names[0] if names else None
-            self.seen = self.pixels
+    def _look(self) -> None:
+        """What the network sees in the photo and says of it, once for each photo."""
+        if self.seen is self.pixels:
+            return
+        view, shrink_to = self.pixels.crops([0], view="whole"), self.run.view["shrink_to"]
+        maps = activation_maps(self.network("best"), view, shrink_to=shrink_to)[0]
+        before = self._logits(self.pixels)
+        with self._quietly():
+            self.attribute.options = names = list(maps.attributes)
+            self.attribute.value = names[0] if names else None
+        self.maps, self.before, self.seen = maps, before, self.pixels
+
+    def _find(self) -> Box:
+        self._look()
         good, beside = self.maps.high, self.maps.levels[self.level.value]
         attribute = self.maps.attributes.get(self.attribute.value)
         used = beside if self.which.value == LEVEL else good
         threshold, ratio = self.threshold.value, self.ratio.value
-        self.found, reason = crop_box(
+        box, reason = crop_box(
             used,
             self.size,
             att=attribute if self.which.value == BOTH else None,
@@ -478,16 +545,17 @@ class _CropExplorer(_Explorer):
             aspect=None if ratio == RATIOS[0] else aspect_ratio(ratio),
         )
         region = largest_region(used, threshold=threshold)
-        crop = self.large.crop(self._box(self.large))
+        crop = self.large.crop(self._within(self.large, box))
         reach = max(np.abs([good, beside]).max(), 1e-6)  # one scale for both: sums are compared
         pictures = {
-            "photo": framed(self.picture, self._box(self.picture), region),
+            "photo": framed(self.picture, self._within(self.picture, box), region),
             "crop": crop,
             "good": activation_picture(self.picture, good, reach),
             "level": activation_picture(self.picture, beside, reach),
         }
+        of_region = "" if region is None else f"{IN_COLOUR}; "
         captions = {
-            "photo": "Original: region orange, crop white",
+            "photo": f"Original ({of_region}white frame: the crop)",
             "crop": "Crop",
             "good": f"AesAM of {self.good}, sum {good.sum():+.1f}",
             "level": f"AesAM of {self.target} {self.level.value}, sum {beside.sum():+.1f}",
@@ -496,26 +564,28 @@ class _CropExplorer(_Explorer):
             reach = max(np.abs(attribute).max(), 1e-6)
             pictures["attribute"] = activation_picture(self.picture, attribute, reach)
             captions["attribute"] = f"AttAM of {self.attribute.value}, sum {attribute.sum():+.1f}"
-        self._tell(reason, crop)
+        self._tell(box, reason, crop)
         for name, picture in pictures.items():
             picture.thumbnail((SHOWN, SHOWN))
             self.images[name].value = _jpeg(picture)
             self.captions[name].value = html.escape(captions[name])
+        return box
 
-    def _box(self, picture: Image.Image) -> list[int]:
+    def _within(self, picture: Image.Image, box: Box) -> list[int]:
         """The crop in pixels of a smaller copy of the photo."""
-        return [round(edge * picture.width / self.size[0]) for edge in self.found]
+        return [round(edge * picture.width / self.size[0]) for edge in box]
 
-    def _tell(self, reason: str, crop: Image.Image) -> None:
+    def _tell(self, box: Box, reason: str, crop: Image.Image) -> None:
         """Where the crop lies, and what the network says of it."""
-        left, top, right, foot = self.found
-        after = self._likelihoods(Pixels(square(crop)[None], ""))
-        levels = zip(self.network("best").levels, self.before, after, strict=True)
-        change = ", ".join(f"{level}: {was:.2f} to {now:.2f}" for level, was, now in levels)
+        left, top, right, foot = box
+        after = self._logits(Pixels(square(crop)[None], ""))
+        told = _told_apart(self.before, after)
+        levels = zip(self.network("best").levels, *told, strict=True)
+        change = ", ".join(f"{level}: {was} to {now}" for level, was, now in levels)
         self.text += [
             f"crop {right - left} x {foot - top} at ({left}, {top}) of "
             f"{self.size[0]} x {self.size[1]} px" + (f": {reason}" if reason else ""),
-            f"likelihoods, photo to crop: {change}",
+            f"likelihoods, photo to crop: {change} ({OWN_LIKELIHOODS.format(self.target)})",
         ]
 
     def _save(self) -> None:
@@ -550,6 +620,39 @@ def _opened(
     shown = photo.copy()
     shown.thumbnail((SHOWN, SHOWN), Image.Resampling.LANCZOS)
     return size, photo, shown, pixels
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    """When a file was changed and its bytes: as they are, it is the same. None: it is gone."""
+    try:
+        there = Path(path).stat()
+    except OSError:
+        return None
+    return there.st_mtime_ns, there.st_size
+
+
+def _unchanged(path: str, stamp: tuple[int, int] | None) -> bytes:
+    """Content of a photo that was shown; `InputError` where it is another by now."""
+    if _stamp(path) != stamp:
+        found = f"{path} was changed, moved or deleted since it was shown"
+        raise InputError(f"{found}; choose another photo, then this one again.")
+    return Path(path).read_bytes()
+
+
+def _told_apart(*judged: np.ndarray) -> list[list[str]]:
+    """Likelihoods of logits (levels,) as text, each time in so many digits that the largest shows.
+
+    Where 6 digits do not tell it from the next one, logits stand beside them.
+    """
+    of_all = [likelihoods(logits.astype(float)) for logits in judged]
+    for digits in range(2, 7):
+        told = [[f"{p:.{digits}f}" for p in values] for values in of_all]
+        if all(texts.count(max(texts)) == 1 for texts in told):
+            return told
+    return [
+        [f"{text} (logit {logit:.1f})" for text, logit in zip(texts, logits, strict=True)]
+        for texts, logits in zip(told, judged, strict=True)
+    ]
 
 
 def _jpeg(picture: Image.Image, quality: int = 92) -> bytes:

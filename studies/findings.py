@@ -2,10 +2,11 @@
 
     .venv/bin/python studies/findings.py
 
-The words stand in `studies/findings_words.md`, by hand and without a figure. Where they need one,
-they name it in double braces, and it is put there from `data/results`. Where they say that a
-difference is believable, or which way it goes, they name that too, and the command ends in an error
-once the tables say otherwise.
+It also writes the findings of `README.md`, between two comments. The words stand in
+`findings_words.md` and `readme_words.md` beside this file, by hand and without a figure. Where they
+need one, they name it in double braces, and it is put there from `data/results`. Where they say
+that a difference is believable, or which way it goes, they name that too, and the command ends in
+an error once the tables say otherwise.
 """
 
 import re
@@ -18,6 +19,9 @@ from rsrl_lib.files import ROOT, InputError, replacing
 
 WORDS = Path(__file__).with_name("findings_words.md")
 PAGE = ROOT / "docs" / "findings.md"
+SHORT_WORDS = Path(__file__).with_name("readme_words.md")
+README = ROOT / "README.md"
+BEGIN, END = "<!-- findings: written by studies/findings.py -->\n", "<!-- end of findings -->"
 PARTS = {
     part.__name__: part
     for part in (
@@ -47,6 +51,9 @@ PARTS = {
         of_other_studies.crops,
         of_other_studies.gap,
         of_other_studies.regions,
+        of_other_studies.reported,
+        of_other_studies.seen,
+        of_other_studies.sides,
         of_other_studies.studies,
         of_other_studies.two_accuracies,
         of_other_studies.weighting,
@@ -57,11 +64,26 @@ PARTS = {
 
 
 def main() -> None:
-    """Write the page."""
-    text = page(WORDS.read_text())
-    with replacing(PAGE) as partial:
-        partial.write_text(text)
-    print(f"Written: {PAGE.relative_to(ROOT)}")
+    """Write the page, and the findings of the README."""
+    texts = {
+        PAGE: page(WORDS.read_text()),
+        README: with_findings(README.read_text(), page(SHORT_WORDS.read_text())),
+    }
+    for path, text in texts.items():
+        with replacing(path) as partial:
+            partial.write_text(text)
+        print(f"Written: {path.relative_to(ROOT)}")
+
+
+def with_findings(readme: str, findings: str) -> str:
+    """The README with these findings between its two comments; `InputError` without them."""
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise InputError(
+            f"README.md needs the lines {BEGIN.strip()} and {END} around its findings."
+        )
+    return before + begin + findings + end + after
 
 
 def page(words: str) -> str:

@@ -18,19 +18,31 @@ from rsrl_lib.recipe import Recipe
 
 def two_accuracies() -> str:
     """What each kind of split reports, and what the networks are worth."""
-    told = pd.read_csv(RESULTS / "two_accuracies.csv")
-    told = told[told["round"] == told["round"].max()]
-    words = {}
-    for (_, _, arm), recipe in _two_recipes().items():
-        words[arm] = _method(recipe)
-    splits = {"never": "one split", "rotating": "rotating fifths", "fresh": "fresh in every round"}
-    told = told.assign(arm=told.arm.map(words), split=told.resplit.map(splits))
+    told = _two_told()
     columns = {"held_out": "held out", "held_out_kept": "held out, unlikely ones dropped"}
     columns |= {"original": "original training photos", "untouched": "untouched (worth)"}
     table = told.groupby(["arm", "split"], sort=False)[list(columns)].mean().reset_index()
     for column in columns:
         table[column] = table[column].map("{:.3f}".format)
     return markdown(table.rename(columns=columns | {"arm": "network"}))
+
+
+def reported(network: str, split: str, photos: str) -> str:
+    """The accuracy after the last round, of a network and split in words, on such photos."""
+    told = _two_told()
+    own = told[(told.arm == network) & (told.split == split)]
+    return f"{own[photos].mean():.2f}"
+
+
+def _two_told() -> pd.DataFrame:
+    """Accuracies after the last round, with networks and splits in words."""
+    told = pd.read_csv(RESULTS / "two_accuracies.csv")
+    told = told[told["round"] == told["round"].max()]
+    words = {}
+    for (_, _, arm), recipe in _two_recipes().items():
+        words[arm] = _method(recipe)
+    splits = {"never": "one split", "rotating": "rotating fifths", "fresh": "fresh in every round"}
+    return told.assign(arm=told.arm.map(words), split=told.resplit.map(splits))
 
 
 def _two_recipes() -> dict:
@@ -198,6 +210,27 @@ def crops() -> str:
 
 def studies() -> str:
     """Of each study: photos, trainings, network, pixels, and the command that makes it again."""
+    return markdown(_studies())
+
+
+def seen(study: str) -> str:
+    """Network, pixels, photos and trainings of one study, in a line."""
+    row = _studies().set_index("study").loc[study]
+    network = row.network.partition(",")[0]
+    seen_at, _, maps_at = row.pixels.partition(", ")
+    trainings = row.trainings.replace("an arm", "trainings of each arm")
+    told = [f"{network} at {seen_at} pixels", maps_at, f"{row.photos} photos", trainings]
+    return ", ".join(filter(None, told))
+
+
+def sides() -> str:
+    """The smallest and the largest side of a picture in all sweeps of dropping."""
+    recipes = [next(iter(trainings.recipes.values())) for trainings in all_sets().values()]
+    pixels = [recipe.training.shrink_to for recipe in recipes]
+    return f"{min(pixels)} to {max(pixels)}"
+
+
+def _studies() -> pd.DataFrame:
     rows = []
     for name, trainings in all_sets().items():
         recipe = next(iter(trainings.recipes.values()))
@@ -213,7 +246,7 @@ def studies() -> str:
     rows.append(["two accuracies: OASIS", photos, _per_arm(runs), *_seen_by(recipe), by])
     rows += _without_sweep()
     columns = ["study", "photos", "trainings", "network", "pixels", "make it again"]
-    return markdown(pd.DataFrame(rows, columns=columns))
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _per_arm(count: int) -> str:

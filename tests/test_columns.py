@@ -22,14 +22,14 @@ OTHERS = {"mask": "GlassPhoto", "drop": "Recipe", "head": "Recipe and AestheticN
 
 
 def sources():
-    """Place and code of every module that users run, and of every cell of a notebook."""
-    for folder in ("rsrl_lib", "benchmarks", "data"):
+    """Name and code of every module that users run, and of every notebook."""
+    for folder in ("rsrl_lib", "benchmarks", "data", "studies"):
         for path in sorted((ROOT / folder).glob("*.py")):
             yield path.name, ast.parse(path.read_text())
     for path in sorted((ROOT / "notebooks").rglob("*.ipynb")):
-        for number, cell in enumerate(json.loads(path.read_text())["cells"]):
-            if cell["cell_type"] == "code":
-                yield f"{path.stem}, cell {number}", ast.parse("".join(cell["source"]))
+        cells = json.loads(path.read_text())["cells"]
+        code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        yield path.name, ast.parse("\n".join(code))
 
 
 def columns_of(code):
@@ -44,13 +44,15 @@ def _is_text(part):
 
 
 def read_as_attributes(code, names):
-    """Attributes of these names that are not called, and are not those of NumPy."""
-    called = {id(part.func) for part in ast.walk(code) if isinstance(part, ast.Call)}
-    attributes = [part for part in ast.walk(code) if isinstance(part, ast.Attribute)]
-    for part in attributes:
-        is_method = id(part) in called or ast.unparse(part.value) == "np"
-        if part.attr in names and not is_method:
-            yield ast.unparse(part)
+    """Attributes of these names that are read and not called; those of modules are no columns."""
+    parts = list(ast.walk(code))
+    imports = [part for part in parts if isinstance(part, ast.Import | ast.ImportFrom)]
+    modules = {alias.asname or alias.name for part in imports for alias in part.names}
+    called = {id(part.func) for part in parts if isinstance(part, ast.Call)}
+    for part in parts:
+        is_read = isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Load)
+        if is_read and part.attr in names and id(part) not in called:
+            yield from {ast.unparse(part)} - {f"{module}.{part.attr}" for module in modules}
 
 
 def test_no_column_is_read_by_a_name_that_is_a_method_of_pandas():

@@ -11,6 +11,8 @@ from rsrl_lib.files import InputError
 from tests.conftest import ROOT
 
 WORDS = (ROOT / "studies" / "findings_words.md").read_text()
+SHORT_WORDS = (ROOT / "studies" / "readme_words.md").read_text()
+README = (ROOT / "README.md").read_text()
 OWN = "RSRL's rule, 67 % kept"
 
 
@@ -26,10 +28,45 @@ def test_the_page_is_what_the_kept_tables_and_the_words_give(studies):
     assert studies["findings"].page(WORDS) == (ROOT / "docs" / "findings.md").read_text()
 
 
-def test_no_measured_figure_in_the_words_is_typed_by_hand():
-    prose = re.sub(r"\{\{[^}]*\}\}", "", WORDS)
+def test_the_findings_of_the_readme_are_what_the_kept_tables_give(studies):
+    findings = studies["findings"]
+    assert findings.with_findings(README, findings.page(SHORT_WORDS)) == README
+    block = README.partition(findings.BEGIN)[2].partition(findings.END)[0]
+    assert block.count("\n- **") == 5
+    for line in re.findall(r"^  \*.*\*$", block, flags=re.M):
+        assert re.search(r"SqueezeNet .* pixels.* \d+ photos", line), line
+    assert len(re.findall(r"^  \*", block, flags=re.M)) == 5
+
+
+def test_a_readme_without_its_two_comments_is_refused(studies):
+    findings = studies["findings"]
+    for readme in ("# Title", findings.BEGIN, findings.END, findings.END + findings.BEGIN):
+        with pytest.raises(InputError, match=r"README\.md needs the lines"):
+            findings.with_findings(readme, "new")
+    readme = f"a\n{findings.BEGIN}old\n{findings.END}\nz"
+    assert findings.with_findings(readme, "new\n") == readme.replace("old", "new")
+
+
+@pytest.mark.parametrize(
+    ("words", "allowed"),
+    [  # K, the level, and what the documents report
+        (WORDS, {"0.9", ".05", ".90", ".45"}),
+        (SHORT_WORDS, {"0.9"}),
+    ],
+    ids=["the page", "the README"],
+)
+def test_no_measured_figure_in_the_words_is_typed_by_hand(words, allowed):
+    prose = re.sub(r"\{\{[^}]*\}\}", "", words)
     typed = set(re.findall(r"(?<![\w.])[+-]?\d*\.\d+", prose))
-    assert typed == {"0.9", ".05", ".90", ".45"}  # K, the level, and what the documents report
+    assert typed == allowed
+
+
+def test_the_readme_has_no_measured_figure_beside_its_findings(studies):
+    before, _, rest = README.partition(studies["findings"].BEGIN)
+    prose = before + rest.partition(studies["findings"].END)[2]
+    prose = re.sub(r"```.*?```", "", prose, flags=re.S)
+    typed = set(re.findall(r"(?<![\w.])[+-]?0?\.\d+\b", prose))
+    assert typed == {"0.9", "0.95", "0.99"}  # K of both versions of RSRL
 
 
 @pytest.mark.parametrize(

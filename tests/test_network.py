@@ -89,6 +89,13 @@ def test_starter_weights_are_refused_for_a_network_that_they_are_not_of():
         n.aesthetic_net("alexnet", [3, 4], weights="starter")
 
 
+def test_missing_starter_weights_are_not_recommended(monkeypatch, tmp_path):
+    monkeypatch.setattr(n, "STARTER", tmp_path / n.STARTER.name)
+    with pytest.raises(InputError, match=r"come with rsrl-lib.*install it again") as told:
+        n.aesthetic_net("squeezenet1_1", [3, 4], weights="starter")
+    assert "'starter'" not in str(told.value)
+
+
 def test_an_unknown_backbone_is_refused_with_the_known_ones():
     with pytest.raises(InputError, match="choose one of alexnet"):
         n.AestheticNet("lenet", [3, 4])

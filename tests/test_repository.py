@@ -101,7 +101,7 @@ def test_imports_of_the_library_run_one_way_and_without_jupyter():
         "plots",
         "widgets",
     ]
-    order += ["kernels", "batch", "app", "cli"]
+    order += ["kernels", "batch", "pages", "app", "cli"]
     for number, module in enumerate(order):
         source = (ROOT / "rsrl_lib" / f"{module}.py").read_text()
         imported = set(re.findall(r"^ *from rsrl_lib\.(\w+) import", source, flags=re.M))
@@ -116,8 +116,9 @@ def test_imports_of_the_library_run_one_way_and_without_jupyter():
             )
 
 
-def test_the_ten_lines_of_the_readme_run(tmp_path, monkeypatch, capsys):
-    code = re.search(r"```python\n(.+?)```", (ROOT / "README.md").read_text(), flags=re.S)[1]
+def test_the_ten_lines_of_the_guide_run(tmp_path, monkeypatch, capsys):
+    guide = (ROOT / "docs" / "library.md").read_text()
+    code = re.search(r"```python\n(.+?)```", guide, flags=re.S)[1]
     assert code.count("count=400") == code.count("rounds=4") == 1
     monkeypatch.chdir(tmp_path)
     exec(code.replace("count=400", "count=60").replace("rounds=4", "rounds=2"), {})
