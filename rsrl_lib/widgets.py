@@ -43,21 +43,28 @@ KEPT, DROPPED = "#35618f", "#c9772b"
 NEAREST = 4
 
 
-def drop_explorer(sample: pd.DataFrame, paths: pd.Series) -> w.VBox:
+HAIR = 1e-9  # a fitted K is the likelihood of a photo that stays; rounded it could drop it
+
+
+def drop_explorer(sample: pd.DataFrame, paths: pd.Series, drop: DropRule) -> w.VBox:
     """Sliders for K1-K3 over the likelihoods of one round: how many photos stay, and which ones.
 
     `sample` holds the training photos of a round (columns photo, label, own_logit, top_logit),
     `paths` their files by name. Shown are the numbers kept of each class, and the
-    photos nearest to each threshold on both sides.
+    photos nearest to each threshold on both sides. The sliders start where `drop` decides after
+    round 1, and as many photos of each class as it says stay in any case.
     """
     labels = sample.label.to_numpy(int)
+    own, top = sample.own_logit.to_numpy(), sample.top_logit.to_numpy()
     majorities = largest_classes(labels)
-    rule = w.Dropdown(options=["own-class", "top-class"], description="rule")
+    start = decide(drop, labels, own, top, after_round=1).thresholds
+    rule = w.Dropdown(options=["own-class", "top-class"], value=drop.rule, description="rule")
     common = {"style": {"description_width": "110px"}, "continuous_update": False}
-    sliders = [
-        w.FloatSlider(0.9, max=1, step=0.01, description=f"K{n + 1} (score {score})", **common)
-        for n, score in enumerate(majorities)
-    ]
+    sliders = []
+    for number, (score, k) in enumerate(zip(majorities, start, strict=True), 1):
+        name = f"K{number} (score {score})"
+        at = max(k - HAIR, 0)
+        sliders.append(w.FloatSlider(at, max=1, step=0.01, description=name, **common))
     summary, picture = w.HTML(), w.Image(format="png")
 
     def show(_change=None) -> None:
@@ -67,15 +74,14 @@ def drop_explorer(sample: pd.DataFrame, paths: pd.Series) -> w.VBox:
         sliders[-1].disabled = rule.value == "top-class" and len(sliders) == 3
         # With fewer classes than the rule has thresholds, the last ones decide nothing.
         k += (1.0,) * ((3 if rule.value == "own-class" else 2) - len(k))
-        asked = DropRule(rule=rule.value, k=k, min_per_class=0)
-        own, top = sample.own_logit.to_numpy(), sample.top_logit.to_numpy()
+        asked = DropRule(rule=rule.value, k=k, min_per_class=drop.min_per_class)
         logits = own if rule.value == "own-class" else top
         try:
             decision = decide(asked, labels, own, top, after_round=1)
         except InputError as error:
             summary.value = f"<b>{html.escape(str(error))}</b>"
             return
-        summary.value = _summary(labels, majorities, decision)
+        summary.value = _summary(labels, majorities, decision, drop.min_per_class)
         picture.value = _near_threshold(
             sample.photo.map(paths).to_numpy(), labels, logits, majorities, decision
         )
@@ -86,17 +92,25 @@ def drop_explorer(sample: pd.DataFrame, paths: pd.Series) -> w.VBox:
     return w.VBox([w.HBox([rule]), *sliders, summary, picture])
 
 
-def _summary(labels: np.ndarray, majorities: list[int], decision: Decision) -> str:
+def _summary(
+    labels: np.ndarray, majorities: list[int], decision: Decision, min_per_class: int
+) -> str:
     kept = decision.kept
     of_class = ", ".join(
         f"{kept[labels == s].sum()} of {(labels == s).sum()} with score {s}" for s in majorities
     )
     share = np.isin(labels[kept], majorities).mean()
     names = ", ".join(map(str, sorted(majorities)))
-    return (
+    told = (
         f"<b>{kept.sum()} of {len(labels)} photos stay</b>: {of_class}, and all others. Scores "
         f"{names} go from {np.isin(labels, majorities).mean():.0%} to {share:.0%} of the set."
     )
+    if decision.rescued:
+        told += (
+            f" {decision.rescued} of those that stay are below K: the {min_per_class} likeliest "
+            "photos of each score always stay."
+        )
+    return told
 
 
 def _near_threshold(

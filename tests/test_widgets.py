@@ -34,14 +34,52 @@ from rsrl_lib import widgets  # noqa: E402
 
 
 @pytest.fixture
-def explored(coloured):
+def explorer(coloured):
+    """Opens the explorer for a rule: the photos, the choice of the rule, sliders, text, picture."""
     photos, _ = coloured
     rng = np.random.default_rng(0)
     sample = pd.DataFrame({"photo": photos.table.photo, "label": photos.table.score})
     sample["own_logit"], sample["top_logit"] = logit(rng.random((2, len(sample))))
-    view = widgets.drop_explorer(sample, photos.table.set_index("photo")["path"])
-    head, *sliders, summary, picture = view.children
-    return sample, head.children[0], sliders, summary, picture
+
+    def opened(drop):
+        view = widgets.drop_explorer(sample, photos.table.set_index("photo")["path"], drop)
+        head, *sliders, summary, picture = view.children
+        return sample, head.children[0], sliders, summary, picture
+
+    return opened
+
+
+@pytest.fixture
+def explored(explorer):
+    return explorer(DropRule(min_per_class=0))
+
+
+def decided(drop, sample):
+    logits = sample.own_logit.to_numpy(), sample.top_logit.to_numpy()
+    return decide(drop, sample.label.to_numpy(), *logits, after_round=1)
+
+
+@pytest.mark.parametrize("rule", ["own-class", "top-class"])
+def test_the_explorer_starts_at_the_thresholds_that_the_run_fitted(explorer, rule):
+    drop = DropRule(rule=rule, keep_share=0.6, min_per_class=0)
+    sample, choice, sliders, summary, _ = explorer(drop)
+    run = decided(drop, sample)
+    assert choice.value == rule
+    assert [slider.value for slider in sliders] == pytest.approx(run.thresholds)
+    assert stay(summary) == run.kept.sum() < len(sample)
+
+
+def test_the_explorer_keeps_the_least_number_of_photos_of_each_class(explorer):
+    drop = DropRule(k=(1.0,), min_per_class=2)
+    sample, _, sliders, summary, _ = explorer(drop)
+    run = decided(drop, sample)
+    assert run.rescued == 2 * len(sliders)
+    assert stay(summary) == run.kept.sum()
+    assert f"{run.rescued} of those that stay are below K: the 2 likeliest" in summary.value
+    for slider in sliders:
+        slider.value = 0
+    assert stay(summary) == len(sample)
+    assert "below K" not in summary.value
 
 
 def stay(summary):
@@ -55,14 +93,7 @@ def test_the_explorer_counts_what_the_rule_keeps(explored, rule):
     for slider, k in zip(sliders, (0.7, 0.4, 0.2), strict=True):
         slider.value = k
     k = (0.7, 0.4, 0.2) if rule == "own-class" else (0.7, 0.4)
-    decision = decide(
-        DropRule(rule=rule, k=k, min_per_class=0),
-        sample.label.to_numpy(),
-        sample.own_logit.to_numpy(),
-        sample.top_logit.to_numpy(),
-        after_round=1,
-    )
-    assert stay(summary) == decision.kept.sum()
+    assert stay(summary) == decided(DropRule(rule=rule, k=k, min_per_class=0), sample).kept.sum()
 
 
 def test_the_picture_follows_a_slider_and_is_a_png(explored):
