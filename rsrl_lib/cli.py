@@ -228,12 +228,13 @@ def highlight(
                 crops = torch.from_numpy(pixels.square(photo)).permute(2, 0, 1)[None]
                 found = h.highlights(pair, crops, shrink_to=shrink_to, **options)[0]
             except InputError as error:
+                said = str(error) if path in str(error) else f"{path}: {error}"
                 if not skip_broken:
                     raise InputError(
-                        f"{path}: {error} ({written} photos before it are done; --skip-broken "
-                        "leaves such photos out)"
+                        f"{said} ({written} photos before it are done; --skip-broken leaves such "
+                        "photos out)"
                     ) from error
-                tqdm.write(f"left out: {path}: {error}", file=sys.stderr)
+                tqdm.write(f"left out: {said}", file=sys.stderr)
                 continue
             table.writerow({"photo": path} | found.facts(photo.size))
             photo.thumbnail((480, 480))

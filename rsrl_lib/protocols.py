@@ -4,6 +4,7 @@ Photos of one group, such as identical files, always lie in the same part: one p
 is divided, and takes the others with it. Where no two photos share a group, that is all photos.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -74,13 +75,18 @@ def one_of_each(labels: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarr
 
 
 def split(
-    labels: np.ndarray, *, fold: int, seed: int, groups: np.ndarray | None = None
+    labels: np.ndarray,
+    *,
+    fold: int,
+    seed: int,
+    groups: np.ndarray | None = None,
+    names: Mapping[int, str] | None = None,
 ) -> pd.Series:
     """Part of each photo: `train` (64 %), `validation` (16 %) or `test` (fold `fold` of 5, 20 %).
 
     Stratified by label; the same photos whatever later chooses the round. Photos of one of the
     `groups` (n,) lie in one part. Raises `InputError` when a class has fewer photos than folds,
-    those of one group counted once.
+    those of one group counted once; `names` are what it calls the labels, else scores.
     """
     if not 0 <= fold < FOLDS:
         raise InputError(f"fold must lie in 0..{FOLDS - 1}, not {fold}.")
@@ -91,9 +97,11 @@ def split(
     if smallest.min() < FOLDS:
         has_twins = len(rows) < len(labels)
         once = " (identical files count once, by their rarest score)" if has_twins else ""
+        rarest = smallest.idxmin()
+        name = names[rarest] if names else f"score {rarest}"
         raise InputError(
-            f"Score {smallest.idxmin()} has {smallest.min()} photos{once}, {FOLDS} are needed to "
-            "split them into training, validation and test; add photos of that score."
+            f"{name.capitalize()} has {smallest.min()} photos{once}, {FOLDS} are needed to split "
+            f"them into training, validation and test; add photos of that {name.split()[0]}."
         )
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(own, own)
     rest, test = list(folds)[fold]

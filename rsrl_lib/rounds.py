@@ -367,10 +367,12 @@ def _divided(
             return known.label.to_numpy(), run.info["merged_scores"], known.part
     if recipe.levels == "low-high":
         labels, merged = low_high(photos.table.mean_score.to_numpy(), recipe.cut), {}
+        names = {0: "level low", 1: "level high"}
     else:
         labels, merged = merge_rare(photos.table.score.to_numpy(), groups=pixels.digests)
-    groups = pixels.digests
-    return labels, merged, split(labels, fold=recipe.fold, seed=recipe.seed, groups=groups)
+        names = None
+    how = {"fold": recipe.fold, "seed": recipe.seed, "groups": pixels.digests, "names": names}
+    return labels, merged, split(labels, **how)
 
 
 def _is_the_same(

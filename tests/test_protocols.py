@@ -67,6 +67,12 @@ def test_a_cut_that_leaves_a_single_level_is_refused(cut):
         low_high(np.array([2.5, 7.0]), cut)
 
 
+def test_a_level_with_too_few_photos_is_called_by_its_name():
+    levels, names = np.repeat([0, 1], [20, 3]), {0: "level low", 1: "level high"}
+    with pytest.raises(InputError, match=r"^Level high has 3 photos, 5 .*photos of that level\.$"):
+        split(levels, fold=0, seed=0, names=names)
+
+
 def divided(how, rounds=6):
     parts = split(LABELS, fold=2, seed=1)
     return parts, [resplit(parts, LABELS, how, round=i + 1, seed=1) for i in range(rounds)]
