@@ -92,7 +92,10 @@ class Run:
         Whatever shows them a photo takes it from here: likelihoods, maps, highlights and crops.
         """
         with reading(self.folder / "run.json", *PART_OF_A_RUN):
-            view = Training(**self.info["recipe"]["training"]).view
+            try:
+                view = Training(**self.info["recipe"]["training"]).view
+            except InputError as error:  # which does not say that it is the file's setting
+                raise ValueError(error) from error
             side = view["shrink_to"]
             if side is not None and (type(side) is not int or side > 1024):
                 raise ValueError(f"crops of {side} pixels")
