@@ -168,9 +168,11 @@ def lab(folder):
         yield address
 
 
-def visit(chromium, address):
+def visit(chromium, address, size=(1500, 1000)):
     """The page in a browser of its own, with all that goes wrong in it."""
-    page = chromium.new_context(viewport={"width": 1500, "height": 1000}).new_page()
+    page = chromium.new_context(
+        viewport=dict(zip(("width", "height"), size, strict=True))
+    ).new_page()
     page.set_default_timeout(SECONDS * 1000)
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
@@ -183,15 +185,20 @@ def visit(chromium, address):
 def page(request, chromium):
     """The explorer, run and shown."""
     page = visit(chromium, request.getfixturevalue(request.param))
-    if request.param == "lab":
+    run_all(page, request.param)
+    yield page
+    page.context.close()
+
+
+def run_all(page, kind):
+    """Until the explorers are shown, by "lab" or "voila"."""
+    if kind == "lab":
         # What is run before the kernel is ready gets lost.
         page.get_by_text("| Idle").wait_for()
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).click()
     page.get_by_role("button", name="00.png").wait_for()
     wait_for(lambda: len(pictures(page)) == len(FIGURES))
-    yield page
-    page.context.close()
 
 
 def pictures(page, where=HIGHLIGHTS, names=FIGURES):
@@ -322,12 +329,45 @@ def test_names_are_text_and_no_part_of_the_page(page, tmp_path):
     assert page.errors == []
 
 
+def test_a_filter_without_a_photo_says_so_and_shows_no_button(page):
+    shown, buttons = page.locator(HIGHLIGHTS), page.locator(f"{HIGHLIGHTS} .rsrl-thumbs button")
+    score = shown.get_by_label("score", exact=True)
+    predicted = shown.get_by_label("predicted score")
+    told = shown.get_by_text("no such photo")
+    empty = 0
+    for own in score.locator("option").all_inner_texts()[1:]:
+        score.select_option(own)
+        for guess in predicted.locator("option").all_inner_texts()[1:]:
+            predicted.select_option(guess)
+            until_idle(page)
+            count = sum(button.is_visible() for button in buttons.all())
+            assert (count == 0) == told.is_visible()
+            empty += count == 0
+    assert empty
+    score.select_option("all")
+    predicted.select_option("all")
+    playwright.expect(buttons).to_have_count(18)
+    playwright.expect(buttons.first).to_be_visible()
+
+
+def until_idle(page, where=HIGHLIGHTS):
+    """Until an explorer has done all that it was asked: its answer to a last question is there."""
+    page.wait_for_timeout(300)
+    playwright.expect(page.locator(f"{where} .rsrl-busy")).to_have_count(0)
+    page.wait_for_timeout(300)
+
+
 SHOWN = ("photo", "crop", "good", "level", "attribute")
 
 
 @pytest.fixture
 def crops(page, tmp_path):
     """The tab of crops, showing a photo of one bright spot."""
+    show_spot(page, tmp_path)
+    return page
+
+
+def show_spot(page, tmp_path):
     page.get_by_role("tab", name="Crops").click()
     spot = np.hypot(*np.mgrid[-1.2:0.8:240j, -1.5:0.5:320j])
     Image.fromarray((255 * np.exp(-8 * spot**2)).astype(np.uint8)).save(tmp_path / "spot.png")
@@ -335,7 +375,6 @@ def crops(page, tmp_path):
     playwright.expect(page.locator(CROPS)).to_contain_text("spot.png: your own photo, predicted")
     wait_for(lambda: len(pictures(page, CROPS, SHOWN)) == len(SHOWN))
     playwright.expect(page.locator(CROPS)).to_contain_text("of 320 x 240 px")
-    return page
 
 
 def choose(page, what, option):
@@ -393,6 +432,151 @@ def test_the_crop_is_saved_at_the_size_that_is_told(crops):
     with Image.open(download.value.path()) as crop:
         said = f"crop {crop.width} x {crop.height} at"
     playwright.expect(crops.locator(CROPS)).to_contain_text(said)
+
+
+def test_what_is_saved_after_a_drag_is_what_is_told(crops):
+    for share in (0.2, 0.9, 0.4):
+        handle = crops.locator(f"{CROPS} .widget-hslider", has_text="threshold")
+        track = handle.locator(".noUi-base").bounding_box()
+        start = handle.locator(".noUi-handle").bounding_box()
+        crops.mouse.move(start["x"] + 3, start["y"] + 3)
+        crops.mouse.down()
+        at = track["x"] + share * track["width"], track["y"] + 2
+        crops.mouse.move(*at, steps=12)
+        crops.mouse.up()
+        assert saved_size(crops) == told_size(crops)
+
+
+def saved_size(page):
+    """Width and height of the crop that is saved at once."""
+    page.get_by_role("button", name="Save the crop").click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download spot_crop.png").click()
+    with Image.open(download.value.path()) as crop:
+        return crop.size
+
+
+def told_size(page):
+    """Width and height of the crop that is told, once nothing changes any more."""
+    until_idle(page, CROPS)
+    found = re.search(r"crop (\d+) x (\d+) at", page.locator(CROPS).inner_text())
+    return tuple(map(int, found.groups()))
+
+
+SLOW = """
+import time
+
+from rsrl_lib import widgets
+
+quick = widgets.crop_box
+widgets.crop_box = lambda *given, **how: (time.sleep(1), quick(*given, **how))[1]
+"""
+
+
+@pytest.fixture
+def slow(chromium, folder, tmp_path):
+    """The page where every crop takes a second more, as beside other work."""
+    notebook = json.loads((folder / "app.ipynb").read_text())
+    code = {"cell_type": "code", "id": "slow", "metadata": {}, "outputs": []}
+    code |= {"execution_count": None, "source": SLOW}
+    notebook["cells"].insert(1, code)
+    (tmp_path / "app.ipynb").write_text(json.dumps(notebook))
+    with served(tmp_path, ["voila", "app.ipynb", *options("app")], "") as address:
+        page = visit(chromium, address)
+        run_all(page, "voila")
+        show_spot(page, tmp_path)
+        yield page
+        page.context.close()
+
+
+def test_a_slow_page_says_that_it_computes_and_saves_the_latest_state(slow):
+    handle = slow.locator(f"{CROPS} .widget-hslider", has_text="threshold").locator(".noUi-handle")
+    busy = slow.locator(CROPS).get_by_text("computing")
+    before = told_size(slow)
+    for _ in range(7):  # 30 to 65 %: the first is worked on while the browser collects the others
+        handle.press("ArrowRight")
+    playwright.expect(busy).to_be_visible()
+    assert busy.get_attribute("aria-busy") == "true"
+    size = saved_size(slow)
+    assert size == told_size(slow) != before
+    playwright.expect(slow.locator(CROPS)).to_contain_text("65%")
+    assert busy.count() == 0
+
+
+def kernels_of(folder):
+    """The kernels that a server in this folder has started."""
+    started = psutil.Process().children(recursive=True)
+    commands = {process: " ".join(process.cmdline()) for process in started}
+    return [p for p, words in commands.items() if "ipykernel" in words and p.cwd() == str(folder)]
+
+
+@pytest.fixture
+def doomed(chromium, folder, tmp_path):
+    """A page of a server that is to end, the server's process, and its kernel's."""
+    shutil.copy(folder / "app.ipynb", tmp_path)
+    with served(tmp_path, ["voila", "app.ipynb", *options("app")], "") as address:
+        page = visit(chromium, address)
+        run_all(page, "voila")
+        (kernel,) = kernels_of(tmp_path)
+        yield page, kernel.parent(), kernel
+        page.context.close()
+
+
+def test_a_page_whose_kernel_died_says_so_in_words(doomed):
+    page, _, kernel = doomed
+    told = page.locator(HIGHLIGHTS).get_by_text("This page's session has ended")
+    assert told.count() == 1
+    assert not told.is_visible()
+    kernel.kill()
+    playwright.expect(told).to_be_visible()
+    playwright.expect(page.locator(HIGHLIGHTS)).to_contain_text("load the page again")
+    icons = """() => [...document.querySelectorAll('.jupyter-widgets-disconnected')].filter(
+        part => getComputedStyle(part, '::before').content != 'none').length"""
+    assert page.evaluate(icons) == 0
+
+
+def test_a_page_whose_server_ended_says_so_in_words(doomed):
+    page, server, _ = doomed
+    told = page.locator(HIGHLIGHTS).get_by_text("this page's session has ended: then")
+    told.wait_for(state="attached")
+    assert not told.is_visible()
+    server.kill()
+    playwright.expect(told).to_be_visible()
+
+
+MAIN_CONTROLS = {"Highlight regions": (HIGHLIGHTS, "round I"), "Crops": (CROPS, "threshold")}
+
+
+@pytest.fixture(params=["lab", "voila"])
+def small(request, chromium):
+    """The page on a small screen, and the part of the screen that is left to it."""
+    page = visit(chromium, request.getfixturevalue(request.param), size=(1024, 768))
+    run_all(page, request.param)
+    yield page, page.locator(".jp-WindowedPanel-outer" if request.param == "lab" else "html")
+    page.context.close()
+
+
+@pytest.mark.parametrize("tab", MAIN_CONTROLS)
+@pytest.mark.parametrize("has_side_bar", [True, False])
+def test_pictures_and_main_controls_are_on_a_small_screen_together(small, tab, has_side_bar):
+    page, area = small
+    page.get_by_role("tab", name=tab).click()
+    where, control = MAIN_CONTROLS[tab]
+    explorer = page.locator(where)
+    if not has_side_bar:
+        page.keyboard.press("Control+b")  # in Voila, which has none, it does nothing
+    explorer.evaluate("explorer => explorer.scrollIntoView()")
+    page.wait_for_timeout(700)
+    left = area.bounding_box()
+    images = explorer.locator("img").all()
+    parts = [*images, explorer.locator(".rsrl-thumbs")]
+    parts.append(explorer.locator(".widget-hslider", has_text=control))
+    for part in parts:
+        box = part.bounding_box()
+        assert box["y"] >= left["y"] - 1
+        assert box["y"] + box["height"] <= min(768, left["y"] + left["height"])
+        assert box["x"] + box["width"] <= left["x"] + left["width"]
+    assert images[0].bounding_box()["width"] > 120
 
 
 def test_nothing_went_wrong_in_the_page_and_voila_shows_no_code(page, request):

@@ -136,3 +136,50 @@ def test_a_saved_figure_is_a_png_of_its_name_and_without_a_folder_nothing_is_wri
     plots.save(figure, tmp_path / "figures", "sheet")
     with Image.open(tmp_path / "figures" / "sheet.png") as picture:
         assert picture.format == "PNG"
+
+
+def kind_of_photo(kind):
+    """A photo (60, 90) as they come: of one colour nearly everywhere, or of none."""
+    rng = np.random.default_rng(0)
+    if kind == "colourful":
+        return rng.integers(0, 256, (60, 90, 3))
+    if kind == "grey":
+        return np.repeat(rng.integers(0, 256, (60, 90, 1)), 3, axis=2)
+    level = {"white": 250, "black": 5, "mid-grey": 150}[kind]
+    return np.clip(rng.normal(level, 3, (60, 90, 1)), 0, 255).repeat(3, axis=2)
+
+
+@pytest.mark.parametrize("kind", ["white", "black", "grey", "mid-grey", "colourful"])
+@pytest.mark.parametrize("opacity", [0, 0.5, 1])
+def test_the_region_is_as_it_was_and_the_rest_is_hatched_on_every_photo(kind, opacity):
+    """Which side is the region can be told: only the other one has lines of a colour of its own."""
+    photo = Image.fromarray(kind_of_photo(kind).astype(np.uint8))
+    mask = np.zeros((60, 90), bool)
+    mask[:, :45] = True
+    for region, flipped in ((mask, False), (~mask, True)):
+        shown = np.asarray(plots.outlined(photo, Image.fromarray(region), opacity=opacity))
+        inside = np.roll(region, 5 if flipped else -5, axis=1) & region  # without the outline
+        assert (shown[inside] == np.asarray(photo)[inside]).all()
+        hatched = (shown == plots.HATCH).all(-1)
+        assert hatched[~region].mean() > 0.15
+        assert not hatched[region].any()
+
+
+@pytest.mark.parametrize("kind", ["white", "black", "grey", "colourful"])
+def test_the_rest_is_grey_and_neither_white_nor_black(kind):
+    photo = Image.fromarray(kind_of_photo(kind).astype(np.uint8))
+    shown = np.asarray(plots.outlined(photo, Image.new("1", photo.size)))
+    plain = shown[~(shown == plots.HATCH).all(-1)].astype(int)
+    assert np.ptp(plain, axis=1).max() == 0
+    assert (plain.min(), plain.max()) >= (100, 0)
+    assert plain.max() <= 200
+
+
+def test_a_crop_is_framed_on_a_photo_whose_region_is_in_colour():
+    photo = Image.new("RGB", (90, 60), "white")
+    region = np.zeros((256, 256), bool)
+    region[:, :128] = True
+    framed = np.asarray(plots.framed(photo, (10, 10, 40, 40), region))
+    hatched = (framed == plots.HATCH).all(-1)
+    assert hatched[:, 48:].mean() > 0.15
+    assert not hatched[:, :40].any()

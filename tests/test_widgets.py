@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image, features
 from safetensors.torch import save_file
 from scipy.special import logit
@@ -112,6 +113,12 @@ def test_the_third_threshold_is_not_asked_for_where_the_rule_has_two(explored):
     assert not sliders[2].disabled
 
 
+@pytest.fixture(autouse=True)
+def a_browser_answers(monkeypatch):
+    """What a page's explorer asks a browser is answered here by the kernel, at once."""
+    monkeypatch.setattr(ipywidgets, "jsdlink", ipywidgets.dlink)
+
+
 FIGURES = ("photo", "region", "later map", "earlier map", "difference")
 MAPS = {"later map", "earlier map", "difference"}
 CROPS = ("photo", "crop", "good", "level", "attribute")
@@ -197,7 +204,7 @@ def test_it_shows_the_highlight_of_the_first_photo_between_the_last_two_rounds(p
         ("conv1 maps", True, MAPS, {"photo"}),
         ("difference", True, {"difference"}, {"photo", "later map", "earlier map"}),
         ("region", True, {"region"}, {"photo", "later map", "earlier map", "difference"}),
-        ("fade the rest by", 0.3, {"region"}, {"photo", "later map", "earlier map", "difference"}),
+        ("grey out the rest", 0.3, {"region"}, {"photo", "later map", "earlier map", "difference"}),
     ],
 )
 def test_a_control_changes_the_pictures_that_it_is_for(page, control, value, changes, stays):
@@ -270,6 +277,7 @@ def test_an_uploaded_photo_gets_its_pictures_and_its_predicted_score(page, run, 
     assert f"predicted score {scores[judged.argmax()]} " in page.text
     for score, likelihood in zip(scores, judged, strict=True):
         assert f"{score}: {likelihood:.2f}" in page.text
+    assert "each score has its own likelihood: they need not add up to 1" in page.text
     mine = page.figures
     page.thumbs.value = 0
     assert page.figures == before
@@ -450,6 +458,69 @@ def test_the_name_of_an_upload_is_text(page):
     assert "<c>" not in page.text
 
 
+@pytest.mark.parametrize(
+    ("judged", "told"),
+    [
+        ([0.0, 2.0, -3.0], ["0.50", "0.88", "0.05"]),
+        ([-9.0, 2.0, -9.5], ["0.00", "0.88", "0.00"]),
+        ([6.0, 8.0, 7.0], ["0.998", "1.000", "0.999"]),
+        ([18.0, 30.0, 2.0], ["1.000000 (logit 18.0)", "1.000000 (logit 30.0)"]),
+    ],
+)
+def test_so_many_digits_are_told_that_the_largest_likelihood_shows(judged, told):
+    assert widgets._told_apart(np.array(judged, np.float32))[0][: len(told)] == told
+
+
+def test_the_score_of_the_largest_logit_is_predicted_where_likelihoods_saturate(page, monkeypatch):
+    saturated = np.array([[18.0, 30.0, 20.0, 19.0]], np.float32)
+    monkeypatch.setattr(widgets, "logits", lambda *a, **b: saturated)
+    page.give("mine.png", png(Image.effect_noise((40, 30), 60).convert("RGB")))
+    assert "predicted score 3 " in page.text
+    assert "3: 1.000000 (logit 30.0)" in page.text
+
+
+def test_what_was_measured_stands_beside_the_pictures(page, crops):
+    assert "no better than a coin does (chapter 5)" in html.unescape(page.text)
+    assert "no better than crops of the same size at random (chapter 9)" in crops.text
+
+
+def test_a_filter_without_a_photo_shows_no_button(page, run, coloured):
+    page.named("score").value = 2
+    for predicted in page.named("predicted score").options:
+        page.named("predicted score").value = predicted
+        assert ("no such photo" in page.text) == (len(page.thumbs.options) == 0)
+        assert (page.thumbs.layout.display == "none") == ("no such photo" in page.text)
+
+
+def test_the_page_is_busy_while_it_computes_and_not_afterwards(page, monkeypatch):
+    seen, real = [], widgets.highlights
+    monkeypatch.setattr(
+        widgets, "highlights", lambda *a, **b: seen.append(page.text) or real(*a, **b)
+    )
+    page.thumbs.value = 5
+    page.give("broken.png", b"no picture")
+    assert ["computing" in text and 'aria-busy="true"' in text for text in seen] == [True]
+    assert "computing" not in page.text
+
+
+def test_an_interaction_takes_one_thread_and_gives_the_others_back(page, monkeypatch):
+    used, real = [], widgets.highlights
+    monkeypatch.setattr(
+        widgets, "highlights", lambda *a, **b: used.append(torch.get_num_threads()) or real(*a, **b)
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        page.thumbs.value = 6
+        assert (used, torch.get_num_threads()) == ([1], 2)
+        monkeypatch.setattr(widgets, "highlights", lambda *a, **b: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            page.thumbs.value = 7
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_photo_without_a_highlight_is_told_and_its_old_pictures_go(page):
     before = page.figures
     page.give("grey.png", png(Image.new("RGB", (40, 30), "grey")))
@@ -457,9 +528,9 @@ def test_a_photo_without_a_highlight_is_told_and_its_old_pictures_go(page):
     assert "No channel is least correlated" in page.text
     assert len(set(page.figures.values())) == 1
     assert page.named("Save the figure").disabled
-    page.named("fade the rest by").value = 0.5
+    page.named("grey out the rest").value = 0.5
     page.thumbs.value = 0
-    page.named("fade the rest by").value = 0.7
+    page.named("grey out the rest").value = 1
     assert page.figures == before
     assert not page.named("Save the figure").disabled
 
@@ -471,7 +542,7 @@ def test_rounds_that_hardly_moved_are_told(run, coloured, tmp_path):
         conv1[f"round_02.{name}"] = conv1[f"round_01.{name}"].clone()
     save_file(conv1, still.folder / "conv1.safetensors")
     page = Page(widgets.highlight_explorer(still, coloured[0].table))
-    assert "role" not in page.text
+    assert "rsrl-error" not in page.text
     page.named("round I").value = 2
     assert "conv1 of the two rounds differs by 0.0e+00 of its norm" in page.text
     assert len(set(page.figures.values())) == 1
@@ -671,6 +742,120 @@ def test_the_saved_crop_is_of_the_original_at_full_resolution(steered, tmp_path)
     assert np.abs(np.asarray(crop, int) - np.asarray(original, int)).mean() < 3
     steered.named("threshold").value = 0.5
     assert "download" not in steered.text
+
+
+def saved(page):
+    """Name and picture of the link."""
+    found = re.search(r'download="(.+?)" href="data:image/\w+;base64,(.+?)"', page.text)
+    return found[1], Image.open(io.BytesIO(base64.b64decode(found[2])))
+
+
+def size_in(text):
+    left, top, right, foot = box_in(text)
+    return right - left, foot - top
+
+
+def test_a_save_waits_for_changes_that_the_browser_held_back(
+    steered, gap_run, coloured, monkeypatch
+):
+    """A browser holds a slider's change back while the kernel works, and lets a click through."""
+    monkeypatch.undo()  # the browser answers late
+    slope = np.add.outer(np.arange(8.0), np.arange(8.0)).astype(np.float32)
+    steer(monkeypatch, low=slope, high=slope, red=slope, green=slope)
+    explorer = widgets._CropExplorer(gap_run, coloured[0].table)
+    page = Page(explorer.view)
+    page.named("threshold").value = 0.35
+    older = size_in(page.text)
+    page.named("Save the crop").click()
+    assert "download" not in page.text
+    page.named("threshold").value = 0.65
+    explorer.answered.value = explorer.asked.value
+    assert saved(page)[1].size == size_in(page.text) != older
+
+
+CHANGES = {
+    "crops": [
+        ("thumbs", 3),
+        ("crop by", 1),
+        ("threshold", 0.65),
+        ("aspect ratio", "1:1"),
+        ("AesAM of level", "high"),
+        ("AttAM of", "green"),
+        ("score", 2),
+        ("predicted level", "low"),
+    ],
+    "page": [
+        ("thumbs", 3),
+        ("round I", 2),
+        ("k rounds before", 2),
+        ("conv1 maps", True),
+        ("grey out the rest", 0.4),
+        ("strip", 5),
+        ("score", 2),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "control", "value"), [(kind, *c) for kind in CHANGES for c in CHANGES[kind]]
+)
+def test_every_control_takes_the_link_away_before_it_is_worked_on(kind, control, value, request):
+    page = request.getfixturevalue("steered" if kind == "crops" else kind)
+    page.named("Save the crop" if kind == "crops" else "Save the figure").click()
+    assert "download" in page.text
+    widget = getattr(page, control) if control in ("thumbs", "strip") else page.named(control)
+    seen = []
+    for image in page.kind(ipywidgets.Image):
+        image.observe(lambda _change: seen.append("download" in page.text), "value")
+    widget.value = value
+    assert not any(seen)
+    assert "download" not in page.text
+
+
+def test_a_broken_photo_takes_the_link_away_and_the_next_save_is_of_what_is_shown(steered):
+    steered.named("Save the crop").click()
+    steered.give("broken.jpg", b"no picture")
+    assert "download" not in steered.text
+    steered.named("Save the crop").click()
+    assert saved(steered)[0] == "00_crop.png"
+    assert saved(steered)[1].size == size_in(steered.text)
+
+
+def test_nothing_is_saved_of_a_photo_that_failed_half_way(steered, monkeypatch):
+    monkeypatch.setattr(widgets, "square", lambda *a: 1 / 0)  # of the crop, after its box
+    with pytest.raises(ZeroDivisionError):
+        steered.named("threshold").value = 0.65
+    assert steered.named("Save the crop").disabled
+    steered.named("Save the crop").click()  # one that was on its way
+    assert "download" not in steered.text
+    monkeypatch.undo()
+
+
+def test_a_photo_that_failed_leaves_its_maps_to_no_other(crops, monkeypatch):
+    first, real = box_in(crops.text), widgets.logits
+    monkeypatch.setattr(widgets, "logits", lambda *a, **b: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        crops.thumbs.value = 9
+    monkeypatch.setattr(widgets, "logits", real)
+    crops.thumbs.value = 0
+    assert box_in(crops.text) == first
+
+
+def test_a_photo_that_changed_on_the_disk_is_not_cropped_as_it_was(gap_run, coloured, tmp_path):
+    table = coloured[0].table.copy()
+    path = Path(shutil.copy(table.path[0], tmp_path))
+    table.loc[0, "path"] = str(path)
+    page = Page(widgets.crop_explorer(gap_run, table))
+    Image.effect_noise((300, 200), 60).convert("RGB").save(path)
+    page.named("Save the crop").click()
+    assert "download" not in page.text
+    assert "was changed, moved or deleted since it was shown" in page.text
+    page.thumbs.value = 1
+    page.thumbs.value = 0
+    assert "of 300 x 200 px" in page.text
+    path.unlink()
+    page.named("Save the crop").click()
+    assert "was changed, moved or deleted since it was shown" in page.text
 
 
 def test_a_broken_photo_is_told_and_the_crop_stays(steered):
