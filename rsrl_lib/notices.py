@@ -55,7 +55,9 @@ def identical(table: pd.DataFrame, digests: np.ndarray) -> list[str]:
     if len(unlike):
         own = next(iter(unlike.groupby("digest", sort=False)))[1].drop_duplicates("score")
         told = " and ".join(f"{row.photo} has {row.score}" for row in own[:2].itertuples())
-        said.append(f"{unlike.digest.nunique()} of these files have different scores ({told}).")
+        count = unlike.digest.nunique()
+        has = "has" if count == 1 else "have"
+        said.append(f"{count} of these files {has} different scores ({told}).")
     return said
 
 

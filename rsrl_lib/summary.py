@@ -35,8 +35,11 @@ def of_scores(photos: ScoredPhotos, merged: dict[int, int]) -> list[str]:
     for score, label in merged.items():
         said.append(f"Score {score} has too few photos to split and counts as {label}.")
     if merged:
-        rare = _listed(_counts(photos)[list(merged)])
-        said.append(f"(Photos with {rare}; {FOLDS} are needed, one for each fifth that may test.)")
+        rare = _counts(photos)[list(merged)]
+        # A score can have photos enough that are too few files, some of them there twice.
+        needed = f"{FOLDS} different files" if (rare >= FOLDS).any() else FOLDS
+        of_each = f"{needed} are needed, one for each fifth that may test"
+        said.append(f"(Photos with {_listed(rare)}; {of_each}.)")
     return said
 
 

@@ -108,6 +108,17 @@ def test_cross_fitted_dropping_reads_the_networks_that_have_not_seen_the_photo()
     assert (found.kept != plain.kept).any()
 
 
+def test_cross_fitted_dropping_by_the_largest_class_reads_its_node():
+    unseen = np.random.default_rng(0).normal(size=(len(LABELS), 5)).astype(np.float32)
+    rule = DropRule(rule="top-class", k=(0.6, 0.4), min_per_class=0)
+    given = {"unseen": unseen, "before": None, "after_round": 1, "rng": None}
+    nothing = np.zeros(len(LABELS))
+    found = controls.decision("cross-fitted", rule, LABELS, nothing, nothing, **given)
+    top = unseen[:, 2]  # of score 4
+    least = np.select([LABELS == 4, np.isin(LABELS, [3, 5])], logit([0.6, 0.4]), -np.inf)
+    assert found.kept.tolist() == (top >= least).tolist()
+
+
 @pytest.mark.parametrize("control", ["focal", "class-balanced", "undersample", "emd"])
 def test_other_controls_drop_nothing(control):
     assert decided(control)[0].kept.all()

@@ -24,6 +24,7 @@ def test_identical_files_are_counted_and_the_first_named():
         "2 of these files have different scores (a has 3 and e has 6).",
     ]
     assert len(identical(table, np.array(list("uvvxyz")))) == 1
+    assert identical(table, np.array(list("uvvxyv")))[1].startswith("1 of these files has diff")
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,9 @@ def test_rounded_and_merged_scores_leaks_levels_and_notices_are_told(coloured, r
         "Score 9 has too few photos to split and counts as 5.",
         "(Photos with score 9: 2; 5 are needed, one for each fifth that may test.)",
     ]
+    photos.table.loc[photos.table.index[:6], "score"] = 9  # some of them the same file
+    assert "score 9: 6; 5 different files are needed" in summary.of_scores(photos, {9: 5})[2]
+    photos.table.loc[photos.table.index[2:6], "score"] = coloured[0].table.score[2:6]
     info = run.info | {"merged_scores": {"9": 5}, "notices": ["Four photos are the same file."]}
     monkeypatch.setattr(rounds.Run, "info", info)
     assert set(said) | {"Four photos are the same file."} <= set(
