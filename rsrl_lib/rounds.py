@@ -54,6 +54,8 @@ from rsrl_lib.training import (
     sample_weights,
     soft_attributes,
     team,
+    threads,
+    threads_of,
 )
 
 PARTS = ("train", "validation", "test")
@@ -149,7 +151,10 @@ def repeat(
     if has_files and not (folder / "run.json").exists():
         raise InputError(f"{folder} holds other files and no run; give a new or empty folder.")
     writes = team()[0] == 0  # of the processes of torchrun, the first
-    with locked(folder / "run.lock") if writes else nullcontext():
+    count = torch.get_num_threads()
+    if (folder / "network_last.safetensors").exists() and not finished(Run(folder).rounds, recipe):
+        count = threads_of(Run(folder).info)
+    with locked(folder / "run.lock") if writes else nullcontext(), threads(count):
         run = _repeat(photos, pixels, folder, recipe, other, writes=writes)
     if team()[1] > 1:
         distributed.barrier()  # the others read what the first has written

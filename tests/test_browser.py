@@ -518,12 +518,13 @@ def doomed(chromium, folder, tmp_path):
 
 def test_a_page_whose_kernel_died_says_so_in_words(doomed):
     page, _, kernel = doomed
-    told = page.locator(HIGHLIGHTS).get_by_text("This page's session has ended")
-    assert told.count() == 1
+    told = page.locator(HIGHLIGHTS).locator(".rsrl-ended")
+    told.wait_for(state="attached")
     assert not told.is_visible()
     kernel.kill()
     playwright.expect(told).to_be_visible()
-    playwright.expect(page.locator(HIGHLIGHTS)).to_contain_text("load the page again")
+    playwright.expect(told).to_contain_text("session has ended")
+    playwright.expect(told).to_contain_text("load the page again")
     icons = """() => [...document.querySelectorAll('.jupyter-widgets-disconnected')].filter(
         part => getComputedStyle(part, '::before').content != 'none').length"""
     assert page.evaluate(icons) == 0
@@ -531,11 +532,12 @@ def test_a_page_whose_kernel_died_says_so_in_words(doomed):
 
 def test_a_page_whose_server_ended_says_so_in_words(doomed):
     page, server, _ = doomed
-    told = page.locator(HIGHLIGHTS).get_by_text("this page's session has ended: then")
+    told = page.locator(HIGHLIGHTS).locator(".rsrl-silent")
     told.wait_for(state="attached")
     assert not told.is_visible()
     server.kill()
     playwright.expect(told).to_be_visible()
+    playwright.expect(told).to_contain_text("load the page again")
 
 
 MAIN_CONTROLS = {"Highlight regions": (HIGHLIGHTS, "round I"), "Crops": (CROPS, "threshold")}
