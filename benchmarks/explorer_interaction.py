@@ -9,17 +9,18 @@ time counts, as for somebody who moves a slider back and forth.
 
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from rsrl_lib import glassbox, widgets
-from rsrl_lib.rounds import open_run
+from rsrl_lib.rounds import Run, open_run
 
 
-def main():
-    run, gap_run = (open_run(Path(folder)) for folder in sys.argv[1:3])
-    photos = glassbox.open_set(700, 0).table
+def interactions(run: Run, gap_run: Run, photos: pd.DataFrame) -> Iterator[tuple[str, list[float]]]:
+    """What is changed, and the milliseconds that every change of it takes."""
     crops = widgets._CropExplorer(gap_run, photos)
     explorer = widgets._HighlightExplorer(run, photos)
     rounds = len(run.rounds)
@@ -41,6 +42,12 @@ def main():
                 begun = time.perf_counter()
                 control.value = value
                 taken.append(1000 * (time.perf_counter() - begun))
+        yield name, taken
+
+
+def main():
+    run, gap_run = (open_run(Path(folder)) for folder in sys.argv[1:3])
+    for name, taken in interactions(run, gap_run, glassbox.open_set(700, 0).table):
         print(f"{name}: median {np.median(taken):.0f} ms, longest {max(taken):.0f} ms")
 
 

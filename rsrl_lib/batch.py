@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from rsrl_lib.files import ROOT, InputError, needing
+from rsrl_lib.files import ROOT, InputError, check_writable, needing
 
 
 def run_notebooks(
@@ -24,6 +24,7 @@ def run_notebooks(
     with needing("Running notebooks", "notebooks"):
         import ipykernel  # noqa: F401  (what a kernel is started by)
         import papermill  # noqa: F401
+    check_writable(out, "--out", folder=True)
     chosen = _chosen(names)
     declared = {path: declared_parameters(path) for path in chosen}
     values = _values(parameters, declared)

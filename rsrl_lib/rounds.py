@@ -59,6 +59,8 @@ from rsrl_lib.training import (
     sample_weights,
     soft_attributes,
     team,
+    threads,
+    threads_of,
 )
 
 PARTS = ("train", "validation", "test")
@@ -176,7 +178,10 @@ def repeat(
     folder = Path(folder)
     check_folder(folder)
     writes = team()[0] == 0  # of the processes of torchrun, the first
-    with locked(folder / "run.lock") if writes else nullcontext():
+    count = torch.get_num_threads()
+    if (folder / "network_last.safetensors").exists() and not finished(Run(folder).rounds, recipe):
+        count = threads_of(Run(folder).info)
+    with locked(folder / "run.lock") if writes else nullcontext(), threads(count):
         run = _repeat(photos, pixels, folder, recipe, other, on_start, writes=writes)
     if team()[1] > 1:
         distributed.barrier()  # the others read what the first has written

@@ -39,7 +39,7 @@ from rsrl_lib.measures import measures
 from rsrl_lib.photos import ScoredPhotos, read_ours, read_photos, round_half_up
 from rsrl_lib.protocols import merge_rare, reported
 from rsrl_lib.rounds import Run, repeat
-from rsrl_lib.training import device, machine, one_thread
+from rsrl_lib.training import device, machine, threads
 
 REPORTED = ("macro_f1", "balanced_accuracy", "kappa", "macro_mae", "accuracy", "majority_accuracy")
 TABLES = ("predictions", "drops", "rounds")
@@ -249,7 +249,7 @@ def _photos(source: str, cache: str) -> tuple[ScoredPhotos, pixels.Pixels, str]:
     return scored, decoded, hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
-@one_thread()
+@threads(1)
 def _run(cell: Cell, folder: Path, cache: str) -> tuple[str, str]:
     """Train one cell; returns its name and what went wrong, if anything did."""
     if (folder / DONE).exists():

@@ -7,10 +7,12 @@ nowhere else. There are no worker processes: the photos are already bytes in mem
 import atexit
 import os
 import platform
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -62,18 +64,57 @@ def ahead(items: Iterable) -> Iterator:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Work by one thread: for a photo or two it is as fast, and waits for nobody.
+def threads(count: int) -> Iterator[None]:
+    """Work by so many threads of torch; afterwards it has as many as before.
 
-    Several threads wait for the slowest at every step. On a machine with other work that one may
-    not get a core, and what takes a tenth of a second takes seconds.
+    For a photo or two, one is as fast as several, and waits for nobody: several wait for the
+    slowest at every step, which beside other work may not get a core.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
+
+
+def cores(root: Path = Path("/")) -> int:
+    """Cores that this process may keep busy: those it may run on, or fewer by a container's quota.
+
+    `root` is where the files of the system are (cgroups, version 2 and 1).
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    group = root / "sys" / "fs" / "cgroup"
+    for names in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
+        try:
+            quota, period = " ".join((group / name).read_text() for name in names).split()
+        except (OSError, ValueError):
+            continue
+        if quota.isdigit():  # neither "max" nor -1, which mean none
+            allowed = min(allowed, max(1, -(-int(quota) // int(period))))
+    return allowed
+
+
+# Torch counts the cores of the machine, also where a container gets a part of their time.
+if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > cores():
+    torch.set_num_threads(cores())
+OWN_THREADS = torch.get_num_threads()
+
+
+def threads_of(machine: dict[str, object]) -> int:
+    """How many threads go on with a run that was begun on this `machine`: as many as before.
+
+    Their number changes the last digits. Another one, by `OMP_NUM_THREADS` or
+    `torch.set_num_threads`, is kept, and so is a smaller one of a smaller machine; both are told.
+    """
+    now = torch.get_num_threads()
+    before = machine.get("threads", now)
+    is_asked_for = "OMP_NUM_THREADS" in os.environ or now != OWN_THREADS
+    if before == now or not (is_asked_for or before > cores()):
+        return before
+    found = f"This run was begun by {before} threads and goes on by {now}"
+    tqdm.write(f"{found}: its last digits can differ.", file=sys.stderr)
+    return now
 
 
 def fast_precision() -> str:

@@ -37,7 +37,7 @@ from rsrl_lib.plots import (
     picture_rows,
 )
 from rsrl_lib.rounds import Run
-from rsrl_lib.training import likelihoods, logits, one_thread
+from rsrl_lib.training import likelihoods, logits, threads
 
 KEPT, DROPPED = "#35618f", "#c9772b"
 NEAREST = 4
@@ -251,7 +251,7 @@ class _Explorer:
             return
         self.busy.value, self.link.value = BUSY, ""
         try:
-            with one_thread():
+            with threads(1):
                 action()
         except InputError as error:
             self._say(str(error))

@@ -481,7 +481,8 @@ def slow(chromium, folder, tmp_path):
     code |= {"execution_count": None, "source": SLOW}
     notebook["cells"].insert(1, code)
     (tmp_path / "app.ipynb").write_text(json.dumps(notebook))
-    with served(tmp_path, ["voila", "app.ipynb", *options("app")], "") as address:
+    (tmp_path / "temporary").mkdir()
+    with served(tmp_path, ["voila", "app.ipynb", *app.PAGE], "") as address:
         page = visit(chromium, address)
         run_all(page, "voila")
         show_spot(page, tmp_path)
@@ -514,7 +515,8 @@ def kernels_of(folder):
 def doomed(chromium, folder, tmp_path):
     """A page of a server that is to end, the server's process, and its kernel's."""
     shutil.copy(folder / "app.ipynb", tmp_path)
-    with served(tmp_path, ["voila", "app.ipynb", *options("app")], "") as address:
+    (tmp_path / "temporary").mkdir()
+    with served(tmp_path, ["voila", "app.ipynb", *app.PAGE], "") as address:
         page = visit(chromium, address)
         run_all(page, "voila")
         (kernel,) = kernels_of(tmp_path)
@@ -524,12 +526,13 @@ def doomed(chromium, folder, tmp_path):
 
 def test_a_page_whose_kernel_died_says_so_in_words(doomed):
     page, _, kernel = doomed
-    told = page.locator(HIGHLIGHTS).get_by_text("This page's session has ended")
-    assert told.count() == 1
+    told = page.locator(HIGHLIGHTS).locator(".rsrl-ended")
+    told.wait_for(state="attached")
     assert not told.is_visible()
     kernel.kill()
     playwright.expect(told).to_be_visible()
-    playwright.expect(page.locator(HIGHLIGHTS)).to_contain_text("load the page again")
+    playwright.expect(told).to_contain_text("session has ended")
+    playwright.expect(told).to_contain_text("load the page again")
     icons = """() => [...document.querySelectorAll('.jupyter-widgets-disconnected')].filter(
         part => getComputedStyle(part, '::before').content != 'none').length"""
     assert page.evaluate(icons) == 0
@@ -537,11 +540,12 @@ def test_a_page_whose_kernel_died_says_so_in_words(doomed):
 
 def test_a_page_whose_server_ended_says_so_in_words(doomed):
     page, server, _ = doomed
-    told = page.locator(HIGHLIGHTS).get_by_text("this page's session has ended: then")
+    told = page.locator(HIGHLIGHTS).locator(".rsrl-silent")
     told.wait_for(state="attached")
     assert not told.is_visible()
     server.kill()
     playwright.expect(told).to_be_visible()
+    playwright.expect(told).to_contain_text("load the page again")
 
 
 MAIN_CONTROLS = {"Highlight regions": (HIGHLIGHTS, "round I"), "Crops": (CROPS, "threshold")}

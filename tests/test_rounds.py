@@ -407,6 +407,25 @@ def test_a_run_killed_by_sigkill_goes_on_from_its_last_finished_round(run, tmp_p
     assert json.loads((tmp_path / "run" / "run.json").read_text()) == run.info
 
 
+def test_a_run_that_broke_off_is_finished_by_as_many_threads_as_it_was_begun_by(
+    run, coloured, tmp_path, monkeypatch
+):
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    rounds.Run(folder).rounds[:1].to_csv(folder / "rounds.csv", index=False)
+    described = run.info | {"threads": 3}
+    (folder / "run.json").write_text(json.dumps(described))
+    used = []
+    monkeypatch.setattr(rounds, "threads_of", lambda machine: machine["threads"])
+    monkeypatch.setattr(
+        rounds, "finished", lambda *_: used.append(torch.get_num_threads()) or used[1:]
+    )
+    before = torch.get_num_threads()
+    rounds.repeat(*coloured, folder, RECIPE)
+    assert used[-1] == 3
+    assert torch.get_num_threads() == before
+
+
 def test_how_far_conv1_moved_does_not_depend_on_the_memory_order_of_a_read_network(run):
     network = run.network("last")
     read = rounds._conv1_weight(network)

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -274,3 +277,67 @@ def test_a_gpu_that_only_emulates_bfloat16_multiplies_in_float32(monkeypatch):
             lambda including_emulation=True, is_real=is_real: is_real or including_emulation,
         )
         assert t.fast_precision() == ("bfloat16" if is_real else "float32")
+
+
+def write_quota(root, files):
+    for name, text in files.items():
+        path = root / "sys" / "fs" / "cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("files", "most"),
+    [
+        ({}, 8),
+        ({"cpu.max": "200000 100000\n"}, 2),
+        ({"cpu.max": "250000 100000\n"}, 3),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu.max": "1600000 100000\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+        ({"cpu.max": "nonsense"}, 8),
+    ],
+)
+def test_a_container_has_the_cores_of_its_quota(files, most, tmp_path, monkeypatch):
+    monkeypatch.setattr(t.os, "sched_getaffinity", lambda _process: set(range(8)), raising=False)
+    write_quota(tmp_path, files)
+    assert t.cores(tmp_path) == most
+
+
+def test_a_run_goes_on_by_as_many_threads_as_it_was_begun_by(monkeypatch, capsys):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(t, "OWN_THREADS", torch.get_num_threads())
+    monkeypatch.setattr(t, "cores", lambda: 8)
+    assert t.threads_of({"threads": torch.get_num_threads()}) == torch.get_num_threads()
+    assert t.threads_of({"threads": 5}) == 5
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("asked", ["by the environment", "in Python", "by a smaller machine"])
+def test_another_number_of_threads_is_kept_and_told(asked, monkeypatch, capsys):
+    now = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(t, "OWN_THREADS", now + (asked == "in Python"))
+    monkeypatch.setattr(t, "cores", lambda: 1 if asked == "by a smaller machine" else 8)
+    if asked == "by the environment":
+        monkeypatch.setenv("OMP_NUM_THREADS", str(now))
+    assert t.threads_of({"threads": 5}) == now
+    assert f"begun by 5 threads and goes on by {now}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "first", "policy"),
+    [
+        ({}, "rsrl_lib", "PASSIVE"),
+        ({}, "torch", "None"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "rsrl_lib", "ACTIVE"),
+        ({"GOMP_SPINCOUNT": "5"}, "rsrl_lib", "None"),
+    ],
+)
+def test_waiting_threads_leave_their_core_unless_somebody_says_otherwise(given, first, policy):
+    kept = {n: v for n, v in os.environ.items() if n not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    code = f"import os, {first}, rsrl_lib; print(os.environ.get('OMP_WAIT_POLICY'))"
+    told = subprocess.check_output([sys.executable, "-c", code], env=kept | given, text=True)
+    assert told.strip() == policy
