@@ -40,7 +40,7 @@ FIGURES = ("photo", "region", "later map", "earlier map", "difference")
 MAPS = set(FIGURES) - {"photo"}
 HIGHLIGHTS, CROPS = ".rsrl-highlights", ".rsrl-crops"
 EVIL = "<img src=x onerror=alert({})>"
-SECONDS = 60
+SECONDS = 180
 APP = ["app", "--run", "run", "--gap-run", "gap_run"]
 APP += ["--photos", "photos", "--scores", "photos/scores.csv"]
 playwright.expect.set_options(timeout=SECONDS * 1000)
