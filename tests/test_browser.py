@@ -330,6 +330,7 @@ def test_names_are_text_and_no_part_of_the_page(page, tmp_path):
 
 
 def test_a_filter_without_a_photo_says_so_and_shows_no_button(page):
+    page.get_by_role("tab", name="Highlight regions").click()
     shown, buttons = page.locator(HIGHLIGHTS), page.locator(f"{HIGHLIGHTS} .rsrl-thumbs button")
     score = shown.get_by_label("score", exact=True)
     predicted = shown.get_by_label("predicted score")
