@@ -24,11 +24,10 @@ def run_notebooks(
     with needing("Running notebooks", "notebooks"):
         import ipykernel  # noqa: F401  (what a kernel is started by)
         import papermill  # noqa: F401
-    check_writable(out, "--out", folder=True)
     chosen = _chosen(names)
     declared = {path: declared_parameters(path) for path in chosen}
     values = _values(parameters, declared)
-    out.mkdir(parents=True, exist_ok=True)
+    check_writable(out, "--out", folder=True)
     failed = []
     for path in tqdm(chosen, "notebooks", unit="notebook"):
         started = time.monotonic()

@@ -84,6 +84,12 @@ class Run:
         return self._read(name, read_ours)
 
     @property
+    def has_begun(self) -> bool:
+        """Whether there is a finished round. Before, there is nothing to lose, and a corrected
+        recipe may follow."""
+        return (self.folder / "network_last.safetensors").exists()
+
+    @property
     def info(self) -> dict:
         return self._read("run.json", lambda path: json.loads(path.read_text()))
 
@@ -139,7 +145,7 @@ def open_run(folder: Path) -> Run:
     if not Path(folder).is_dir():
         found = "is a file" if Path(folder).exists() else "is not there"
         raise InputError(f"{folder} {found}; give the folder of a run, as rsrl train makes one.")
-    if not (Path(folder) / "network_last.safetensors").exists():
+    if not Run(Path(folder)).has_begun:
         raise InputError(f"{folder} holds no run with a finished round; make one with rsrl train.")
     return Run(Path(folder))
 
@@ -179,8 +185,9 @@ def repeat(
     check_folder(folder)
     writes = team()[0] == 0  # of the processes of torchrun, the first
     count = torch.get_num_threads()
-    if (folder / "network_last.safetensors").exists() and not finished(Run(folder).rounds, recipe):
-        count = threads_of(Run(folder).info)
+    there = Run(folder)
+    if there.has_begun and not finished(there.rounds, recipe):
+        count = threads_of(there.info)
     with locked(folder / "run.lock") if writes else nullcontext(), threads(count):
         run = _repeat(photos, pixels, folder, recipe, other, on_start, writes=writes)
     if team()[1] > 1:
@@ -216,11 +223,11 @@ def _repeat(
     table = photos.table[["photo", "score"]].assign(label=labels, part=divided)
     table["digest"] = pixels.digests
     fingerprint = _fingerprints(photos, pixels, other, learned)
-    if _has_begun(run):
+    if run.has_begun:
         _is_the_same(run, recipe, fingerprint, table)
     tables, network, pair = _resume(run)
     _can_go_on(run, recipe, tables["rounds"], pair)
-    if writes and not (_has_begun(run) and run.info["recipe"] == _described(recipe)):
+    if writes and not (run.has_begun and run.info["recipe"] == _described(recipe)):
         said = notices(recipe, photos, pixels.digests, original, attributes)
         facts = {"fingerprint": fingerprint, "merged_scores": merged, "notices": said}
         _describe(run, recipe, facts, table)
@@ -351,12 +358,6 @@ def _fingerprints(photos: ScoredPhotos, pixels: Pixels, other, learned) -> dict[
     }
 
 
-def _has_begun(run: Run) -> bool:
-    """Whether there is a finished round. Before, there is nothing to lose, and a corrected recipe
-    may follow."""
-    return (run.folder / "network_last.safetensors").exists()
-
-
 def _described(recipe: Recipe) -> dict:
     return json.loads(json.dumps(asdict(recipe)))
 
@@ -369,7 +370,7 @@ def _divided(
     One that was begun when identical files could lie in two parts goes on as it began.
     """
     given = photos.table[["photo", "score"]].assign(digest=pixels.digests)
-    if _has_begun(run):
+    if run.has_begun:
         known = run.split
         if known.reindex(columns=given.columns).astype(str).equals(given.astype(str)):
             return known.label.to_numpy(), run.info["merged_scores"], known.part
@@ -432,7 +433,7 @@ def _can_go_on(run: Run, recipe: Recipe, rounds: pd.DataFrame, pair: list[Aesthe
 def _describe(run: Run, recipe: Recipe, facts: dict[str, object], table: pd.DataFrame) -> None:
     """Make the run's folder its own; of a run that goes on, only its end and notices change."""
     info = {"recipe": _described(recipe), **facts, **machine(recipe.training.precision)}
-    begun = _has_begun(run)
+    begun = run.has_begun
     if begun:
         info = run.info | {name: info[name] for name in ("recipe", "notices")}
     with replacing(run.folder / "run.json") as partial:

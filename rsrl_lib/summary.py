@@ -144,8 +144,7 @@ def _on_what(recipe: Recipe) -> str:
 
 
 def _rounds_done(run: Run) -> pd.DataFrame:
-    is_begun = (run.folder / "network_last.safetensors").exists()
-    return run.rounds if is_begun else pd.DataFrame()
+    return run.rounds if run.has_begun else pd.DataFrame()
 
 
 def _table(run: Run) -> str:

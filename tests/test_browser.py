@@ -530,11 +530,17 @@ def doomed(chromium, folder, tmp_path):
         page.context.close()
 
 
-def test_a_page_whose_kernel_died_says_so_in_words(doomed):
-    page, _, kernel = doomed
-    told = page.locator(HIGHLIGHTS).locator(".rsrl-ended")
+def hidden_words(page, kind):
+    """Words that the page holds and does not show yet."""
+    told = page.locator(HIGHLIGHTS).locator(f".{kind}")
     told.wait_for(state="attached")
     assert not told.is_visible()
+    return told
+
+
+def test_a_page_whose_kernel_died_says_so_in_words(doomed):
+    page, _, kernel = doomed
+    told = hidden_words(page, "rsrl-ended")
     kernel.kill()
     playwright.expect(told).to_be_visible()
     playwright.expect(told).to_contain_text("session has ended")
@@ -546,9 +552,7 @@ def test_a_page_whose_kernel_died_says_so_in_words(doomed):
 
 def test_a_page_whose_server_ended_says_so_in_words(doomed):
     page, server, _ = doomed
-    told = page.locator(HIGHLIGHTS).locator(".rsrl-silent")
-    told.wait_for(state="attached")
-    assert not told.is_visible()
+    told = hidden_words(page, "rsrl-silent")
     server.kill()
     playwright.expect(told).to_be_visible()
     playwright.expect(told).to_contain_text("load the page again")
