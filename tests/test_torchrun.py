@@ -66,7 +66,7 @@ def test_two_processes_train_the_network_that_one_trains(coloured, tmp_path, bac
     assert np.abs(one["logits"] - one["before"]).max() > 0.05  # the tolerance is no change
 
 
-def test_a_run_under_torchrun_is_whole_and_a_refused_one_ends_with_its_sentence(coloured, tmp_path):
+def test_a_run_under_torchrun_is_whole_goes_on_and_is_refused_with_its_sentence(coloured, tmp_path):
     table = coloured[0].table[["photo", "score"]]
     table.to_csv(tmp_path / "scores.csv", index=False)
     folder = Path(coloured[0].table.path[0]).parent
@@ -78,9 +78,12 @@ def test_a_run_under_torchrun_is_whole_and_a_refused_one_ends_with_its_sentence(
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("The run is finished") == 1
     assert len(pd.read_csv(tmp_path / "run" / "rounds.csv")) == 2
-    refused = torchrun(*command, "--rounds", 3, cwd=tmp_path)
+    refused = torchrun(*command, "--rounds", 2, "--batch", 4, cwd=tmp_path)
     assert refused.returncode != 0
-    assert "holds a run of another recipe (rounds 2 there and 3 now)" in refused.stderr
+    assert "holds a run of another recipe (batch 32 there and 4 now)" in refused.stderr
+    further = torchrun(*command, "--rounds", 3, cwd=tmp_path)
+    assert further.returncode == 0, further.stderr[-2000:]
+    assert len(pd.read_csv(tmp_path / "run" / "rounds.csv")) == 3
 
 
 def test_what_comes_ahead_comes_in_order_and_its_error_is_raised():
