@@ -177,18 +177,26 @@ def training_set(rounds: pd.DataFrame, samples: pd.DataFrame, majorities: Sequen
     for number, (i, height) in enumerate(zip(sizes.index, bottom, strict=True)):
         ax.text(i, height, f"{share.iloc[number]:.0%}", ha="center", va="bottom", fontsize=8)
     total, after = rounds.kept.iloc[0], sizes.sum(axis=1).iloc[1:]
-    found = f"After round 1, {after.min()} to {after.max()} of {total} photos are trained on"
     names = ", ".join(map(str, sorted(majorities)))
     ax.set(
         xlabel="round",
         ylabel="training photos",
-        title=f"{found if len(after) else f'{total} photos'} (above: share of scores {names})",
+        title=f"{_trained_on(total, after)} (above: share of scores {names})",
     )
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.margins(y=0.12)
     ax.legend(title="score", fontsize=8, frameon=False, bbox_to_anchor=(1, 1))
     sns.despine(ax=ax)
     return figure
+
+
+def _trained_on(total: int, after: pd.Series) -> str:
+    """How many of all training photos the rounds after the first are trained on."""
+    if after.empty:
+        return f"{total} photos"
+    fewest, most = after.min(), after.max()
+    count = fewest if fewest == most else f"{fewest} to {most}"
+    return f"After round 1, {count} of {total} photos are trained on"
 
 
 def over_rounds(

@@ -36,6 +36,11 @@ def test_a_box_is_scaled_to_the_pixels_of_the_photo():
     assert (box, reason) == ((256, 150, 768, 300), "")
 
 
+def test_pixels_that_the_box_touches_belong_to_the_crop():
+    box, _ = c.crop_box(spot((65, 65, 130, 130)), (100, 100))  # from 25.4 to 50.8 pixels
+    assert box == (25, 25, 51, 51)
+
+
 def test_a_coarse_map_is_enlarged_before_it_is_cut():
     values = np.zeros((8, 8), np.float32)
     values[2, 5] = 1  # its centre lies at 176, 80; bilinear weight 0.3 is 0.7 cells = 22 px away

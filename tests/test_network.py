@@ -2,7 +2,7 @@ from urllib.error import URLError
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torchvision import models
 
 from rsrl_lib import network as n
@@ -82,6 +82,13 @@ def test_weights_of_another_network_a_missing_file_and_a_pickle_are_refused(tmp_
     torch.save({}, tmp_path / "pickle.pt")
     with pytest.raises(InputError, match="no readable safetensors file"):
         n.aesthetic_net("squeezenet1_1", [3, 4], weights=str(tmp_path / "pickle.pt"))
+
+
+def test_the_body_holds_the_starter_weights():
+    network = n.aesthetic_net("squeezenet1_1", [3, 4], weights="starter")
+    stored = load_file(n.STARTER)
+    for name, values in network.body.state_dict().items():
+        assert torch.equal(values, stored[name].float())
 
 
 def test_starter_weights_are_refused_for_a_network_that_they_are_not_of():

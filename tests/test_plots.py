@@ -73,6 +73,10 @@ def test_the_bars_of_the_training_set_are_the_photos_kept():
         at = round(bar.get_x() + 0.4)
         heights[at] = heights.get(at, 0) + bar.get_height()
     assert heights == {1: 6, 2: 4, 3: 5}
+    assert figure.axes[0].get_title().startswith("After round 1, 4 to 5 of 6 photos are trained on")
+    of_one_size = SAMPLES[SAMPLES["round"] < 3]
+    title = plots.training_set(ROUNDS[:2], of_one_size, [4, 3]).axes[0].get_title()
+    assert title.startswith("After round 1, 4 of 6 photos are trained on")
 
 
 def test_the_lives_show_only_photos_that_were_dropped():
