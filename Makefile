@@ -8,7 +8,7 @@ help:
 	@echo "            (and GAP_RUN=runs/gap for crops by another run, SOURCE=ava,"
 	@echo "            OPTIONS='{score_column: rating}' as in the notebooks)"
 	@echo "make test   all tests, and every notebook at smoke size"
-	@echo "make lab    JupyterLab on notebooks/"
+	@echo "make lab    JupyterLab, among the demo's executed notebooks if there is a demo"
 	@echo "make bench  how fast, against whom, how far from the machine's limit: one table"
 
 .venv: .venv/ready
@@ -52,8 +52,10 @@ LAB = --ServerApp.tornado_settings='{"websocket_max_message_size": 134217728}' \
 	--ServerApp.kernel_spec_manager_class=rsrl_lib.kernels.OwnSpecs \
 	--KernelManager.transport_encryption=auto
 
+# It begins among the executed notebooks, whose runs are trained already, where a demo was made.
+BEGIN = $(firstword $(wildcard demo/notebooks) notebooks)
 lab: .venv/ready
-	.venv/bin/jupyter lab notebooks $(LAB)
+	.venv/bin/jupyter lab $(LAB) --LabApp.default_url=/lab/tree/$(BEGIN)
 
 # What it is compared with lives in an environment of its own, on the same PyTorch.
 SITE = 'import sysconfig; print(sysconfig.get_path("purelib"))'

@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -10,6 +11,9 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from rsrl_lib.files import ROOT, InputError, check_writable, needing
+
+PLACES = {"photos", "scores", "ava", "other", "run", "gap_run", "figures", "table", "sweep"}
+"""Parameters of notebooks that name a file or a folder."""
 
 
 def run_notebooks(
@@ -26,7 +30,7 @@ def run_notebooks(
         import papermill  # noqa: F401
     chosen = _chosen(names)
     declared = {path: declared_parameters(path) for path in chosen}
-    values = _values(parameters, declared)
+    values = _placed(_values(parameters, declared), out)
     check_writable(out, "--out", folder=True)
     failed = []
     for path in tqdm(chosen, "notebooks", unit="notebook"):
@@ -50,7 +54,8 @@ def run_notebooks(
 
 def execute(path: Path, target: Path, given: dict[str, object], *, timeout: int):
     """Execute one notebook on the Python that runs this, write it to `target` after every cell and
-    return it; `timeout` is in seconds for a cell. Raises what papermill and nbclient raise."""
+    return it; `timeout` is in seconds for a cell. It runs in the folder that it is written to, as
+    it will when it is opened there. Raises what papermill and nbclient raise."""
     import papermill
 
     from rsrl_lib.kernels import OwnKernel
@@ -61,6 +66,7 @@ def execute(path: Path, target: Path, given: dict[str, object], *, timeout: int)
         given,
         kernel_name="python3",
         kernel_manager_class=OwnKernel,
+        cwd=str(target.parent.absolute()),  # the one path that papermill leaves alone
         execution_timeout=timeout,
         progress_bar=False,
     )
@@ -101,6 +107,26 @@ def _values(parameters: Sequence[tuple[str, str]], declared: dict[Path, dict]) -
         if name not in defaults:
             raise InputError(_nearest("parameter", name, sorted(defaults)))
     return {name: _value(name, text, defaults[name]) for name, text in parameters}
+
+
+def _placed(values: dict[str, object], out: Path) -> dict[str, object]:
+    """The values with paths that an executed notebook still finds when it is opened in `out`."""
+    placed = dict(values)
+    for name in PLACES & values.keys():
+        if values[name]:
+            placed[name] = _seen_from(out, values[name])
+    if Path(values.get("weights", "")).is_file():
+        placed["weights"] = _seen_from(out, values["weights"])
+    options = values.get("options", {})
+    if "votes" in options:
+        placed["options"] = options | {"votes": _seen_from(out, options["votes"])}
+    return placed
+
+
+def _seen_from(out: Path, path: str) -> str:
+    """What lies beside `out`, as in a demo, is named from there, so that all of it can be moved."""
+    whole, out = Path(path).resolve(), out.resolve()
+    return os.path.relpath(whole, out) if whole.is_relative_to(out.parent) else str(whole)
 
 
 def _nearest(kind: str, name: str, known: list[str]) -> str:

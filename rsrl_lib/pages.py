@@ -154,8 +154,8 @@ def as_page(notebook, title: str, name: str) -> str:
     notebook.metadata["title"] = title
     _without_progress(notebook)
     for shown in _shown(notebook):
-        if shown.pop(WIDGET, None) and not {*PICTURES, "text/html"} & set(shown):
-            shown["text/html"] = _instead_of_controls(name)
+        if shown.pop(WIDGET, None):
+            shown["text/html"] = _instead_of_controls(name, shown)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = with_formulas(cell.source)
@@ -177,9 +177,13 @@ def _is_progress(output) -> bool:
     return WIDGET in shown and bool(re.search(r"\d+%\|", shown.get("text/plain", "")))
 
 
-def _instead_of_controls(name: str) -> str:
+def _instead_of_controls(name: str, shown: dict) -> str:
+    """Where the controls are, and the picture that stands in for them if there is one."""
     told = f"Here are controls to move. Open notebooks/{name} with JupyterLab to use them."
-    return f"<p><em>{escape(told)}</em></p>"
+    pictures = [
+        f'<img alt="" src="data:{kind};base64,{shown[kind]}">' for kind in PICTURES if kind in shown
+    ]
+    return f"<p><em>{escape(told)}</em></p>{''.join(pictures[:1])}"
 
 
 def _shown(notebook) -> Iterator[dict]:

@@ -7,10 +7,12 @@ widgets can hang a notebook that runs without a browser.
 import base64
 import html
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache, lru_cache, partial
+from itertools import islice
 from pathlib import Path
 from uuid import uuid4
 
@@ -44,6 +46,22 @@ NEAREST = 4
 
 
 HAIR = 1e-9  # a fitted K is the likelihood of a photo that stays; rounded it could drop it
+STILL = "Run this cell to get the controls"
+
+
+class _View(w.VBox):
+    """Widgets, and a picture for where none are shown: in a notebook that is not trusted yet.
+
+    `still` makes that picture when the view is displayed.
+    """
+
+    def __init__(self, children: Iterable[w.Widget], still: Callable[[], Image.Image]):
+        super().__init__(children)
+        self.still = still
+
+    def _repr_mimebundle_(self, **options) -> dict[str, object]:
+        picture = base64.b64encode(_jpeg(self.still())).decode()
+        return super()._repr_mimebundle_(**options) | {"image/jpeg": picture}
 
 
 def drop_explorer(sample: pd.DataFrame, paths: pd.Series, drop: DropRule) -> w.VBox:
@@ -89,7 +107,8 @@ def drop_explorer(sample: pd.DataFrame, paths: pd.Series, drop: DropRule) -> w.V
     for control in (rule, *sliders):
         control.observe(show, "value")
     show()
-    return w.VBox([w.HBox([rule]), *sliders, summary, picture])
+    parts = [w.HBox([rule]), *sliders, summary, picture]
+    return _View(parts, still=lambda: _picture(picture.value))
 
 
 def _summary(
@@ -228,6 +247,7 @@ class _Explorer:
         self, rows: Iterable[int], panels: list[w.Widget], *below: w.Widget, styles=()
     ) -> w.Box:
         """Pictures in `rows` of so many, with what is said of them; the controls beside them."""
+        rows = list(rows)
         figures = iter([w.VBox([self.images[n], self.captions[n]]) for n in self.images])
         pictures = [w.HBox([next(figures) for _ in range(size)]) for size in rows]
         measured = w.HTML(html.escape(self.measured)).add_class("rsrl-measured")
@@ -242,8 +262,22 @@ class _Explorer:
         hidden = w.VBox([w.HTML(STYLE), self.thumb_style, *styles, self.pulse])
         hidden.layout.display = "none"
         page = w.Box(parts).add_class("rsrl-page")
-        view = w.VBox([hidden, w.HTML(ENDED), self.alive, page])
+        view = _View([hidden, w.HTML(ENDED), self.alive, page], partial(self._still, rows))
         return view.add_class("rsrl").add_class(self.kind).add_class(self.scope)
+
+    def _still(self, rows: Iterable[int]) -> Image.Image:
+        """The pictures in these rows, with their captions."""
+        shown = iter(
+            (html.unescape(re.sub("<[^>]*>", "", self.captions[name].value)), _picture(image.value))
+            for name, image in self.images.items()
+            if image.value
+        )
+        pictures = [("", list(islice(shown, size))) for size in rows]
+        figure = picture_rows([row for row in pictures if row[1]], STILL)
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="png", bbox_inches="tight")
+        plt.close(figure)
+        return _picture(drawn.getvalue())
 
     def _act(self, action: Callable[[], None], _change: object) -> None:
         """Do what a control asks for; what goes wrong is said on the page."""
@@ -667,6 +701,10 @@ def _told_apart(*judged: np.ndarray) -> list[list[str]]:
         [f"{text} (logit {logit:.1f})" for text, logit in zip(texts, logits, strict=True)]
         for texts, logits in zip(told, judged, strict=True)
     ]
+
+
+def _picture(content: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(content)).convert("RGB")
 
 
 def _jpeg(picture: Image.Image, quality: int = 92) -> bytes:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 papermill = pytest.importorskip("papermill")
 
 from rsrl_lib import batch  # noqa: E402
-from rsrl_lib.files import InputError  # noqa: E402
+from rsrl_lib.files import ROOT, InputError  # noqa: E402
 
 ODD = ["a{b}", "{run}", "{", "}{", "{0}", "50%s", "#1", "what?", "http:", "s3:"]
 
@@ -72,7 +73,26 @@ def test_a_path_may_hold_what_papermill_would_fill_in(place, story, tmp_path, mo
     write_notebook(batch.ROOT / "notebooks", "01_first.ipynb", "print(run)")
     batch.run_notebooks(("1",), out, [("run", given)], timeout=60)
     assert files(out) == ["01_first.ipynb"]
-    assert printed(out / "01_first.ipynb").strip() == given
+    told = printed(out / "01_first.ipynb").strip()
+    assert (out / told).resolve() == Path(given).resolve()
+
+
+def test_an_executed_notebook_finds_its_files_from_where_it_lies(story, tmp_path, monkeypatch):
+    """Beside it they are named from there, so that a demo can be moved; elsewhere as a whole."""
+    monkeypatch.chdir(tmp_path)
+    write_notebook(story, "01_first.ipynb", "import os; print(run, os.getcwd())")
+    out = Path("demo", "notebooks")
+    batch.run_notebooks(("1",), out, [("run", "demo/run")], timeout=60)
+    assert printed(out / "01_first.ipynb").split() == ["../run", str(tmp_path / out)]
+    batch.run_notebooks(("1",), out, [("run", "runs/mine")], timeout=60)
+    assert printed(out / "01_first.ipynb").split()[0] == str(tmp_path / "runs" / "mine")
+
+
+def test_every_parameter_that_names_a_place_is_known():
+    paths = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    declared = [about for path in paths for about in batch.declared_parameters(path).values()]
+    named = {about["name"] for about in declared if re.search("folder|CSV|csv|AVA", about["help"])}
+    assert {"photos", "scores", "run"} <= named <= batch.PLACES
 
 
 def test_a_kernel_that_does_not_start_is_named_and_the_others_go_on(story, tmp_path, monkeypatch):

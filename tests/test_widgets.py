@@ -196,6 +196,20 @@ def test_it_shows_the_highlight_of_the_first_photo_between_the_last_two_rounds(p
     assert page.figures == {name: widgets._jpeg(expected[name]) for name in FIGURES}
 
 
+def test_a_picture_stands_in_for_an_explorer_where_no_widget_is_shown(page, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        widgets, "picture_rows", lambda *a: drawn.append(a) or plots.picture_rows(*a)
+    )
+    shown = page.parts[0]._repr_mimebundle_()
+    assert {"image/jpeg", "application/vnd.jupyter.widget-view+json"} < set(shown)
+    assert Image.open(io.BytesIO(base64.b64decode(shown["image/jpeg"]))).width > 600
+    ((rows, title),) = drawn
+    captions = [[caption for caption, _ in pictures] for _, pictures in rows]
+    assert [len(row) for row in captions] == [2, 3] and all(map("".join, captions))
+    assert title == "Run this cell to get the controls"
+
+
 @pytest.mark.parametrize(
     ("control", "value", "changes", "stays"),
     [
