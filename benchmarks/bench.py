@@ -31,6 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rsrl_lib import glassbox, pixels, widgets
 from rsrl_lib import training as t
 from rsrl_lib.files import ROOT
+from rsrl_lib.machine import fast_precision
 from rsrl_lib.network import aesthetic_net, save_network
 from rsrl_lib.photos import read_folder
 from rsrl_lib.recipe import Recipe, Training
@@ -126,9 +127,9 @@ def precisions(add):
 
     for precision in ("float32", "bfloat16"):
         # Without hardware for it, bfloat16 takes seconds a photo.
-        size = (2, 1) if t.fast_precision() != precision == "bfloat16" else (32, 4)
+        size = (2, 1) if fast_precision() != precision == "bfloat16" else (32, 4)
         speeds = [speed(one, *size) for one in ("auto", precision)]
-        label = f"training in automatic precision ({t.fast_precision()}) vs {precision}, alexnet"
+        label = f"training in automatic precision ({fast_precision()}) vs {precision}, alexnet"
         add(label, "photos/s", *speeds, faster=True)
 
 

@@ -28,7 +28,8 @@ from rsrl_lib import glassbox, widgets
 from rsrl_lib.files import ROOT
 from rsrl_lib.pixels import decode
 from rsrl_lib.recipe import Recipe, Training
-from rsrl_lib.rounds import open_run, repeat
+from rsrl_lib.rounds import repeat
+from rsrl_lib.runs import open_run
 
 OPENMP = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 WAYS = {"before": {"GOMP_SPINCOUNT": "300000"}, "now": {}}  # libgomp's own where nothing is said

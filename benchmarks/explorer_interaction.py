@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from rsrl_lib import glassbox, widgets
-from rsrl_lib.rounds import Run, open_run
+from rsrl_lib.runs import Run, open_run
 
 
 def interactions(run: Run, gap_run: Run, photos: pd.DataFrame) -> Iterator[tuple[str, list[float]]]:

@@ -27,7 +27,7 @@ from safetensors.torch import load_file
 
 from rsrl_lib import glassbox
 from rsrl_lib.photos import read_ours
-from rsrl_lib.rounds import open_run
+from rsrl_lib.runs import open_run
 from rsrl_lib.sweeps import read_results
 
 GRID = """

@@ -48,7 +48,7 @@ def main():
             network = aesthetic_net(backbone, np.unique(labels), weights="none")
             network.body.load_state_dict(state, strict=False)
             fine_tune(network, pixels, train, network.nodes(labels[train]), pace, seed=0)
-            assigned = judge(network, pixels, top_score=4, labels=labels).assigned.to_numpy()
+            assigned = judge(network, pixels, labels=labels).assigned.to_numpy()
             found = measures(labels[held_out], assigned[held_out], network.scores)
             print(
                 f"{backbone}, learning rate {rate:g}, {epochs} epochs: kappa {found['kappa']:.2f}, "

@@ -14,9 +14,9 @@ from PIL import Image
 from torch import nn
 
 from rsrl_lib.files import InputError, needing
+from rsrl_lib.machine import device
 from rsrl_lib.network import AestheticNet
 from rsrl_lib.pixels import normalised
-from rsrl_lib.training import device
 
 
 @dataclass(frozen=True)

@@ -81,11 +81,12 @@ def train(
     import pandas as pd
 
     from rsrl_lib import pixels, summary
+    from rsrl_lib.machine import team
     from rsrl_lib.network import check_weights
     from rsrl_lib.photos import read_photos
     from rsrl_lib.pictures import read_unscored
-    from rsrl_lib.rounds import Run, check_folder, repeat
-    from rsrl_lib.training import team
+    from rsrl_lib.rounds import repeat
+    from rsrl_lib.runs import Run, check_folder
 
     check_folder(run)
     last = run / "network_last.safetensors"
@@ -142,7 +143,7 @@ def assess(
 
     import pandas as pd
 
-    from rsrl_lib.rounds import open_run
+    from rsrl_lib.runs import open_run
     from rsrl_lib.training import likelihoods, logits
 
     with reading(run, *RUN):
@@ -205,7 +206,7 @@ def highlight(
     from rsrl_lib import pixels
     from rsrl_lib.pictures import open_rgb
     from rsrl_lib.plots import highlight_pictures
-    from rsrl_lib.rounds import open_run
+    from rsrl_lib.runs import open_run
 
     with reading(run, *RUN):
         pair = h.stacked(*(h.conv1_of(open_run(run), i) for i in rounds))
@@ -280,7 +281,7 @@ def crop(
 
     from rsrl_lib import activation, cropping
     from rsrl_lib.pictures import open_rgb
-    from rsrl_lib.rounds import open_run
+    from rsrl_lib.runs import open_run
 
     with reading(run, *RUN):
         network, shrink_to = open_run(run).network(), open_run(run).view["shrink_to"]

@@ -3,145 +3,186 @@
 Dropping promises more than fewer photos: that the *right* ones go. So it stands beside dropping
 as many at random, the usual answers to imbalance (resampling, weights, losses) and to wrong labels
 (confident learning), and one variant of its own, whose network does not judge what it has
-memorised. From which round a control works: all but those that drop from the first on.
+memorised. `CONTROLS` says what each of them changes. From which round a control works: all but
+those that drop from the first on.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import inf
 
 import numpy as np
 import pandas as pd
 import torch
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils.class_weight import compute_sample_weight
-from torch.nn import functional
 
 from rsrl_lib.drop_rules import Decision, DropRule, decide, largest_classes
 from rsrl_lib.files import needing
+from rsrl_lib.losses import LevelLoss, cross_entropy, emd, focal, logit_adjusted
 from rsrl_lib.protocols import one_of_each
-from rsrl_lib.recipe import Control
-from rsrl_lib.training import cross_entropy
-
-DROPPING: tuple[Control, ...] = ("none", "random-drop", "random-drop-same", "cross-fitted")
-HALVED: tuple[Control, ...] = ("confident-learning", "cross-fitted")
-LevelLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+from rsrl_lib.recipe import ControlName
 
 
-def focal(logits: torch.Tensor, nodes: torch.Tensor) -> torch.Tensor:
-    """Loss (batch,) of logits (batch, scores) and nodes (batch,): cross-entropy times (1 - p)^2, so
-    that photos that are right already count little (Lin et al. 2017, gamma 2)."""
-    loss = cross_entropy(logits, nodes)
-    return (1 - torch.exp(-loss)) ** 2 * loss
+@dataclass(frozen=True)
+class Judged:
+    """The original training photos (n,) after a round, for whoever decides which to keep."""
+
+    labels: np.ndarray
+    """(n,) scores."""
+    own: np.ndarray
+    """(n,) logits of the photos' own scores."""
+    top: np.ndarray
+    """(n,) logits of the largest class."""
+    kept: np.ndarray
+    """(n,) whether the round was trained on them."""
+    unseen: np.ndarray | None
+    """(n, scores) logits of networks that have not seen the photo, where a control needs them."""
+    after_round: int
+    seed: int
 
 
-def emd(logits: torch.Tensor, nodes: torch.Tensor) -> torch.Tensor:
-    """Root of the mean squared difference of the cumulative distributions of answer and label, so
-    that a near miss costs less than a far one (NIMA's loss, Talebi & Milanfar 2018, for labels)."""
-    label = functional.one_hot(nodes, logits.shape[1])
-    gap = (logits.softmax(1) - label).cumsum(1)
-    return (gap.square().mean(1) + 1e-12).sqrt()  # a root has no finite slope at 0
+def keep_all(rule: DropRule, judged: Judged) -> Decision:
+    """Keep every photo."""
+    return Decision(np.ones(len(judged.labels), bool), 0, ())
 
 
-def logit_adjusted(counts: np.ndarray) -> LevelLoss:
-    """Cross-entropy of logits plus the log of the classes' shares, known from `counts` (scores,):
-    the network need not learn how common a score is (Menon et al. 2021, eq. 10, tau 1)."""
-    prior = torch.log(torch.from_numpy(counts / counts.sum()).float())
-    return lambda logits, nodes: cross_entropy(logits + prior.to(logits.device), nodes)
+def keep_by_rule(rule: DropRule, judged: Judged) -> Decision:
+    """Keep what the papers' rule keeps."""
+    return decide(rule, judged.labels, judged.own, judged.top, after_round=judged.after_round)
 
 
-def level_loss(control: Control, labels: np.ndarray) -> LevelLoss:
-    """Loss of the level, photo by photo, with all training labels (n,) known."""
-    if control == "logit-adjusted":
-        return logit_adjusted(np.unique(labels, return_counts=True)[1])
-    return {"focal": focal, "emd": emd}.get(control, cross_entropy)
+def keep_as_many_at_random(rule: DropRule, judged: Judged) -> Decision:
+    """Keep as many photos of every class as the rule, but others in every round."""
+    decision = keep_by_rule(rule, judged)
+    rng = np.random.default_rng([judged.seed, judged.after_round + 1, 1])
+    drawn = np.zeros(len(decision.kept), bool)
+    for score in np.unique(judged.labels):
+        members = np.flatnonzero(judged.labels == score)
+        drawn[rng.choice(members, decision.kept[members].sum(), replace=False)] = True
+    return replace(decision, kept=drawn)
 
 
-def weights(control: Control, labels: np.ndarray) -> np.ndarray:
-    """Weight of each photo (n,): inverse to its class's share for `class-weighted`, else 1."""
-    if control == "class-weighted":
-        return compute_sample_weight("balanced", labels)
-    return np.ones(len(labels))
+def keep_as_many_of_one_order(rule: DropRule, judged: Judged) -> Decision:
+    """Keep as many photos of every class as the rule, the first in one order for all rounds.
 
-
-def resampled(control: Control, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Positions (m,) of the photos, with labels (n,), that a round is trained on.
-
-    `class-balanced` draws as many photos as there are, of all classes equally often; `undersample`
-    leaves of each of the three largest classes as many as the fourth has (of fewer than four
-    classes: as the smallest has). Others train on all.
+    So the same photos go again and again, as by likelihood. A new draw in every round hardly does
+    that: over a run it shows the network all of them.
     """
-    classes, counts = np.unique(labels, return_counts=True)
-    members = [np.flatnonzero(labels == score) for score in classes]
-    if control == "class-balanced":
-        which = rng.integers(len(classes), size=len(labels))
-        return np.array([rng.choice(members[i]) for i in which])
-    if control == "undersample":
-        at_most = np.sort(counts)[::-1][min(3, len(counts) - 1)]
-        some = [m if len(m) <= at_most else rng.choice(m, at_most, False) for m in members]
-        return np.sort(np.concatenate(some))
-    return np.arange(len(labels))
-
-
-def decision(
-    control: Control,
-    rule: DropRule,
-    labels: np.ndarray,
-    own: np.ndarray,
-    top: np.ndarray,
-    *,
-    unseen: np.ndarray,
-    before: np.ndarray,
-    after_round: int,
-    rng: np.random.Generator,
-) -> Decision:
-    """Which training photos to keep after a round: by the rule of `decide`, or by a control.
-
-    Beside the arguments of `decide`: `unseen` (n, scores) are the logits of networks that have not
-    seen the photo (for those in `HALVED`), `before` (n,) says what was kept last. `rng` is of the
-    round, but for `random-drop-same` one and the same in all rounds.
-    """
-    classes, nodes = np.unique(labels, return_inverse=True)
-    if control == "confident-learning":
-        kept = without_label_issues(nodes, unseen) if after_round == 1 else before
-        return Decision(kept, 0, ())
-    if control not in DROPPING:
-        return Decision(np.ones(len(labels), bool), 0, ())
-    if control == "cross-fitted":
-        max1 = np.flatnonzero(classes == largest_classes(labels)[0])[0]
-        own, top = unseen[np.arange(len(labels)), nodes], unseen[:, max1]
-    decided = decide(rule, labels, own, top, after_round=after_round)
-    if control == "random-drop":
-        decided = replace(decided, kept=as_many_at_random(decided.kept, labels, rng))
-    if control == "random-drop-same":
-        decided = replace(decided, kept=as_many_first(decided.kept, labels, rng.random(len(own))))
-    return decided
-
-
-def reads_unseen(control: Control, *, after_round: int) -> bool:
-    """Whether `decision` reads, after a round, networks that have not seen the photo.
-
-    The networks of halves need not be trained in a round after which nobody asks them.
-    """
-    return control in HALVED and (control != "confident-learning" or after_round == 1)
-
-
-def as_many_at_random(kept: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A decision (n,) that keeps as many photos of every class, but not the same ones."""
-    drawn = np.zeros(len(kept), bool)
-    for score in np.unique(labels):
-        members = np.flatnonzero(labels == score)
-        drawn[rng.choice(members, kept[members].sum(), replace=False)] = True
-    return drawn
+    decision = keep_by_rule(rule, judged)
+    order = np.random.default_rng([judged.seed, 0, 1]).random(len(decision.kept))
+    return replace(decision, kept=as_many_first(decision.kept, judged.labels, order))
 
 
 def as_many_first(kept: np.ndarray, labels: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """A decision (n,) that keeps as many photos of every class, the first in an order (n,).
-
-    With one order for all rounds the same photos go again and again, as by likelihood, which a new
-    draw in every round hardly does: over a run it shows the network all of them.
-    """
+    """A decision (n,) that keeps as many photos of every class, the first in an order (n,)."""
     within = pd.DataFrame({"kept": kept, "order": order}).groupby(labels)
     return (within.order.rank() <= within.kept.transform("sum")).to_numpy()
+
+
+def keep_by_unseen(rule: DropRule, judged: Judged) -> Decision:
+    """Keep what the rule keeps by logits of networks that have not seen the photo."""
+    scores, nodes = np.unique(judged.labels, return_inverse=True)
+    max1 = np.searchsorted(scores, largest_classes(judged.labels)[0])
+    own = judged.unseen[np.arange(len(nodes)), nodes]
+    return keep_by_rule(rule, replace(judged, own=own, top=judged.unseen[:, max1]))
+
+
+def keep_what_is_well_labelled(rule: DropRule, judged: Judged) -> Decision:
+    """Keep what confident learning keeps after round 1, from then on (Northcutt et al. 2021).
+
+    It finds wrong labels by networks that have not seen the photo. Raises `InputError` without the
+    package `cleanlab`.
+    """
+    if judged.after_round > 1:
+        return Decision(judged.kept, 0, ())
+    with needing("Confident learning", "study"):
+        from cleanlab.filter import find_label_issues
+    nodes = np.unique(judged.labels, return_inverse=True)[1]
+    probabilities = torch.from_numpy(judged.unseen).double().softmax(1).numpy()
+    return Decision(~find_label_issues(nodes, probabilities, n_jobs=1), 0, ())
+
+
+def every_photo(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Positions (n,) of all photos."""
+    return np.arange(len(labels))
+
+
+def balanced(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Positions (n,) of as many photos as there are, drawn from all classes equally often."""
+    scores = np.unique(labels)
+    members = [np.flatnonzero(labels == score) for score in scores]
+    drawn = rng.integers(len(scores), size=len(labels))
+    return np.array([rng.choice(members[score]) for score in drawn])
+
+
+def undersampled(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Positions (m,): of each of the three largest classes as many as the fourth has.
+
+    Of fewer than four classes: as many as the smallest has.
+    """
+    scores, counts = np.unique(labels, return_counts=True)
+    at_most = np.sort(counts)[::-1][min(3, len(counts) - 1)]
+    chosen = []
+    for score in scores:
+        members = np.flatnonzero(labels == score)
+        if len(members) > at_most:
+            members = rng.choice(members, at_most, replace=False)
+        chosen.append(members)
+    return np.sort(np.concatenate(chosen))
+
+
+def all_alike(labels: np.ndarray) -> np.ndarray:
+    """Weight 1 of each photo (n,)."""
+    return np.ones(len(labels))
+
+
+def inverse_to_class(labels: np.ndarray) -> np.ndarray:
+    """Weight of each photo (n,), inverse to the share of its class."""
+    return compute_sample_weight("balanced", labels)
+
+
+def adjusted(labels: np.ndarray) -> LevelLoss:
+    """Logit adjustment by the shares of the training photos' scores."""
+    return logit_adjusted(np.unique(labels, return_counts=True)[1])
+
+
+@dataclass(frozen=True)
+class Control:
+    """What a control changes: nothing, but where it says so. Labels (n,) are of training photos."""
+
+    keep: Callable[[DropRule, Judged], Decision] = keep_all
+    """Which of the original training photos the next round is trained on."""
+    sample: Callable[[np.ndarray, np.random.Generator], np.ndarray] = every_photo
+    """Positions of the kept photos that a round learns from, by their labels."""
+    weights: Callable[[np.ndarray], np.ndarray] = all_alike
+    """Weight of each photo in the loss, by the labels."""
+    level_loss: Callable[[np.ndarray], LevelLoss] = lambda labels: cross_entropy
+    """Loss of the level, by the labels."""
+    reads_unseen_until: float = 0
+    """Last round after which `keep` reads networks that have not seen the photo."""
+    follows_rule: bool = False
+    """Whether the drop rule of the recipe decides how many photos stay."""
+
+    def reads_unseen(self, after_round: int) -> bool:
+        """Whether networks of halves are needed to decide after a round."""
+        return after_round <= self.reads_unseen_until
+
+
+CONTROLS: dict[ControlName, Control] = {
+    "none": Control(keep_by_rule, follows_rule=True),
+    "random-drop": Control(keep_as_many_at_random, follows_rule=True),
+    "random-drop-same": Control(keep_as_many_of_one_order, follows_rule=True),
+    "cross-fitted": Control(keep_by_unseen, reads_unseen_until=inf, follows_rule=True),
+    "confident-learning": Control(keep_what_is_well_labelled, reads_unseen_until=1),
+    "undersample": Control(sample=undersampled),
+    "class-balanced": Control(sample=balanced),
+    "class-weighted": Control(weights=inverse_to_class),
+    "focal": Control(level_loss=lambda labels: focal),
+    "logit-adjusted": Control(level_loss=adjusted),
+    "emd": Control(level_loss=lambda labels: emd),
+}
+"""Every control by its name in a recipe; "none" is the method itself."""
 
 
 def halves(labels: np.ndarray, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
@@ -155,15 +196,3 @@ def halves(labels: np.ndarray, seed: int, groups: np.ndarray | None = None) -> n
     own, half = labels[rows], np.zeros(len(rows), int)
     half[next(StratifiedKFold(2, shuffle=True, random_state=seed).split(own, own))[1]] = 1
     return half[place]
-
-
-def without_label_issues(nodes: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """Which photos (n,) to keep by confident learning (Northcutt et al. 2021, package `cleanlab`).
-
-    `nodes` (n,) are those of the labels, `logits` (n, scores) of networks that have not seen the
-    photo. Raises `InputError` without the package.
-    """
-    with needing("Confident learning", "study"):
-        from cleanlab.filter import find_label_issues
-    probabilities = torch.from_numpy(logits).double().softmax(1).numpy()
-    return ~find_label_issues(nodes, probabilities, n_jobs=1)

@@ -21,7 +21,7 @@ from torch import nn
 from rsrl_lib.files import InputError
 from rsrl_lib.network import AestheticNet
 from rsrl_lib.pixels import normalised
-from rsrl_lib.rounds import Run
+from rsrl_lib.runs import Run
 
 # Float32 maps of one photo agree to about 1e-6; a hundred times that is movement, not rounding.
 FLOOR = 1e-4

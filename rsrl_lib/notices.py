@@ -10,7 +10,7 @@ from dataclasses import fields
 import numpy as np
 import pandas as pd
 
-from rsrl_lib.controls import DROPPING
+from rsrl_lib.controls import CONTROLS
 from rsrl_lib.files import InputError
 from rsrl_lib.photos import ScoredPhotos
 from rsrl_lib.recipe import Recipe
@@ -66,9 +66,9 @@ def unread(recipe: Recipe) -> list[str]:
     a, b = recipe.weights_ab
     alike = f"weights_ab {a:g} {b:g} weighs all photos alike"
     drops = "a single round drops nothing"
-    if recipe.control not in DROPPING:
+    if not CONTROLS[recipe.control].follows_rule:
         drops = f"the control {recipe.control!r} does not drop by the rule"
-    is_dropping = recipe.rounds > 1 and recipe.control in DROPPING
+    is_dropping = recipe.rounds > 1 and CONTROLS[recipe.control].follows_rule
     of_recipe = {
         "cut": (recipe.levels == "low-high", f"levels is {recipe.levels!r}"),
         "ambiguous": (a != b, alike),

@@ -12,7 +12,7 @@ from rsrl_lib.settings import check
 
 Backbone = Literal["alexnet", "vgg16", "squeezenet1_0", "squeezenet1_1", "resnet18"]
 Head = Literal["fc", "gap"]
-Control = Literal[
+ControlName = Literal[
     "none",
     "random-drop",
     "random-drop-same",
@@ -114,7 +114,7 @@ class Recipe:
     """Which fifth of the photos is the test part, 0..4."""
     seed: int = 0
     """Of the split, the new head, batches, crops and dropout."""
-    control: Control = "none"
+    control: ControlName = "none"
     """Something to compare dropping with, see `rsrl_lib.controls`. Nothing is then dropped, but by
     'random-drop', 'random-drop-same' and 'cross-fitted', which follow the rule, and
     'confident-learning'."""

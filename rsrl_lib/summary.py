@@ -8,12 +8,14 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from rsrl_lib.controls import DROPPING
+from rsrl_lib.controls import CONTROLS
 from rsrl_lib.drop_rules import largest_classes
+from rsrl_lib.machine import machine, team
 from rsrl_lib.photos import ScoredPhotos
 from rsrl_lib.recipe import FOLDS, Recipe
-from rsrl_lib.rounds import PARTS, Run, finished
-from rsrl_lib.training import machine, team
+from rsrl_lib.record import PARTS
+from rsrl_lib.rounds import finished
+from rsrl_lib.runs import Run
 
 SHOWN = {
     "train": ["accuracy", "macro_f1"],
@@ -72,7 +74,7 @@ def of_end(run: Run) -> list[str]:
 def warnings(run: Run) -> list[str]:
     """Sentences about rounds that the drop rule left with few photos, and what F did."""
     drop, control = run.info["recipe"]["drop"], run.info["recipe"]["control"]
-    if drop["keep_share"] is not None or control not in DROPPING:
+    if drop["keep_share"] is not None or not CONTROLS[control].follows_rule:
         return []  # as few as were asked for
     rounds, samples = run.rounds.set_index("round"), run.samples
     few = [i for i in rounds.index[1:] if _is_left_with_few(samples, i, drop["min_per_class"])]
@@ -162,7 +164,7 @@ def _legend(run: Run) -> list[str]:
     choose, least = info["choose"], info["drop"]["min_per_class"]
     train = int((run.split.part == "train").sum())
     kept = f"kept: photos that the round learned from, of {train} for training."
-    if info["control"] not in DROPPING:
+    if not CONTROLS[info["control"]].follows_rule:
         kept += f" --control {info['control']} chose them, no K did."
     elif least:
         kept += f" rescued: those below K that stayed as the {least} likeliest of their score."

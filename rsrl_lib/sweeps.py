@@ -31,15 +31,16 @@ from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
 from rsrl_lib import glassbox, pixels, summary
-from rsrl_lib.controls import DROPPING
+from rsrl_lib.controls import CONTROLS
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.files import InputError, locked, needing, reading, replacing
 from rsrl_lib.grids import KEYS, Cell, read_grid
+from rsrl_lib.machine import device, machine, threads
 from rsrl_lib.measures import measures
 from rsrl_lib.photos import ScoredPhotos, read_ours, read_photos, round_half_up
 from rsrl_lib.protocols import merge_rare, reported
-from rsrl_lib.rounds import Run, repeat
-from rsrl_lib.training import device, machine, threads
+from rsrl_lib.rounds import repeat
+from rsrl_lib.runs import Run
 
 REPORTED = ("macro_f1", "balanced_accuracy", "kappa", "macro_mae", "accuracy", "majority_accuracy")
 TABLES = ("predictions", "drops", "rounds")
@@ -165,7 +166,7 @@ def few_kept(grid: Path, out: Path) -> list[str]:
     by_k = {
         cell.arm
         for cell in cells
-        if cell.recipe.control in DROPPING and cell.recipe.drop.keep_share is None
+        if CONTROLS[cell.recipe.control].follows_rule and cell.recipe.drop.keep_share is None
     }
     ids = [cell.id for cell in cells]
     rounds, drops = (pd.read_parquet(_beside(out, f"_{n}.parquet")) for n in ("rounds", "drops"))

@@ -11,7 +11,7 @@ import torch
 from PIL import ExifTags, Image
 from safetensors.torch import load_file, save_file
 
-from rsrl_lib import batch, cli, rounds
+from rsrl_lib import batch, cli, rounds, runs
 from rsrl_lib.network import aesthetic_net, save_network
 from tests.conftest import draw_coloured_photos
 
@@ -46,7 +46,7 @@ def train(folder, tmp_path):
 def test_train_makes_a_run_and_assess_reads_it(monkeypatch, train, folder, tmp_path, capsys):
     rsrl(monkeypatch, *train, "--k", "0.5", "0.4", "0.3", "--other", folder)
     assert "The run is finished; round" in capsys.readouterr().out
-    info = rounds.open_run(tmp_path / "run").info
+    info = runs.open_run(tmp_path / "run").info
     assert info["recipe"]["drop"]["k"] == [0.5, 0.4, 0.3]
     assert info["recipe"]["training"]["epochs"] == 1
 
@@ -74,7 +74,7 @@ def test_assess_assigns_the_largest_logit_where_likelihoods_round_to_1(
     monkeypatch, train, folder, tmp_path
 ):
     rsrl(monkeypatch, *train, "--rounds", "1")
-    network = rounds.open_run(tmp_path / "run").network()
+    network = runs.open_run(tmp_path / "run").network()
     network.head.weight.data.zero_()
     network.head.bias.data[:] = torch.tensor([18.0, 20.0, 30.0, 24.0])
     save_network(network, tmp_path / "run" / "network_best.safetensors")
@@ -140,7 +140,7 @@ def test_a_run_goes_on_after_its_finished_rounds_and_refuses_another_recipe(
 
     monkeypatch.setattr(rounds, "fine_tune", breaks_off)
     assert "keeps its finished rounds: the same command goes on" in refused(monkeypatch, *train)
-    assert len(rounds.open_run(tmp_path / "run").rounds) == 1
+    assert len(runs.open_run(tmp_path / "run").rounds) == 1
     assert "k_schedule None there and rsrl-b now" in refused(
         monkeypatch, *train, "--k-schedule", "rsrl-b"
     )
@@ -165,7 +165,7 @@ def test_glassbox_writes_photos_that_train_reads(monkeypatch, tmp_path, capsys):
     words += ["--votes", tmp_path / "drawn" / "votes.csv", "--mean-column", "crowd_mean"]
     words += ["--run", tmp_path / "run", "--cache", tmp_path / "cache"]
     rsrl(monkeypatch, "train", *words, *QUICK, "--rule", "top-class", "--k", "0.3", "0.2")
-    assert len(rounds.open_run(tmp_path / "run").rounds) == 2
+    assert len(runs.open_run(tmp_path / "run").rounds) == 2
 
 
 def test_a_run_without_a_finished_round_cannot_assess(monkeypatch, tmp_path):
@@ -209,13 +209,13 @@ def gap_run(folder, tmp_path_factory, small_crops):
 def test_train_makes_gap_networks_and_assess_reads_their_levels(
     monkeypatch, gap_run, folder, tmp_path
 ):
-    network = rounds.open_run(gap_run).network()
+    network = runs.open_run(gap_run).network()
     assert network.attributes == ["sharp", "colour=blue", "colour=green", "colour=red"]
     rsrl(monkeypatch, "assess", "--run", gap_run, folder, "--csv", tmp_path / "a.csv")
     table = pd.read_csv(tmp_path / "a.csv")
     assert list(table) == ["photo", "level", "likelihood_low", "likelihood_high"]
     assert ((table.level == "high") == (table.likelihood_high > table.likelihood_low)).all()
-    samples = rounds.open_run(gap_run).samples
+    samples = runs.open_run(gap_run).samples
     judged = samples.set_index("photo").assigned[table.photo.map(lambda p: Path(p).name)]
     assert (judged.to_numpy() == (table.level == "high")).all()
 

@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -8,8 +9,10 @@ import torch
 from scipy.special import logit
 from torch.nn import functional
 
-from rsrl_lib import controls, rounds
+from rsrl_lib import controls, losses, record, rounds
+from rsrl_lib.controls import CONTROLS
 from rsrl_lib.drop_rules import DropRule, decide
+from rsrl_lib.recipe import ControlName
 from tests.test_rounds import RECIPE, contents
 
 LABELS = np.repeat([2, 3, 4, 5, 6], [4, 20, 40, 16, 8])
@@ -19,63 +22,70 @@ pytestmark = pytest.mark.usefixtures("small_crops")
 def test_focal_loss_counts_a_photo_that_is_right_already_little():
     logits, nodes = torch.tensor([[3.0, 0.0], [0.0, 3.0], [0.0, 0.0]]), torch.tensor([0, 0, 0])
     p = logits.softmax(1)[:, 0]
-    assert torch.allclose(controls.focal(logits, nodes), -((1 - p) ** 2) * p.log())
+    assert torch.allclose(losses.focal(logits, nodes), -((1 - p) ** 2) * p.log())
 
 
 def test_the_earth_movers_loss_grows_with_the_distance_of_the_answer():
     certain = 50.0 * torch.eye(5)
-    loss = controls.emd(certain, torch.tensor([0, 0, 0, 0, 0]))
+    loss = losses.emd(certain, torch.tensor([0, 0, 0, 0, 0]))
     assert torch.allclose(loss, torch.arange(5.0).div(5).sqrt(), atol=1e-4)
 
 
 def test_the_earth_movers_loss_has_a_finite_slope_where_it_is_zero():
     logits = (50.0 * torch.eye(3)).requires_grad_()
-    controls.emd(logits, torch.arange(3)).sum().backward()
+    losses.emd(logits, torch.arange(3)).sum().backward()
     assert logits.grad.isfinite().all()
 
 
 def test_adjusted_logits_of_equal_classes_are_plain_cross_entropy_and_else_add_the_prior():
     logits, nodes = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
     plain = functional.cross_entropy(logits, nodes, reduction="none")
-    equal = controls.logit_adjusted(np.array([5, 5, 5]))(logits, nodes)
+    equal = losses.logit_adjusted(np.array([5, 5, 5]))(logits, nodes)
     assert torch.allclose(equal, plain, atol=1e-6)
     counts = np.array([1, 3, 6])
     prior = torch.tensor([0.1, 0.3, 0.6]).log()
     expected = functional.cross_entropy(logits + prior, nodes, reduction="none")
-    assert torch.allclose(controls.logit_adjusted(counts)(logits, nodes), expected, atol=1e-6)
+    assert torch.allclose(losses.logit_adjusted(counts)(logits, nodes), expected, atol=1e-6)
 
 
 def test_class_weights_give_every_class_the_same_sum_and_have_mean_1():
-    weights = controls.weights("class-weighted", LABELS)
+    weights = CONTROLS["class-weighted"].weights(LABELS)
     sums = [weights[score == LABELS].sum() for score in np.unique(LABELS)]
     assert sums == pytest.approx([len(LABELS) / 5] * 5)
-    assert (controls.weights("none", LABELS) == 1).all()
+    assert (CONTROLS["none"].weights(LABELS) == 1).all()
 
 
 def test_balanced_sampling_draws_as_many_photos_and_every_class_as_often():
-    drawn = controls.resampled("class-balanced", np.tile(LABELS, 50), np.random.default_rng(0))
+    sample = CONTROLS["class-balanced"].sample
+    drawn = sample(np.tile(LABELS, 50), np.random.default_rng(0))
     assert len(drawn) == 50 * len(LABELS)
     shares = np.unique(np.tile(LABELS, 50)[drawn], return_counts=True)[1] / len(drawn)
     assert shares == pytest.approx([0.2] * 5, abs=0.03)
 
 
 def test_undersampling_leaves_of_the_three_largest_classes_what_the_fourth_has():
-    drawn = controls.resampled("undersample", LABELS, np.random.default_rng(0))
+    sample = CONTROLS["undersample"].sample
+    drawn = sample(LABELS, np.random.default_rng(0))
     assert np.unique(LABELS[drawn], return_counts=True)[1].tolist() == [4, 8, 8, 8, 8]
     assert len(set(drawn)) == len(drawn)
-    three = controls.resampled("undersample", LABELS[LABELS < 5], np.random.default_rng(0))
+    three = sample(LABELS[LABELS < 5], np.random.default_rng(0))
     assert np.unique(LABELS[three], return_counts=True)[1].tolist() == [4, 4, 4]
-    assert controls.resampled("none", LABELS, None).tolist() == list(range(len(LABELS)))
+    assert CONTROLS["none"].sample(LABELS, None).tolist() == list(range(len(LABELS)))
 
 
-def decided(control, **given):
+def judged_photos(**given):
     rng = np.random.default_rng(0)
     own, top = logit(rng.random((2, len(LABELS))))
     unseen = rng.normal(size=(len(LABELS), 5)).astype(np.float32)
-    given = {"unseen": unseen, "before": own > 0, "after_round": 1, "rng": rng} | given
+    given = {"kept": own > 0, "unseen": unseen, "after_round": 1, "seed": 0} | given
+    return controls.Judged(LABELS, own, top, **given)
+
+
+def decided(control, **given):
+    judged = judged_photos(**given)
     rule = DropRule(k=(0.6,), min_per_class=1)
-    plain = decide(rule, LABELS, own, top, after_round=1)
-    return controls.decision(control, rule, LABELS, own, top, **given), plain, given
+    plain = decide(rule, LABELS, judged.own, judged.top, after_round=1)
+    return CONTROLS[control].keep(rule, judged), plain, judged
 
 
 def test_random_dropping_keeps_as_many_of_each_class_and_others():
@@ -86,9 +96,15 @@ def test_random_dropping_keeps_as_many_of_each_class_and_others():
     assert found.thresholds == plain.thresholds
 
 
+def test_random_dropping_draws_anew_in_every_round_but_where_it_is_to_take_the_same():
+    for control, is_drawn_anew in {"random-drop": True, "random-drop-same": False}.items():
+        first, later = (decided(control, after_round=number)[0].kept for number in (1, 2))
+        assert (first != later).any() == is_drawn_anew
+
+
 def test_random_dropping_of_the_same_photos_takes_the_first_of_one_order():
-    found, plain, _ = decided("random-drop-same", rng=np.random.default_rng(5))
-    order = np.random.default_rng(5).random(len(LABELS))
+    found, plain, _ = decided("random-drop-same", seed=5)
+    order = np.random.default_rng([5, 0, 1]).random(len(LABELS))
     for score in np.unique(LABELS):
         own = score == LABELS
         count = plain.kept[own].sum()
@@ -99,9 +115,9 @@ def test_random_dropping_of_the_same_photos_takes_the_first_of_one_order():
 
 
 def test_cross_fitted_dropping_reads_the_networks_that_have_not_seen_the_photo():
-    found, plain, given = decided("cross-fitted")
+    found, plain, judged = decided("cross-fitted")
     nodes = np.searchsorted(np.unique(LABELS), LABELS)
-    own = given["unseen"][np.arange(len(LABELS)), nodes]
+    own = judged.unseen[np.arange(len(LABELS)), nodes]
     majorities = np.isin(LABELS, [3, 4, 5])
     assert (found.kept[majorities] == (own >= logit(0.6))[majorities]).all()
     assert found.kept[~majorities].all()
@@ -109,12 +125,10 @@ def test_cross_fitted_dropping_reads_the_networks_that_have_not_seen_the_photo()
 
 
 def test_cross_fitted_dropping_by_the_largest_class_reads_its_node():
-    unseen = np.random.default_rng(0).normal(size=(len(LABELS), 5)).astype(np.float32)
+    judged = judged_photos()
     rule = DropRule(rule="top-class", k=(0.6, 0.4), min_per_class=0)
-    given = {"unseen": unseen, "before": None, "after_round": 1, "rng": None}
-    nothing = np.zeros(len(LABELS))
-    found = controls.decision("cross-fitted", rule, LABELS, nothing, nothing, **given)
-    top = unseen[:, 2]  # of score 4
+    found = CONTROLS["cross-fitted"].keep(rule, judged)
+    top = judged.unseen[:, 2]  # of score 4
     least = np.select([LABELS == 4, np.isin(LABELS, [3, 5])], logit([0.6, 0.4]), -np.inf)
     assert found.kept.tolist() == (top >= least).tolist()
 
@@ -124,6 +138,10 @@ def test_other_controls_drop_nothing(control):
     assert decided(control)[0].kept.all()
 
 
+def test_every_control_of_a_recipe_is_in_the_table():
+    assert set(CONTROLS) == set(get_args(ControlName))
+
+
 def test_confident_learning_prunes_wrong_labels_after_round_1_and_keeps_to_it():
     pytest.importorskip("cleanlab", reason="cleanlab (extra 'study') is not installed")
     nodes = np.searchsorted(np.unique(LABELS), LABELS)
@@ -131,11 +149,11 @@ def test_confident_learning_prunes_wrong_labels_after_round_1_and_keeps_to_it():
     unseen = rng.normal(size=(len(LABELS), 5)) + 4 * np.eye(5)[nodes]
     wrong = np.flatnonzero(LABELS == 4)[:3]
     unseen[wrong] = 4 * np.eye(5)[1]  # three photos of score 4 that surely look like score 3
-    found, _, given = decided("confident-learning", unseen=unseen)
+    found, _, _ = decided("confident-learning", unseen=unseen)
     assert not found.kept[wrong].any()
     assert found.kept.mean() > 0.8
-    later, _, given = decided("confident-learning", unseen=unseen, after_round=2)
-    assert (later.kept == given["before"]).all()
+    later, _, judged = decided("confident-learning", unseen=unseen, after_round=2)
+    assert (later.kept == judged.kept).all()
 
 
 def test_halves_split_every_class_in_two():
@@ -196,7 +214,7 @@ def test_a_cross_fitted_run_that_broke_off_ends_with_identical_tables(
 ):
     recipe = dataclasses.replace(RECIPE, control="cross-fitted")
     whole = rounds.repeat(*coloured, tmp_path / "whole", recipe)
-    real, calls = rounds.save_network, []
+    real, calls = record.save_network, []
 
     def breaks_off(*args, **kwargs):
         calls.append(1)
@@ -204,7 +222,7 @@ def test_a_cross_fitted_run_that_broke_off_ends_with_identical_tables(
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(rounds, "save_network", breaks_off)
+    monkeypatch.setattr(record, "save_network", breaks_off)
     with pytest.raises(KeyboardInterrupt):
         rounds.repeat(*coloured, tmp_path / "run", recipe)
     monkeypatch.undo()

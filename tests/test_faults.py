@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rsrl_lib import network, rounds
+from rsrl_lib import network, rounds, runs
 from rsrl_lib.files import InputError
 from tests.conftest import ROOT
 from tests.test_rounds import RECIPE, contents
@@ -27,8 +27,8 @@ def run(coloured, small_crops, tmp_path_factory):
 
 def goes_on_as_if_nothing_had_been(coloured, folder, expected):
     """The run in `folder` has its first round, and finished ends like one without a fault."""
-    assert list(rounds.open_run(folder).rounds["round"])[:1] == [1]
-    assert rounds.open_run(folder).network("last").conv1.weight.isfinite().all()
+    assert list(runs.open_run(folder).rounds["round"])[:1] == [1]
+    assert runs.open_run(folder).network("last").conv1.weight.isfinite().all()
     rounds.repeat(*coloured, folder, RECIPE)
     assert contents(folder) == contents(expected.folder)
 
@@ -137,7 +137,7 @@ def is_stopped_with_a_sentence(process, run):
     assert process.returncode == 1, said
     assert "Traceback" not in said
     assert said.splitlines()[-1].startswith("rsrl: stopped; a training keeps its finished rounds")
-    assert len(rounds.open_run(run).rounds) >= 1
+    assert len(runs.open_run(run).rounds) >= 1
 
 
 def test_ctrl_c_is_a_sentence_and_the_same_command_goes_on(command, tmp_path):

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from rsrl_lib import measures, rounds
+from rsrl_lib import dataset, measures, record, rounds, runs
 from rsrl_lib.drop_rules import DropRule, decide, largest_classes
 from rsrl_lib.files import InputError, locked
 from rsrl_lib.recipe import Recipe, Training
@@ -50,7 +50,7 @@ def test_every_round_has_its_measures_on_every_part(run):
     assert {"kept", "rescued", "chosen", "conv1_change", "loss"} <= set(table)
     measured = ("accuracy", "majority_accuracy", "macro_f1", "total_f", "balanced_accuracy")
     measured += ("kappa", "macro_mae", "quadratic_loss", "spearman")
-    named = {f"{part}_{name}" for part in rounds.PARTS for name in measured}
+    named = {f"{part}_{name}" for part in record.PARTS for name in measured}
     assert named <= set(table)
     assert (table.conv1_change > 0).all()
 
@@ -165,11 +165,19 @@ def test_conv1_of_every_round_is_kept_and_the_best_and_last_network_whole(run):
     assert run.rounds.conv1_change[2] == pytest.approx(relative.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("stage", ["fine_tune", "judge", "save_file", "save_network"])
+@pytest.mark.parametrize(
+    ("module", "stage"),
+    [
+        (rounds, "fine_tune"),
+        (rounds, "judge"),
+        (record, "save_file"),
+        (record, "save_network"),
+    ],
+)
 def test_a_run_that_broke_off_anywhere_ends_with_identical_tables(
-    run, coloured, tmp_path, monkeypatch, stage
+    run, coloured, tmp_path, monkeypatch, module, stage
 ):
-    real, calls = getattr(rounds, stage), []
+    real, calls = getattr(module, stage), []
 
     def breaks_off_in_the_second_round(*args, **kwargs):
         calls.append(stage)
@@ -177,7 +185,7 @@ def test_a_run_that_broke_off_anywhere_ends_with_identical_tables(
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(rounds, stage, breaks_off_in_the_second_round)
+    monkeypatch.setattr(module, stage, breaks_off_in_the_second_round)
     with pytest.raises(KeyboardInterrupt):
         rounds.repeat(*coloured, tmp_path / "run", RECIPE)
     monkeypatch.undo()
@@ -219,7 +227,7 @@ def test_a_run_says_how_its_networks_look_at_photos_or_that_it_cannot_be_known(r
         info["recipe"]["training"]["shrink_to"] = wrong
         (tmp_path / "run.json").write_text(json.dumps(info))
         with pytest.raises(InputError, match=r"run\.json is no readable part of a run"):
-            _ = rounds.Run(tmp_path).view
+            _ = runs.Run(tmp_path).view
 
 
 def test_a_finished_run_is_returned_without_training(run, coloured, monkeypatch):
@@ -258,11 +266,15 @@ def test_a_finished_run_asked_for_more_rounds_ends_as_if_it_had_been_asked_at_on
 
 def test_a_run_killed_while_it_is_given_more_rounds_goes_on(run, coloured, tmp_path, monkeypatch):
     folder = rounds.repeat(*coloured, tmp_path / "run", altered(rounds=2)).folder
-    for stage in ("_describe", "fine_tune"):  # before and after the new recipe is written
+    before_and_after_the_new_recipe_is_written = [
+        (record.Record, "describe"),
+        (rounds, "fine_tune"),
+    ]
+    for owner, stage in before_and_after_the_new_recipe_is_written:
         with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
-            patch.setattr(rounds, stage, lambda *_, **__: 1 / 0)
+            patch.setattr(owner, stage, lambda *_, **__: 1 / 0)
             rounds.repeat(*coloured, folder, RECIPE)
-        assert len(rounds.Run(folder).rounds) == 2
+        assert len(runs.Run(folder).rounds) == 2
     rounds.repeat(*coloured, folder, altered(rounds=2))  # which still has what it had
     assert contents(rounds.repeat(*coloured, folder, RECIPE).folder) == contents(run.folder)
 
@@ -412,7 +424,7 @@ def test_a_run_that_broke_off_is_finished_by_as_many_threads_as_it_was_begun_by(
 ):
     folder = tmp_path / "run"
     shutil.copytree(run.folder, folder)
-    rounds.Run(folder).rounds[:1].to_csv(folder / "rounds.csv", index=False)
+    runs.Run(folder).rounds[:1].to_csv(folder / "rounds.csv", index=False)
     described = run.info | {"threads": 3}
     (folder / "run.json").write_text(json.dumps(described))
     used = []
@@ -639,9 +651,9 @@ def test_a_run_begun_when_identical_photos_could_be_torn_apart_goes_on_as_it_beg
     doubled, tmp_path, monkeypatch
 ):
     photos, pixels = doubled
-    real = rounds.split
+    real = dataset.split
     with monkeypatch.context() as patch:
-        patch.setattr(rounds, "split", lambda *a, groups, **k: real(*a, **k))
+        patch.setattr(dataset, "split", lambda *a, groups, **k: real(*a, **k))
         before = rounds.repeat(photos, pixels, tmp_path / "run", altered(rounds=1)).split
     assert before.groupby("digest").part.nunique().max() == 2
     made = rounds.repeat(photos, pixels, tmp_path / "run", altered(rounds=2))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsrl_lib import rounds, summary
+from rsrl_lib import rounds, runs, summary
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.recipe import Recipe, Training
 
@@ -66,7 +66,7 @@ def test_rounded_and_merged_scores_leaks_levels_and_notices_are_told(coloured, r
     assert "score 9: 6; 5 different files are needed" in summary.of_scores(photos, {9: 5})[2]
     photos.table.loc[photos.table.index[2:6], "score"] = coloured[0].table.score[2:6]
     info = run.info | {"merged_scores": {"9": 5}, "notices": ["Four photos are the same file."]}
-    monkeypatch.setattr(rounds.Run, "info", info)
+    monkeypatch.setattr(runs.Run, "info", info)
     assert set(said) | {"Four photos are the same file."} <= set(
         summary.of_start(photos, run, RECIPE)
     )
@@ -127,7 +127,7 @@ def test_only_what_a_k_did_is_warned_of(run, monkeypatch, recipe, is_warned):
     asked = info["recipe"]
     changed = asked | {k: v for k, v in recipe.items() if k in asked}
     changed["drop"] = asked["drop"] | {k: v for k, v in recipe.items() if k in asked["drop"]}
-    monkeypatch.setattr(rounds.Run, "info", info | {"recipe": changed})
+    monkeypatch.setattr(runs.Run, "info", info | {"recipe": changed})
     assert bool(summary.warnings(run)) == is_warned
 
 

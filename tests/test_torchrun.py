@@ -12,7 +12,8 @@ import torch
 TRAIN = """
 import sys
 import numpy as np, torch
-from rsrl_lib import training as t
+from rsrl_lib import losses, training as t
+from rsrl_lib.machine import team
 from rsrl_lib.recipe import Training
 from rsrl_lib.network import aesthetic_net
 from rsrl_lib.pixels import Pixels
@@ -27,15 +28,15 @@ for layer in network.modules():
         layer.p = 0
 rows = np.arange(len(pixels))
 weights = 1.0 + rows % 2
-targets = t.joint_targets(network.nodes(labels), weights, np.empty((len(rows), 0)))
+targets = losses.joint_targets(network.nodes(labels), weights, np.empty((len(rows), 0)))
 training = Training(epochs=2, batch=int(sys.argv[3]), precision="float32", shrink_to=96)
 view = {"precision": "float32", "shrink_to": 96}
 before = t.logits(network, pixels, rows[:11], **view)
-loss = t.fine_tune(network, pixels, rows, targets, training, loss=t.joint_loss, seed=3)
+loss = t.fine_tune(network, pixels, rows, targets, training, loss=losses.joint_loss, seed=3)
 logits = t.logits(network, pixels, rows[:11], **view)
 state = torch.cat([values.detach().double().flatten() for values in network.state_dict().values()])
 found = {"loss": loss, "logits": logits, "before": before, "state": state}
-np.savez(f"{sys.argv[2]}{t.team()[0]}.npz", **found)
+np.savez(f"{sys.argv[2]}{team()[0]}.npz", **found)
 """
 
 
@@ -87,7 +88,7 @@ def test_a_run_under_torchrun_is_whole_goes_on_and_is_refused_with_its_sentence(
 
 
 def test_what_comes_ahead_comes_in_order_and_its_error_is_raised():
-    from rsrl_lib.training import ahead
+    from rsrl_lib.machine import ahead
 
     def items():
         yield from range(5)

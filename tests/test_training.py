@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
+from rsrl_lib import losses, machine
 from rsrl_lib import training as t
+from rsrl_lib.dataset import soft_attributes
 from rsrl_lib.files import InputError
 from rsrl_lib.network import aesthetic_net
 from rsrl_lib.pixels import five_corners, normalised
@@ -148,7 +150,7 @@ def test_a_number_of_steps_takes_the_place_of_whole_epochs(coloured):
 def test_the_joint_loss_is_that_of_the_equations_photo_by_photo():
     logits = torch.tensor([[1.0, -0.5, 0.3, 2.0], [0.2, 0.4, -1.0, 0.0]], dtype=torch.float64)
     weights, attributes = np.array([1.0, 7.0]), np.array([[1.0, 0.25], [0.0, np.nan]])
-    targets = t.joint_targets(torch.tensor([1, 0]), weights, attributes, literal=True)
+    targets = losses.joint_targets(torch.tensor([1, 0]), weights, attributes, literal=True)
     expected = 0
     for x, node, w, known in zip(logits.tolist(), (1, 0), weights, attributes, strict=True):
         expected += w * (np.log(np.exp(x[:2]).sum()) - x[node])
@@ -156,13 +158,15 @@ def test_the_joint_loss_is_that_of_the_equations_photo_by_photo():
             sigmoid = 1 / (1 + np.exp(-y))
             loss = -(a * np.log(sigmoid) + (1 - a) * np.log(1 - sigmoid))
             expected += 0 if np.isnan(a) else loss
-    assert t.joint_loss(logits, targets.double()).item() == pytest.approx(expected / 2, rel=1e-6)
+    assert losses.joint_loss(logits, targets.double()).item() == pytest.approx(
+        expected / 2, rel=1e-6
+    )
 
 
 def gradient(logits, nodes, weights, **options):
     logits = logits.clone().requires_grad_()
-    targets = t.joint_targets(nodes, weights, np.empty((len(nodes), 0)), **options)
-    t.joint_loss(logits, targets).backward()
+    targets = losses.joint_targets(nodes, weights, np.empty((len(nodes), 0)), **options)
+    losses.joint_loss(logits, targets).backward()
     return logits.grad
 
 
@@ -178,20 +182,20 @@ def test_a_weight_of_0_has_the_gradient_of_dropping_the_photo():
 def test_scaled_weights_depend_on_their_ratio_alone_and_literal_ones_do_not():
     logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
     nodes, weights = torch.tensor([0, 1, 2, 0]), np.array([1.0, 7, 7, 1])
-    assert t.joint_targets(nodes, weights, np.empty((4, 0)))[:, 1].mean().item() == 1
+    assert losses.joint_targets(nodes, weights, np.empty((4, 0)))[:, 1].mean().item() == 1
     plain = gradient(logits, nodes, weights)
     assert torch.allclose(gradient(logits, nodes, 10 * weights), plain)
     assert torch.allclose(gradient(logits, nodes, weights, literal=True), 4 * plain)
 
 
 def test_the_ambiguous_interval_is_open_at_both_ends():
-    weights = t.sample_weights(np.array([3.99, 4, 4.01, 5.99, 6, 6.01]), (4, 6), (1, 7))
+    weights = losses.sample_weights(np.array([3.99, 4, 4.01, 5.99, 6, 6.01]), (4, 6), (1, 7))
     assert weights.tolist() == [7, 7, 1, 1, 7, 7]
 
 
 def test_weights_that_are_all_0_are_refused():
     with pytest.raises(InputError, match="all 2 training photos are ambiguous and have weight 0"):
-        t.joint_targets(torch.tensor([0, 1]), np.zeros(2), np.empty((2, 0)))
+        losses.joint_targets(torch.tensor([0, 1]), np.zeros(2), np.empty((2, 0)))
 
 
 def with_attributes(coloured, **columns):
@@ -204,7 +208,7 @@ def test_attributes_within_0_to_1_are_kept_and_others_cut_at_the_median_of_the_t
     numbers = np.arange(60.0)
     numbers[3] = np.nan
     photos = with_attributes(coloured, sharp=np.linspace(0, 1, 60), dof=numbers)
-    soft = t.soft_attributes(photos, ["dof", "sharp"], np.arange(20, 31))
+    soft = soft_attributes(photos, ["dof", "sharp"], np.arange(20, 31))
     assert list(soft) == ["dof", "sharp"]
     assert soft.sharp.tolist() == pytest.approx(photos.attributes.sharp.tolist())
     assert np.isnan(soft.dof[3])
@@ -218,16 +222,16 @@ def test_a_word_stands_for_all_of_its_values(coloured):
         "tags": np.eye(60)[2],
     }
     photos = with_attributes(coloured, **columns)
-    soft = t.soft_attributes(photos, ["tag"], np.arange(60))
+    soft = soft_attributes(photos, ["tag"], np.arange(60))
     assert list(soft) == ["tag=Sky", "tag=Black and White"]
-    assert len(t.soft_attributes(photos, [], np.arange(60)).columns) == 0
+    assert len(soft_attributes(photos, [], np.arange(60)).columns) == 0
 
 
 def test_an_attribute_that_is_not_known_is_refused_with_those_that_are(coloured):
     with pytest.raises(
         InputError, match="attribute 'sharp' is needed, known of the training photos are none"
     ):
-        t.soft_attributes(coloured[0], ["sharp"], np.arange(60))
+        soft_attributes(coloured[0], ["sharp"], np.arange(60))
     light = np.where(np.arange(60) < 50, np.nan, 1)
     photos = with_attributes(
         coloured, **{"dof": np.eye(60)[0], "tag=a": 1, "tag=b": 0}, light=light
@@ -236,7 +240,7 @@ def test_an_attribute_that_is_not_known_is_refused_with_those_that_are(coloured)
         with pytest.raises(
             InputError, match=f"attribute '{name}' .* are dof, tag; choose among them"
         ):
-            t.soft_attributes(photos, [name], np.arange(50))
+            soft_attributes(photos, [name], np.arange(50))
 
 
 def test_five_crops_are_judged_by_the_mean_of_their_logits(coloured):
@@ -269,14 +273,14 @@ def test_the_rates_of_the_paper_fall_to_a_tenth_after_each_third_of_the_steps():
 
 
 def test_a_gpu_that_only_emulates_bfloat16_multiplies_in_float32(monkeypatch):
-    monkeypatch.setattr(t, "device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(machine, "device", lambda: torch.device("cuda"))
     for is_real in (False, True):
         monkeypatch.setattr(
             torch.cuda,
             "is_bf16_supported",
             lambda including_emulation=True, is_real=is_real: is_real or including_emulation,
         )
-        assert t.fast_precision() == ("bfloat16" if is_real else "float32")
+        assert machine.fast_precision() == ("bfloat16" if is_real else "float32")
 
 
 def write_quota(root, files):
@@ -301,17 +305,19 @@ def write_quota(root, files):
     ],
 )
 def test_a_container_has_the_cores_of_its_quota(files, most, tmp_path, monkeypatch):
-    monkeypatch.setattr(t.os, "sched_getaffinity", lambda _process: set(range(8)), raising=False)
+    monkeypatch.setattr(
+        machine.os, "sched_getaffinity", lambda _process: set(range(8)), raising=False
+    )
     write_quota(tmp_path, files)
-    assert t.cores(tmp_path) == most
+    assert machine.cores(tmp_path) == most
 
 
 def test_a_run_goes_on_by_as_many_threads_as_it_was_begun_by(monkeypatch, capsys):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(t, "OWN_THREADS", torch.get_num_threads())
-    monkeypatch.setattr(t, "cores", lambda: 8)
-    assert t.threads_of({"threads": torch.get_num_threads()}) == torch.get_num_threads()
-    assert t.threads_of({"threads": 5}) == 5
+    monkeypatch.setattr(machine, "OWN_THREADS", torch.get_num_threads())
+    monkeypatch.setattr(machine, "cores", lambda: 8)
+    assert machine.threads_of({"threads": torch.get_num_threads()}) == torch.get_num_threads()
+    assert machine.threads_of({"threads": 5}) == 5
     assert capsys.readouterr().err == ""
 
 
@@ -319,11 +325,11 @@ def test_a_run_goes_on_by_as_many_threads_as_it_was_begun_by(monkeypatch, capsys
 def test_another_number_of_threads_is_kept_and_told(asked, monkeypatch, capsys):
     now = torch.get_num_threads()
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(t, "OWN_THREADS", now + (asked == "in Python"))
-    monkeypatch.setattr(t, "cores", lambda: 1 if asked == "by a smaller machine" else 8)
+    monkeypatch.setattr(machine, "OWN_THREADS", now + (asked == "in Python"))
+    monkeypatch.setattr(machine, "cores", lambda: 1 if asked == "by a smaller machine" else 8)
     if asked == "by the environment":
         monkeypatch.setenv("OMP_NUM_THREADS", str(now))
-    assert t.threads_of({"threads": 5}) == now
+    assert machine.threads_of({"threads": 5}) == now
     assert f"begun by 5 threads and goes on by {now}" in capsys.readouterr().err
 
 

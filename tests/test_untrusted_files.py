@@ -17,7 +17,7 @@ from torchvision import models
 
 from rsrl_lib import network, pixels
 from rsrl_lib.files import InputError
-from rsrl_lib.rounds import Run
+from rsrl_lib.runs import Run
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.usefixtures("bounded_memory")

@@ -20,7 +20,7 @@ from PIL import Image, features
 from safetensors.torch import save_file
 from scipy.special import logit
 
-from rsrl_lib import activation, cropping, highlight, plots, rounds
+from rsrl_lib import activation, cropping, highlight, plots, rounds, runs
 from rsrl_lib.drop_rules import DropRule, decide
 from rsrl_lib.files import InputError
 from rsrl_lib.network import AestheticNet
@@ -550,7 +550,7 @@ def test_a_photo_without_a_highlight_is_told_and_its_old_pictures_go(page):
 
 
 def test_rounds_that_hardly_moved_are_told(run, coloured, tmp_path):
-    still = rounds.Run(shutil.copytree(run.folder, tmp_path / "run"))
+    still = runs.Run(shutil.copytree(run.folder, tmp_path / "run"))
     conv1 = still.conv1()
     for name in ("weight", "bias"):
         conv1[f"round_02.{name}"] = conv1[f"round_01.{name}"].clone()
@@ -614,7 +614,7 @@ def test_a_run_of_one_round_and_foreign_photos_are_errors(run, coloured, tmp_pat
         widgets.highlight_explorer(run, table.assign(score=table.score.where(table.index > 0, 9)))
     with pytest.raises(InputError, match=r"0 of 0"):
         widgets.highlight_explorer(run, table[:0])
-    single = rounds.Run(shutil.copytree(run.folder, tmp_path / "run"))
+    single = runs.Run(shutil.copytree(run.folder, tmp_path / "run"))
     single.rounds[:1].assign(chosen=True).to_csv(single.folder / "rounds.csv", index=False)
     with pytest.raises(InputError, match="has one round"):
         widgets.highlight_explorer(single, table)
@@ -890,6 +890,6 @@ def test_a_network_of_scores_is_cropped_by_what_raises_the_expected_score(run, c
 
 
 def test_a_network_of_several_fully_connected_layers_has_no_crops(run, coloured, monkeypatch):
-    monkeypatch.setattr(rounds.Run, "network", lambda *a: AestheticNet("alexnet", [2, 3, 4, 5]))
+    monkeypatch.setattr(runs.Run, "network", lambda *a: AestheticNet("alexnet", [2, 3, 4, 5]))
     with pytest.raises(InputError, match="train with head 'gap'"):
         widgets.crop_explorer(run, coloured[0].table)

@@ -1,0 +1,169 @@
+"""What a run writes after every round, so that one that was killed goes on as if it had not been.
+
+`network_last` is written last and names its round: a killed run goes on after that round and cuts
+the tables back to it. Optimisers start anew each round and every random draw of a round comes
+from (seed, round), so no other state is needed and tables and weights end up identical on one
+processor. A finished run that is asked for more rounds goes on in the same way.
+"""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+from safetensors.torch import save_file
+
+from rsrl_lib.dataset import Dataset
+from rsrl_lib.files import InputError, reading, replacing
+from rsrl_lib.machine import machine
+from rsrl_lib.measures import of_parts
+from rsrl_lib.network import AestheticNet, load_network, save_network
+from rsrl_lib.recipe import Recipe
+from rsrl_lib.runs import PART_OF_A_RUN, Run
+
+PARTS = ("train", "validation", "test")
+TABLES = ("rounds", "per_class", "confusion", "samples")
+ENDING = ("rounds", "stop", "loss_threshold", "patience")
+"""Settings that say when a run ends and change no round; a run can be given others."""
+
+
+class Record:
+    """Tables and networks of a run after its last finished round; every round adds to them.
+
+    Of several processes that train one network together, one `writes`.
+    """
+
+    def __init__(self, run: Run, *, writes: bool = True):
+        self.run, self.writes = run, writes
+        self.tables = {name: pd.DataFrame() for name in TABLES}
+        self.network: AestheticNet | None = None
+        self.halves: list[AestheticNet] = []
+        if run.has_begun:
+            self._resume()
+
+    @property
+    def rounds(self) -> pd.DataFrame:
+        """One row for each finished round."""
+        return self.tables["rounds"]
+
+    @property
+    def last_samples(self) -> pd.DataFrame:
+        """What the last network says of every photo."""
+        samples = self.tables["samples"]
+        return samples[samples["round"] == len(self.rounds)]
+
+    def _resume(self) -> None:
+        self.network, facts = load_network(self.run.folder / "network_last.safetensors")
+        tables = {name: getattr(self.run, name) for name in TABLES}
+        with reading(self.run.folder, *PART_OF_A_RUN):
+            done = int(facts["round"])
+            for name, table in tables.items():
+                self.tables[name] = table[table["round"] <= done].reset_index(drop=True)
+        paths = sorted(self.run.folder.glob(f"half_?_{done}.safetensors"))
+        self.halves = [load_network(path)[0] for path in paths]
+
+    def describe(self, recipe: Recipe, data: Dataset, notices: list[str]) -> None:
+        """Make the folder the run's own; of a run that goes on, only end and notices change."""
+        has_begun = self.run.has_begun
+        is_known = has_begun and self.run.info["recipe"] == described(recipe)
+        if is_known or not self.writes:
+            return
+        if has_begun:
+            info = self.run.info | {"recipe": described(recipe), "notices": notices}
+        else:
+            info = {
+                "recipe": described(recipe),
+                "fingerprint": data.fingerprint,
+                "merged_scores": data.merged_scores,
+                "notices": notices,
+                **machine(recipe.training.precision),
+            }
+        with replacing(self.run.folder / "run.json") as partial:
+            partial.write_text(json.dumps(info, indent=1))
+        if not has_begun:
+            with replacing(self.run.folder / "split.csv") as partial:
+                data.table.to_csv(partial, index=False)
+
+    def add(
+        self,
+        facts: dict[str, object],
+        samples: pd.DataFrame,
+        network: AestheticNet,
+        halves: list[AestheticNet],
+        *,
+        choose: str,
+    ) -> None:
+        """Add a round: `facts` of it, what its network says of all photos, and its networks.
+
+        Of the rounds so far the one of the highest total F on the part `choose` is chosen.
+        """
+        i = len(self.rounds) + 1
+        news = of_parts(samples, network.scores, PARTS) | {"samples": samples}
+        row = pd.DataFrame([{"round": i} | facts])
+        news["rounds"] = pd.concat([row, news["rounds"]], axis=1)
+        for name in TABLES:
+            added = [self.tables[name], news[name].assign(round=i)]
+            self.tables[name] = pd.concat(added, ignore_index=True)
+        best = int(self.rounds[f"{choose}_total_f"].argmax())
+        self.rounds["chosen"] = np.arange(i) == best
+        if self.writes:
+            self._save(i, network, halves, is_best=best == i - 1)
+
+    def _save(
+        self, i: int, network: AestheticNet, halves: list[AestheticNet], *, is_best: bool
+    ) -> None:
+        folder = self.run.folder
+        for name in ("rounds", "per_class", "confusion"):
+            with replacing(folder / f"{name}.csv") as partial:
+                self.tables[name].to_csv(partial, index=False)
+        with replacing(folder / "samples.parquet") as partial:
+            self.tables["samples"].to_parquet(partial, index=False)
+        conv1 = self.run.conv1() if i > 1 else {}
+        for name, values in network.conv1.named_parameters():
+            conv1[f"round_{i:02d}.{name}"] = values.detach().cpu().contiguous()
+        with replacing(folder / "conv1.safetensors") as partial:
+            save_file(conv1, partial)
+        if is_best:
+            save_network(network, folder / "network_best.safetensors", round=i)
+        for n, half in enumerate(halves):
+            save_network(half, folder / f"half_{n}_{i}.safetensors")
+        save_network(network, folder / "network_last.safetensors", round=i)
+        for old in folder.glob(f"half_?_{i - 1}.safetensors"):
+            old.unlink()
+
+
+def described(recipe: Recipe) -> dict:
+    """The recipe as it stands in run.json."""
+    return json.loads(json.dumps(asdict(recipe)))
+
+
+def check_same(run: Run, recipe: Recipe, data: Dataset) -> None:
+    """`InputError` where the folder holds a run of another recipe, photos or scores."""
+    there = run.info
+    was, now = _settings(there["recipe"]), _settings(described(recipe))
+    changes = [
+        f"{name} {was.get(name)} there and {value} now"
+        for name, value in now.items()
+        if was.get(name) != value and name not in ENDING
+    ]
+    if changes:
+        raise InputError(
+            f"{run.folder} holds a run of another recipe ({', '.join(changes)}); give another "
+            "--run folder, or the recipe it was made with."
+        )
+    others = [name for name, now in data.fingerprint.items() if there["fingerprint"][name] != now]
+    if others:
+        known = ["photo", "score", "digest"]
+        rows = pd.concat([run.split[known], data.table[known]]).drop_duplicates(keep=False)
+        names = rows.photo.unique()
+        named = f" ({len(names)} photos, first: {names[0]})" if len(names) else ""
+        raise InputError(
+            f"{run.folder} holds a run with different {' and '.join(others)}{named}; give another "
+            "--run folder, or those it was made with."
+        )
+
+
+def _settings(recipe: dict) -> dict[str, object]:
+    """All settings of a recipe in one row, those of its drop rule and training too."""
+    flat = {**recipe, **recipe["drop"], **recipe["training"]}
+    return {name: value for name, value in flat.items() if not isinstance(value, dict)}

@@ -1,0 +1,134 @@
+"""A run on the disk, as it is read: its tables, its networks, and how these look at photos.
+
+run.json              recipe, seed, versions, device, fingerprint of photos and scores, and
+                      notices: sentences for whoever runs it
+split.csv             photo, score, label (a rare score merged into its neighbour), part,
+                      digest of the file
+rounds.csv            one row per round: photos kept, rescued, K (as likelihood and as logit),
+                      loss, measures, chosen
+per_class.csv         one row per round, part and score; confusion.csv beside it
+samples.parquet       one row per round and photo: assigned score; logit and likelihood of the
+                      assigned, own and top score; kept
+conv1.safetensors     round_01.weight, round_01.bias (where conv1 has one), ...
+network_best.safetensors, network_last.safetensors
+half_0_….safetensors, half_1_…   networks that saw one half only, where a control needs them
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+from scipy.special import logit
+
+from rsrl_lib.files import InputError, reading
+from rsrl_lib.network import AestheticNet, load_network
+from rsrl_lib.photos import read_ours
+from rsrl_lib.recipe import Training
+
+PART_OF_A_RUN = ("part of a run", "train the run anew")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on disk; its tables are read when asked for."""
+
+    folder: Path
+
+    def _read(self, name: str, reader: Callable):
+        with reading(self.folder / name, *PART_OF_A_RUN):
+            return reader(self.folder / name)
+
+    def _table(self, name: str) -> pd.DataFrame:
+        return self._read(name, read_ours)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a finished round. Before, there is nothing to lose, and a corrected
+        recipe may follow."""
+        return (self.folder / "network_last.safetensors").exists()
+
+    @property
+    def info(self) -> dict:
+        return self._read("run.json", lambda path: json.loads(path.read_text()))
+
+    @property
+    def view(self) -> dict[str, object]:
+        """How the networks of the run look at photos, as `Training.view` says it.
+
+        Whatever shows them a photo takes it from here: likelihoods, maps, highlights and crops.
+        """
+        with reading(self.folder / "run.json", *PART_OF_A_RUN):
+            try:
+                view = Training(**self.info["recipe"]["training"]).view
+            except InputError as error:  # which does not say that it is the file's setting
+                raise ValueError(error) from error
+            side = view["shrink_to"]
+            if side is not None and (type(side) is not int or side > 1024):
+                raise ValueError(f"crops of {side} pixels")
+        return view
+
+    @property
+    def split(self) -> pd.DataFrame:
+        return self._table("split.csv")
+
+    @property
+    def rounds(self) -> pd.DataFrame:
+        return self._table("rounds.csv")
+
+    @property
+    def per_class(self) -> pd.DataFrame:
+        return self._table("per_class.csv")
+
+    @property
+    def confusion(self) -> pd.DataFrame:
+        return self._table("confusion.csv")
+
+    @property
+    def samples(self) -> pd.DataFrame:
+        return _with_logits(self._read("samples.parquet", pd.read_parquet))
+
+    @property
+    def chosen(self) -> int:
+        return int(self.rounds.set_index("round").chosen.idxmax())
+
+    def network(self, which: Literal["best", "last"] = "best") -> AestheticNet:
+        return load_network(self.folder / f"network_{which}.safetensors")[0]
+
+    def conv1(self) -> dict[str, torch.Tensor]:
+        return self._read("conv1.safetensors", load_file)
+
+
+def open_run(folder: Path) -> Run:
+    """A run that has at least one finished round; `InputError` where there is none."""
+    if not Path(folder).is_dir():
+        found = "is a file" if Path(folder).exists() else "is not there"
+        raise InputError(f"{folder} {found}; give the folder of a run, as rsrl train makes one.")
+    if not Run(Path(folder)).has_begun:
+        raise InputError(f"{folder} holds no run with a finished round; make one with rsrl train.")
+    return Run(Path(folder))
+
+
+def check_folder(folder: Path) -> None:
+    """`InputError` where a folder holds other files and no run."""
+    there = folder.iterdir() if folder.exists() else ()
+    has_files = any(path.suffix not in (".partial", ".lock") for path in there)
+    if has_files and not (folder / "run.json").exists():
+        raise InputError(f"{folder} holds other files and no run; give a new or empty folder.")
+
+
+def _with_logits(samples: pd.DataFrame) -> pd.DataFrame:
+    """Samples with the logits that runs of before lack, made of their likelihoods.
+
+    Likelihoods are float32, so that all logits above about 17 come out alike, as infinite: such a
+    run is read and goes on, but photos that it held for equally likely stay so.
+    """
+    for name in ("assigned", "own", "top"):
+        if f"{name}_logit" not in samples:
+            samples[f"{name}_logit"] = logit(samples[f"{name}_likelihood"].astype(np.float64))
+    return samples
