@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import cache, lru_cache, partial
 from itertools import islice
 from pathlib import Path
+from textwrap import fill
 from uuid import uuid4
 
 import ipywidgets as w
@@ -48,6 +49,7 @@ NEAREST = 4
 
 HAIR = 1e-9  # a fitted K is the likelihood of a photo that stays; rounded it could drop it
 STILL = "Run this cell to get the controls"
+CAPTION = 36  # letters that fit above a picture
 
 
 class _View(w.VBox):
@@ -269,7 +271,7 @@ class _Explorer:
     def _still(self, rows: Iterable[int]) -> Image.Image:
         """The pictures in these rows, with their captions."""
         shown = iter(
-            (html.unescape(re.sub("<[^>]*>", "", self.captions[name].value)), _picture(image.value))
+            (fill(_plain(self.captions[name].value), CAPTION), _picture(image.value))
             for name, image in self.images.items()
             if image.value
         )
@@ -702,6 +704,11 @@ def _told_apart(*judged: np.ndarray) -> list[list[str]]:
         [f"{text} (logit {logit:.1f})" for text, logit in zip(texts, logits, strict=True)]
         for texts, logits in zip(told, judged, strict=True)
     ]
+
+
+def _plain(text: str) -> str:
+    """HTML without its marks."""
+    return html.unescape(re.sub("<[^>]*>", "", text))
 
 
 def _picture(content: bytes) -> Image.Image:

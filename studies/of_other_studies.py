@@ -242,7 +242,7 @@ def _studies() -> pd.DataFrame:
     told = pd.read_csv(RESULTS / "two_accuracies.csv")
     runs = told.groupby(["seed", "fold"]).ngroups
     photos = all_sets()["OASIS"].predictions.photo.nunique()
-    by = "`benchmarks/two_accuracies.py`"
+    by = "`studies/two_accuracies.py`"
     rows.append(["two accuracies: OASIS", photos, _per_arm(runs), *_seen_by(recipe), by])
     rows += _without_sweep()
     columns = ["study", "photos", "trainings", "network", "pixels", "make it again"]

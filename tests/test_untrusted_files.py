@@ -226,7 +226,7 @@ def test_a_damaged_array_of_decoded_photos_is_refused_and_not_unpickled(
 
 def code():
     """All code of the library, the benchmarks and the notebooks, by file."""
-    for folder in ("rsrl_lib", "benchmarks"):
+    for folder in ("rsrl_lib", "benchmarks", "studies"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             yield path.relative_to(ROOT), path.read_text()
     for path in sorted((ROOT / "notebooks").rglob("*.ipynb")):

@@ -1,7 +1,7 @@
 """Do activation maps show the subject (AWCU-2018 section 4.6), and do crops by them help (4.7)?
 
-    .venv/bin/python benchmarks/maps_and_crops.py
-    .venv/bin/python benchmarks/maps_and_crops.py --oasis OASIS --weights IMAGENET.safetensors
+    .venv/bin/python studies/maps_and_crops.py
+    .venv/bin/python studies/maps_and_crops.py --oasis OASIS --weights IMAGENET.safetensors
 
 Networks. AesAttCNN with w(1:6), three seeds: on 700 glass-box photos (attributes: the seven tags),
 judged on 300 others that no network has seen; and on 64 % of the photos of OASIS (attribute:
@@ -143,7 +143,7 @@ def main(
     )
     changes.to_csv(out / "crops.csv", index=False, float_format="%.5f")
     words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
-    about = {"command": " ".join(["benchmarks/maps_and_crops.py", *words])}
+    about = {"command": " ".join(["studies/maps_and_crops.py", *words])}
     about |= {"training": {"glass-box": vars(training), "OASIS": vars(other)}} | machine("auto")
     about["photos"] = crops.groupby("dataset").photo.nunique().to_dict()
     about["AUC of the tags, mean over tags and seeds"] = round(float(np.mean(known_tags)), 4)

@@ -1,7 +1,7 @@
 """Does weighting ambiguous photos less beat dropping them? AWCU-2018's four networks and its sweep.
 
-    .venv/bin/python benchmarks/sample_weighting.py
-    .venv/bin/python benchmarks/sample_weighting.py --oasis OASIS --weights IMAGENET.safetensors
+    .venv/bin/python studies/sample_weighting.py
+    .venv/bin/python studies/sample_weighting.py --oasis OASIS --weights IMAGENET.safetensors
 
 Arms. AesCNN (level alone) and AesAttCNN (level and attributes), each with w(1:1) and w(1:6), the
 ratio with which both of the paper's encoders were best; AesCNN with every ratio b/a of Table 2, the
@@ -117,7 +117,7 @@ def main(
     columns = [*keys, "photo", "high", "ambiguous", "margin"]
     margins[columns].to_parquet(out / "sample_weighting_margins.parquet", index=False)
     words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
-    facts = {"command": " ".join(["benchmarks/sample_weighting.py", *words])}
+    facts = {"command": " ".join(["studies/sample_weighting.py", *words])}
     facts |= {"cut": CUT, "ambiguous": AMBIGUOUS, "arms": ARMS}
     facts["training"] = {name: vars(training[name]) for name in sets}
     facts |= machine("auto") | {"photos": {}}

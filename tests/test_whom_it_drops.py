@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 @pytest.fixture(scope="module")
 def whom():
     pytest.importorskip("tyro")
-    path = ROOT / "benchmarks" / "whom_it_drops.py"
+    path = ROOT / "studies" / "whom_it_drops.py"
     spec = importlib.util.spec_from_file_location("whom_it_drops", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

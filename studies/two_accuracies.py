@@ -1,7 +1,7 @@
 """How can one method be reported with a test accuracy of .45 and of .90?
 
     .venv/bin/rsrl fetch oasis --out data/oasis
-    .venv/bin/python benchmarks/two_accuracies.py --jobs 2
+    .venv/bin/python studies/two_accuracies.py --jobs 2
 
 Trains `two_accuracies.toml` (networks that train on, and networks that drop by RSRL-b's schedule,
 by RSRL-a's K and with two thirds kept, each on photos divided once, anew in every round, and in
@@ -21,7 +21,7 @@ from rsrl_lib.sweeps import reported_accuracies, sweep
 
 
 def main(
-    grid: Path = Path("benchmarks/two_accuracies.toml"),
+    grid: Path = Path("studies/two_accuracies.toml"),
     work: Path = Path("data/sweeps/two_accuracies.csv"),
     out: Path = ROOT / "data" / "results" / "two_accuracies.csv",
     jobs: int | None = None,

@@ -1,7 +1,7 @@
 """Do highlight regions show the subject? Measured on photos whose subject is known, beside rivals.
 
-    .venv/bin/python benchmarks/highlight_regions.py
-    .venv/bin/python benchmarks/highlight_regions.py --oasis OASIS --weights IMAGENET.safetensors
+    .venv/bin/python studies/highlight_regions.py
+    .venv/bin/python studies/highlight_regions.py --oasis OASIS --weights IMAGENET.safetensors
 
 SSRL-2019 (section 4) judges by eye that the 2-means region of conv1's difference, at the least
 correlated channel J, shows the subject, for a late pair of rounds more clearly than for (2, 1).
@@ -470,7 +470,7 @@ def one_row_a_method(changes: pd.DataFrame) -> pd.DataFrame:
 def provenance(settings: dict, recipes: dict[str, Recipe], runs: dict[str, list[Run]]) -> dict:
     """What the numbers depend on; folders are left out, they say nothing about the numbers."""
     words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
-    facts = {"command": " ".join(["benchmarks/highlight_regions.py", *words])}
+    facts = {"command": " ".join(["studies/highlight_regions.py", *words])}
     facts |= {"settings": settings} | machine("auto")
     facts["versions"] |= {name: version(name) for name in ("scikit-learn", "scipy", "grad-cam")}
     facts["recipes"] = {}

@@ -1,7 +1,7 @@
 """Which network makes the better starter in a small file: SqueezeNet 1.1 whole, or AlexNet's
 convolutions without its fully connected layers.
 
-    .venv/bin/python benchmarks/starter_networks.py
+    .venv/bin/python studies/starter_networks.py
 
 SqueezeNet's file is the shipped one; AlexNet learns the same craft attributes from as many photos
 in as many passes and is cut down to what fits in 5 MB of half precision. Both are fine-tuned on the

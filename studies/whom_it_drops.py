@@ -1,6 +1,6 @@
 """Whom does dropping drop? What a sweep's drops hit, where something is known of the photos.
 
-    .venv/bin/python benchmarks/whom_it_drops.py --oasis data/oasis
+    .venv/bin/python studies/whom_it_drops.py --oasis data/oasis
 
 Reads `data/results/glassbox_arms_drops.parquet` and `oasis_arms_drops.parquet`, and writes
 `data/results/whom_it_drops.csv`: a row per arm and target, means over its cells. Only training

@@ -1,7 +1,7 @@
 """Kills trainings, decodings, sweeps and batches of notebooks by SIGKILL, gives the same command
 again, and compares what they leave with what one that was never killed left.
 
-    .venv/bin/python benchmarks/kills.py --kills 100
+    .venv/bin/python tests/kills.py --kills 100
 
 A quarter of the kills each. Half of them come at any moment since the start of the process, half at
 a moment since it began to write. After each kill, what stands under a final name is read, and must
