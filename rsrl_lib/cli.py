@@ -23,6 +23,11 @@ from rsrl_lib.recipe import Recipe
 from rsrl_lib.terminal import in_one_sentence
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from torch import nn
+
+    from rsrl_lib.network import AestheticNet
     from rsrl_lib.pixels import Pixels
 
 Flat = tyro.conf.OmitArgPrefixes
@@ -84,13 +89,11 @@ def train(
     from rsrl_lib.machine import team
     from rsrl_lib.network import check_weights
     from rsrl_lib.photos import read_photos
-    from rsrl_lib.pictures import read_unscored
     from rsrl_lib.rounds import repeat
     from rsrl_lib.runs import Run, check_folder
 
     check_folder(run)
-    last = run / "network_last.safetensors"
-    before = last.stat().st_mtime_ns if last.exists() else None
+    before = _written(run)
     if before is None:
         check_weights(recipe.weights)
     scored = read_photos(source, photos, scores, **columns)
@@ -98,24 +101,45 @@ def train(
     scored, strangers = scored.without(broken), None
     left_out = scored.left_out
     if other is not None:
-        table = read_unscored(other)
-        there, unreadable = pixels.decode(table, strict=scored.strict, cache=cache)
-        strangers = (table[~table.photo.isin(unreadable.photo)].reset_index(drop=True), there)
+        strangers, unreadable = _unscored(other, strict=scored.strict, cache=cache)
         left_out = pd.concat([left_out, unreadable], ignore_index=True)
 
     def on_start(begun: Run) -> None:
         if len(left_out):
-            left_out.to_csv(run / "left_out.csv", index=False)
-            print(f"{len(left_out)} photos were left out; {run / 'left_out.csv'} says why.")
+            _list_left_out(left_out, run / "left_out.csv")
         print(*summary.of_start(scored, begun, recipe), sep="\n", flush=True)
 
     made = repeat(scored, decoded, run, recipe, other=strangers, on_start=on_start)
     if team()[0] > 0:
         return
     print(*summary.of_end(made), sep="\n")
-    state = "was finished already" if before == last.stat().st_mtime_ns else "is finished"
+    state = "was finished already" if before == _written(run) else "is finished"
     print(f"The run {state}; round {made.chosen} was chosen on the {recipe.choose} photos.")
     print(f"Its tables and networks are in {run}.")
+
+
+def _written(run: Path) -> int | None:
+    """When the last round of a run was finished, in nanoseconds; None where there is none."""
+    last = run / "network_last.safetensors"
+    return last.stat().st_mtime_ns if last.exists() else None
+
+
+def _list_left_out(left_out: "pd.DataFrame", path: Path) -> None:
+    left_out.to_csv(path, index=False)
+    print(f"{len(left_out)} photos were left out; {path} says why.")
+
+
+def _unscored(
+    folder: Path, *, strict: bool, cache: Path
+) -> tuple[tuple["pd.DataFrame", "Pixels"], "pd.DataFrame"]:
+    """Photos of another source, decoded, and those of them that cannot be read."""
+    from rsrl_lib.pictures import read_unscored
+    from rsrl_lib.pixels import decode
+
+    table = read_unscored(folder)
+    pixels, unreadable = decode(table, strict=strict, cache=cache)
+    readable = table[~table.photo.isin(unreadable.photo)].reset_index(drop=True)
+    return (readable, pixels), unreadable
 
 
 def assess(
@@ -197,15 +221,9 @@ def highlight(
         found = f"{later} {earlier}"
         raise InputError(f"--rounds takes the later round, then the earlier one, not {found}.")
 
-    import numpy as np
-    import torch
-    from PIL import Image
     from tqdm.auto import tqdm
 
     from rsrl_lib import highlight as h
-    from rsrl_lib import pixels
-    from rsrl_lib.pictures import open_rgb
-    from rsrl_lib.plots import highlight_pictures
     from rsrl_lib.runs import open_run
 
     with reading(run, *RUN):
@@ -216,6 +234,7 @@ def highlight(
         found = f"conv1 of this network has {channels} channels"
         raise InputError(f"--channel is {channel}, {found}; give one of 0..{channels - 1}.")
     options = {"channel": channel, "after_relu": after_relu, "absolute": absolute, "flip": flip}
+    options["shrink_to"] = shrink_to
     paths = _paths(photos, skip_broken)
     targets = _targets(paths, out, "highlights", ".png")
     columns = ["photo", "J", "correlation", "area_share", "left", "top", "width", "height"]
@@ -225,9 +244,7 @@ def highlight(
         table.writeheader()
         for path, target in zip(tqdm(paths, "highlights", unit="photo"), targets, strict=True):
             try:
-                photo = open_rgb(path)
-                crops = torch.from_numpy(pixels.square(photo)).permute(2, 0, 1)[None]
-                found = h.highlights(pair, crops, shrink_to=shrink_to, **options)[0]
+                facts = _draw_highlight(path, target, pair, options)
             except InputError as error:
                 said = str(error) if path in str(error) else f"{path}: {error}"
                 if not skip_broken:
@@ -237,14 +254,32 @@ def highlight(
                     ) from error
                 tqdm.write(f"left out: {said}", file=sys.stderr)
                 continue
-            table.writerow({"photo": path} | found.facts(photo.size))
-            photo.thumbnail((480, 480))
-            pictures = highlight_pictures(photo, found).values()
-            Image.fromarray(np.hstack(list(pictures))).save(target, compress_level=1)
+            table.writerow({"photo": path} | facts)
             written += 1
     if not written:
         raise InputError(_nothing_left("highlight", len(paths)))
     print(f"{written} photos: original, later map, earlier map, difference and region in {out}.")
+
+
+def _draw_highlight(path: str, target: Path, pair: "nn.Conv2d", options: dict) -> dict:
+    """Write the pictures of a photo's highlight; returns the facts of it."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from rsrl_lib.highlight import highlights
+    from rsrl_lib.pictures import open_rgb
+    from rsrl_lib.pixels import square
+    from rsrl_lib.plots import highlight_pictures
+
+    photo = open_rgb(path)
+    crops = torch.from_numpy(square(photo)).permute(2, 0, 1)[None]
+    found = highlights(pair, crops, **options)[0]
+    facts = found.facts(photo.size)
+    photo.thumbnail((480, 480))
+    pictures = highlight_pictures(photo, found).values()
+    Image.fromarray(np.hstack(list(pictures))).save(target, compress_level=1)
+    return facts
 
 
 def crop(
@@ -280,16 +315,8 @@ def crop(
     from tqdm.auto import tqdm
 
     from rsrl_lib import activation, cropping
-    from rsrl_lib.pictures import open_rgb
-    from rsrl_lib.runs import open_run
 
-    with reading(run, *RUN):
-        network, shrink_to = open_run(run).network(), open_run(run).view["shrink_to"]
-        if "high" not in network.levels:
-            list(map(int, network.levels))  # then they are scores
-    activation.pooling(network)
-    if agree and not network.attributes:
-        raise InputError(f"--agree needs a network with attributes, {run} has none; leave it out.")
+    network, shrink_to = _network_with_maps(run, with_attributes=agree)
     shape = {"aspect": aspect and cropping.aspect_ratio(aspect), "least": least}
     paths = _paths(photos, skip_broken)
     targets = list(zip(paths, _targets(paths, out, "crops"), strict=True))
@@ -304,23 +331,46 @@ def crop(
         of_whole = [(path, target) for path, target in targets if path in readable]
         for row, (path, target) in enumerate(tqdm(of_whole, "crops", unit="photo")):
             try:
-                size = open_rgb(path).size
                 view = views.crops([row], view="whole")
                 maps = activation.activation_maps(network, view, shrink_to=shrink_to)[0]
-                att = next(iter(maps.attributes.values())) if agree else None
-                box, reason = cropping.crop_box(maps.high, size, att=att, **shape)
-                cropping.save_crop(path, box, target)
+                shape["att"] = next(iter(maps.attributes.values())) if agree else None
+                line = _crop_one(path, target, maps.high, shape)
             except InputError as error:
                 if not skip_broken:
                     raise
                 tqdm.write(f"left out: {error}", file=sys.stderr)
                 continue
-            left, top, right, foot = box
-            table.writerow([path, left, top, right - left, foot - top, reason])
+            table.writerow(line)
             written += 1
     if not written:
         raise InputError(_nothing_left("crop", len(paths)))
     print(f"{written} photos are cropped in {out}; crops.csv has the boxes.")
+
+
+def _network_with_maps(run: Path, *, with_attributes: bool) -> tuple["AestheticNet", int | None]:
+    """A run's chosen network, whose maps can be drawn, and the side of the crops it looks at."""
+    from rsrl_lib.activation import pooling
+    from rsrl_lib.runs import open_run
+
+    with reading(run, *RUN):
+        network, shrink_to = open_run(run).network(), open_run(run).view["shrink_to"]
+        if "high" not in network.levels:
+            list(map(int, network.levels))  # then they are scores
+    pooling(network)
+    if with_attributes and not network.attributes:
+        raise InputError(f"--agree needs a network with attributes, {run} has none; leave it out.")
+    return network, shrink_to
+
+
+def _crop_one(path: str, target: Path, aes: "np.ndarray", shape: dict) -> list:
+    """Write a photo's crop by a map; returns its line of the table."""
+    from rsrl_lib.cropping import crop_box, save_crop
+    from rsrl_lib.pictures import open_rgb
+
+    box, reason = crop_box(aes, open_rgb(path).size, **shape)
+    save_crop(path, box, target)
+    left, top, right, foot = box
+    return [path, left, top, right - left, foot - top, reason]
 
 
 def draw(out: Path, count: int = 1000, seed: int = 0) -> None:

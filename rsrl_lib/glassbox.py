@@ -360,12 +360,7 @@ class _Easel:
                 needles = np.where(y > 0.71, 0.1, needles * rng.uniform(0.5, 1.1, y.shape))
                 self.shore(self.seat(self.lathe("fir", needles)))
             case "sunset":
-                side, hull = 3 * len(x), self.colour(self.accent + 0.5, 0.6, 0.12)
-                layer = Image.new("RGBa", (side, side))
-                for polygon, colour in zip(BOAT, (hull, hull, hue / 2, hue / 1.5), strict=True):
-                    at = (np.array(polygon.split(), float) / 2.5 + 0.5) * side
-                    ImageDraw.Draw(layer).polygon(at.tolist(), _ink(colour))
-                self.shore(self.seat(_planes(layer.reduce(3))))
+                self.shore(self.seat(self.boat(hue)))
             case "lighthouse":
                 bands = np.where((y < -0.85) | (y * 2.6 % 1 < 0.5), hue, 0.95)
                 self.shore(self.seat(self.lathe(scene, bands)))
@@ -377,16 +372,7 @@ class _Easel:
                 self.seat(self.lathe(scene, gores))
                 self.shore(0.93 * self.h)
             case "flower":
-                rho = np.hypot(x, y / rng.uniform(0.75, 1))
-                petals, slim, head = rng.integers(5, 14), rng.uniform(0.3, 0.7), 0
-                seeds = self.colour(0.12, 0.8, 0.8) * rng.uniform(0.5, 1.1, rho.shape)
-                for k, size in enumerate((1.15, 0.95, 0.72)[: rng.integers(1, 4)]):
-                    lobe = abs(np.cos(petals / 2 * np.arctan2(y, x) + k * np.pi / 2 + 1))
-                    tone = 0.1 * k + (0.45 + 0.55 * rho / size) * (0.6 + 0.4 * lobe)
-                    tone = np.where(rho < 0.26, seeds, hue * (tone + 0.2 * x * self.light))
-                    ring = _cut(tone, (size * (0.3 + 0.7 * lobe**slim) - rho) * self.r)
-                    head = ring + head * (1 - ring[3])
-                self.seat(head)
+                self.seat(self.flower(hue))
                 self.closeup(self.x, self.y, self.x - 0.1 * self.u * self.light, self.h)
             case "apple":
                 self.seat(self.lathe(scene, hue * (0.8 + 0.3 * x)))
@@ -400,6 +386,27 @@ class _Easel:
             case "still_life":
                 glaze = hue * (1 - 0.5 * (abs(y - rng.uniform(-0.2, 0.6)) < 0.07))
                 self.table(self.seat(self.lathe(str(rng.choice(["jug", "bottle"])), glaze)))
+
+    def boat(self, hue: np.ndarray) -> np.ndarray:
+        side, hull = 3 * len(self.grid[0]), self.colour(self.accent + 0.5, 0.6, 0.12)
+        layer = Image.new("RGBa", (side, side))
+        for polygon, colour in zip(BOAT, (hull, hull, hue / 2, hue / 1.5), strict=True):
+            at = (np.array(polygon.split(), float) / 2.5 + 0.5) * side
+            ImageDraw.Draw(layer).polygon(at.tolist(), _ink(colour))
+        return _planes(layer.reduce(3))
+
+    def flower(self, hue: np.ndarray) -> np.ndarray:
+        rng, (x, y) = self.rng, self.grid
+        rho = np.hypot(x, y / rng.uniform(0.75, 1))
+        petals, slim, head = rng.integers(5, 14), rng.uniform(0.3, 0.7), 0
+        seeds = self.colour(0.12, 0.8, 0.8) * rng.uniform(0.5, 1.1, rho.shape)
+        for k, size in enumerate((1.15, 0.95, 0.72)[: rng.integers(1, 4)]):
+            lobe = abs(np.cos(petals / 2 * np.arctan2(y, x) + k * np.pi / 2 + 1))
+            tone = 0.1 * k + (0.45 + 0.55 * rho / size) * (0.6 + 0.4 * lobe)
+            tone = np.where(rho < 0.26, seeds, hue * (tone + 0.2 * x * self.light))
+            ring = _cut(tone, (size * (0.3 + 0.7 * lobe**slim) - rho) * self.r)
+            head = ring + head * (1 - ring[3])
+        return head
 
     def develop(self) -> Image.Image:
         """Lens and shutter: focus or shake, exposure, colour cast, vignette and grain."""

@@ -1,5 +1,6 @@
 """What every commit of the repository keeps true."""
 
+import ast
 import json
 import re
 import subprocess
@@ -119,6 +120,16 @@ def test_imports_of_the_library_run_one_way_and_without_jupyter():
                 source,
                 flags=re.M,
             )
+
+
+def test_no_function_of_the_library_is_longer_than_a_screen():
+    longest = {}
+    for path in sorted((ROOT / "rsrl_lib").glob("*.py")):
+        for part in ast.walk(ast.parse(path.read_text())):
+            if isinstance(part, ast.FunctionDef):
+                body = part.body[1:] if ast.get_docstring(part) and part.body[1:] else part.body
+                longest[path.name, part.name] = body[-1].end_lineno - body[0].lineno + 1
+    assert {name: lines for name, lines in longest.items() if lines > 45} == {}
 
 
 def test_the_ten_lines_of_the_guide_run(tmp_path, monkeypatch, capsys):
