@@ -3,8 +3,8 @@
 Dropping promises more than fewer photos: that the *right* ones go. So it stands beside dropping
 as many at random, the usual answers to imbalance (resampling, weights, losses) and to wrong labels
 (confident learning), and one variant of its own, whose network does not judge what it has
-memorised. `CONTROLS` says what each of them changes. From which round a control works: all but
-those that drop from the first on.
+memorised. `CONTROLS` says what each of them changes. Controls that drop act from the second round
+on, all others from the first.
 """
 
 from collections.abc import Callable
@@ -149,16 +149,16 @@ def adjusted(labels: np.ndarray) -> LevelLoss:
 
 @dataclass(frozen=True)
 class Control:
-    """What a control changes: nothing, but where it says so. Labels (n,) are of training photos."""
+    """What a control changes: nothing, but where it says so."""
 
     keep: Callable[[DropRule, Judged], Decision] = keep_all
     """Which of the original training photos the next round is trained on."""
     sample: Callable[[np.ndarray, np.random.Generator], np.ndarray] = every_photo
     """Positions of the kept photos that a round learns from, by their labels."""
     weights: Callable[[np.ndarray], np.ndarray] = all_alike
-    """Weight of each photo in the loss, by the labels."""
+    """Weight of each photo in the loss, by the labels of all original training photos."""
     level_loss: Callable[[np.ndarray], LevelLoss] = lambda labels: cross_entropy
-    """Loss of the level, by the labels."""
+    """Loss of the level, by the labels of all original training photos."""
     reads_unseen_until: float = 0
     """Last round after which `keep` reads networks that have not seen the photo."""
     follows_rule: bool = False
@@ -185,11 +185,11 @@ CONTROLS: dict[ControlName, Control] = {
 """Every control by its name in a recipe; "none" is the method itself."""
 
 
-def halves(labels: np.ndarray, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
+def half_of_each(labels: np.ndarray, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
     """Half (n,), 0 or 1, that each training photo belongs to, stratified by label.
 
-    For `cross-fitted` and `confident-learning` a second pair of networks goes through the rounds,
-    each trained on one half only; a photo is judged by the one that has never seen it, nor another
+    For `cross-fitted` and `confident-learning` two more networks go through the rounds, each
+    trained on one half only; a photo is judged by the one that has never seen it, nor another
     photo of its group: `groups` (n,) are those of `protocols.split`.
     """
     rows, place = one_of_each(labels, groups)

@@ -90,13 +90,14 @@ def _divided(
 ) -> tuple[np.ndarray, dict[int, int], pd.Series]:
     """Label of each photo, scores that were merged, and part.
 
-    A run that was begun when identical files could lie in two parts goes on as it began.
+    A run that has begun keeps its own, even if they would be divided differently by now.
     """
     if run.has_begun:
         given = photos.table[["photo", "score"]].assign(digest=pixels.digests)
         known = run.split
         if known.reindex(columns=given.columns).astype(str).equals(given.astype(str)):
-            return known.label.to_numpy(), run.info["merged_scores"], known.part
+            merged = {int(score): label for score, label in run.info["merged_scores"].items()}
+            return known.label.to_numpy(), merged, known.part
     if recipe.levels == "low-high":
         labels, merged = low_high(photos.table.mean_score.to_numpy(), recipe.cut), {}
         names = {0: "level low", 1: "level high"}

@@ -49,9 +49,10 @@ def shared(network: nn.Module) -> nn.Module:
 def averaged(value: torch.Tensor) -> torch.Tensor:
     """The mean of a value over the processes of a `team`."""
     processes = team()[1]
+    total = value.clone()
     if processes > 1:
-        distributed.all_reduce(value)
-    return value / processes
+        distributed.all_reduce(total)
+    return total / processes
 
 
 def as_the_first_has_them(values: Iterable[torch.Tensor]) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rsrl_lib.controls import CONTROLS, Judged, halves
+from rsrl_lib.controls import CONTROLS, Judged, half_of_each
 from rsrl_lib.dataset import Dataset, Strangers, make_dataset
 from rsrl_lib.drop_rules import Decision, largest_classes
 from rsrl_lib.files import InputError, locked
@@ -48,8 +48,8 @@ def repeat(
     on, and ends as if it had been asked for them at once.
     `pixels` holds the photos of `photos` in the same order. `other` are unscored photos of another
     source (table with `photo`, their pixels): each round's network assigns them scores too
-    (SSRL-2019 Table 3; part `other` of `samples`). `on_start` is called before the first round,
-    when parts and recipe are on the disk. Raises `InputError` when the folder holds a run of
+    (SSRL-2019 Table 3; part `other` of `samples`). `on_start` is called before any round of this
+    call, when parts and recipe are on the disk. Raises `InputError` when the folder holds a run of
     another recipe, of other photos or of more rounds, or another process is at it.
     """
     run = Run(Path(folder))
@@ -182,10 +182,13 @@ class Halves:
         """Half of each training photo (n,), 0 or 1."""
         digests = self.data.pixels.digests
         groups = None if digests is None else digests[self.rows]
-        return halves(self.data.labels[self.rows], self.recipe.seed, groups)
+        return half_of_each(self.data.labels[self.rows], self.recipe.seed, groups)
 
     def train(self, kept: np.ndarray, i: int) -> None:
-        """Train each on what is kept (n,) of its half, if a decision after this round needs it."""
+        """Train each on what is kept (n,) of the half that it does not judge.
+
+        Nothing is trained where no later decision needs it.
+        """
         is_asked = CONTROLS[self.recipe.control].reads_unseen(after_round=i)
         if i == self.recipe.rounds or not is_asked:
             self.networks = []

@@ -11,7 +11,8 @@ samples.parquet       one row per round and photo: assigned score; logit and lik
                       assigned, own and top score; kept
 conv1.safetensors     round_01.weight, round_01.bias (where conv1 has one), ...
 network_best.safetensors, network_last.safetensors
-half_0_….safetensors, half_1_…   networks that saw one half only, where a control needs them
+half_0_….safetensors, half_1_…   networks that judge a half, each trained on the other one,
+                          where a control needs them
 """
 
 import json
@@ -95,6 +96,7 @@ class Run:
 
     @property
     def chosen(self) -> int:
+        """Number of the chosen round."""
         return int(self.rounds.set_index("round").chosen.idxmax())
 
     def network(self, which: Literal["best", "last"] = "best") -> AestheticNet:

@@ -61,7 +61,8 @@ def fine_tune(
     seed: int,
     title: str = "fine-tuning",
 ) -> float:
-    """Fine-tune a network in place on some photos; returns the mean loss of the last epoch.
+    """Fine-tune a network in place on some photos; returns the mean loss of the last epoch, which
+    `steps` may have cut short.
 
     `rows` (n,) are positions in `pixels`, `targets` (n, ...) what `loss(logits, targets)` compares
     a batch with, by its mean: for softmax cross-entropy the nodes of the scores, for `joint_loss`
@@ -89,8 +90,8 @@ def fine_tune(
             for batch in ahead(islice(batches, steps - done)):
                 with autocast(training.precision):
                     photos = normalised(batch.crops, shrink_to=training.shrink_to)
-                    logits = learner(photos)  # (photos, nodes)
-                batch_loss = loss(logits, batch.targets) * batch.weight
+                    outputs = learner(photos)  # (photos, nodes)
+                batch_loss = loss(outputs, batch.targets) * batch.weight
 
                 optimiser.zero_grad(set_to_none=True)
                 batch_loss.backward()
@@ -170,8 +171,10 @@ def logits(
     crops: str = "random",
     shrink_to: int | None = None,
 ) -> np.ndarray:
-    """Logits (n, scores), float32, of all photos or some `rows`; at the centre crop, or where
-    `crops` is "five" the mean over the five crops.
+    """Logits (n, scores), float32, of all photos or some `rows`.
+
+    `crops` says how the network was trained: by "random" ones, then it judges the centre, or by
+    "five", then its answer is the mean over these.
     """
     rows = torch.arange(len(pixels)) if rows is None else torch.as_tensor(rows)
     views = five_corners() if crops == "five" else ["centre"]

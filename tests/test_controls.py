@@ -157,20 +157,20 @@ def test_confident_learning_prunes_wrong_labels_after_round_1_and_keeps_to_it():
 
 
 def test_halves_split_every_class_in_two():
-    half = controls.halves(LABELS, 0)
+    half = controls.half_of_each(LABELS, 0)
     for score in np.unique(LABELS):
         assert half[score == LABELS].mean() == pytest.approx(0.5)
-    assert (half != controls.halves(LABELS, 1)).any()
+    assert (half != controls.half_of_each(LABELS, 1)).any()
 
 
 def test_photos_of_one_group_lie_in_one_half():
     groups = np.random.default_rng(0).permutation(len(LABELS)) // 2
-    assert pd.Series(controls.halves(LABELS, 0)).groupby(groups).nunique().max() == 2
-    half = controls.halves(LABELS, 0, groups)
+    assert pd.Series(controls.half_of_each(LABELS, 0)).groupby(groups).nunique().max() == 2
+    half = controls.half_of_each(LABELS, 0, groups)
     assert pd.Series(half).groupby(groups).nunique().max() == 1
     assert half.mean() == pytest.approx(0.5, abs=0.1)
     alone = np.arange(len(LABELS))[::-1]
-    assert (controls.halves(LABELS, 3, alone) == controls.halves(LABELS, 3)).all()
+    assert (controls.half_of_each(LABELS, 3, alone) == controls.half_of_each(LABELS, 3)).all()
 
 
 def test_a_run_judges_halves_by_networks_that_never_saw_them(coloured, tmp_path, monkeypatch):
