@@ -73,7 +73,7 @@ def repeat(
 
 
 def learn(data: Dataset, recipe: Recipe, record: Record) -> None:
-    """Go through the rounds (SSRL-2019 and RSRL, section 3), after those that are on record."""
+    """Go through the rounds of SSRL-2019 and RSRL, after those that are on record."""
     control = CONTROLS[recipe.control]
     network = record.network or untrained(data, recipe)
     halves = Halves(data, recipe, record.halves)
