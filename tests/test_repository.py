@@ -132,6 +132,13 @@ def test_no_function_of_the_library_is_longer_than_a_screen():
     assert {name: lines for name, lines in longest.items() if lines > 45} == {}
 
 
+def test_the_guide_says_what_every_module_holds():
+    guide = (ROOT / "docs" / "library.md").read_text().split("## Where is what")[1]
+    told = set(re.findall(r"`([a-z_]+)`", "".join(re.findall(r"^\| `.+?\|", guide, flags=re.M))))
+    modules = {path.stem for path in (ROOT / "rsrl_lib").glob("[!_]*.py")}
+    assert told == modules
+
+
 def test_the_ten_lines_of_the_guide_run(tmp_path, monkeypatch, capsys):
     guide = (ROOT / "docs" / "library.md").read_text()
     code = re.search(r"```python\n(.+?)```", guide, flags=re.S)[1]
