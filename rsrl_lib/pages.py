@@ -156,6 +156,8 @@ def as_page(notebook, title: str, name: str) -> str:
     for shown in _shown(notebook):
         if shown.pop(WIDGET, None):
             shown["text/html"] = _instead_of_controls(name, shown)
+        if "text/markdown" in shown:
+            shown["text/markdown"] = with_formulas("".join(shown["text/markdown"]))
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = with_formulas(cell.source)

@@ -108,6 +108,14 @@ def test_controls_leave_a_word_and_formulas_are_drawn(folder):
     assert "$HOME" in two.text and "$\\nope$" in two.text and "$1$" not in two.text
 
 
+def test_formulas_that_a_cell_computes_are_drawn_too(folder):
+    shown = {"text/markdown": "- $K$ falls", "text/plain": "<Markdown>"}
+    nbformat.write(executed("# 3. Three", shown), folder / "notebooks" / "03.ipynb")
+    pages.write_pages(folder)
+    page = (folder / "pages" / "03.html").read_text()
+    assert '<img alt="K"' in page and "$K$" not in Addresses(page).text
+
+
 def test_bars_of_progress_leave_nothing(folder):
     bar = {pages.WIDGET: {"model_id": "1"}, "text/plain": "decoding:   0%|          | 0/9 [00:00]"}
     nbformat.write(executed("# 3. Three", bar), folder / "notebooks" / "03.ipynb")
