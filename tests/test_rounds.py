@@ -46,6 +46,7 @@ def run(coloured, small_crops, tmp_path_factory):
 
 def test_every_round_has_its_measures_on_every_part(run):
     table = run.rounds
+    assert list(run.split) == ["photo", "score", "label", "part", "digest"]
     assert table["round"].tolist() == [1, 2, 3]
     assert {"kept", "rescued", "chosen", "conv1_change", "loss"} <= set(table)
     measured = ("accuracy", "majority_accuracy", "macro_f1", "total_f", "balanced_accuracy")

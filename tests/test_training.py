@@ -17,6 +17,18 @@ from rsrl_lib.pixels import five_corners, normalised
 from rsrl_lib.recipe import Training
 
 
+def test_learning_rates_fall_to_a_tenth_after_each_third_of_the_steps():
+    network = aesthetic_net("squeezenet1_1", [3, 4], weights="none")
+    training = Training(decay="tenths", learning_rate=1.0)
+    optimiser, schedule = t._optimiser(network, training, steps=7)
+    rates = []
+    for _step in range(7):
+        rates.append(schedule.get_last_lr()[0])
+        optimiser.step()
+        schedule.step()
+    assert rates == pytest.approx([1, 1, 1, 0.1, 0.1, 0.1, 0.01])
+
+
 def tuned(coloured, training, seed=0):
     photos, pixels = coloured
     scores = photos.table.score.to_numpy()
