@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from rsrl_lib.network import AestheticNet
     from rsrl_lib.pixels import Pixels
+    from rsrl_lib.runs import Run
 
 Flat = tyro.conf.OmitArgPrefixes
 Listed = tyro.conf.Positional
@@ -93,7 +94,7 @@ def train(
     from rsrl_lib.runs import Run, check_folder
 
     check_folder(run)
-    before = _written(run)
+    before = _written(Run(run))
     if before is None:
         check_weights(recipe.weights)
     scored = read_photos(source, photos, scores, **columns)
@@ -113,15 +114,14 @@ def train(
     if team()[0] > 0:
         return
     print(*summary.of_end(made), sep="\n")
-    state = "was finished already" if before == _written(run) else "is finished"
+    state = "was finished already" if before == _written(made) else "is finished"
     print(f"The run {state}; round {made.chosen} was chosen on the {recipe.choose} photos.")
     print(f"Its tables and networks are in {run}.")
 
 
-def _written(run: Path) -> int | None:
+def _written(run: "Run") -> int | None:
     """When the last round of a run was finished, in nanoseconds; None where there is none."""
-    last = run / "network_last.safetensors"
-    return last.stat().st_mtime_ns if last.exists() else None
+    return run.last.stat().st_mtime_ns if run.has_begun else None
 
 
 def _list_left_out(left_out: "pd.DataFrame", path: Path) -> None:
@@ -234,7 +234,7 @@ def highlight(
         found = f"conv1 of this network has {channels} channels"
         raise InputError(f"--channel is {channel}, {found}; give one of 0..{channels - 1}.")
     options = {"channel": channel, "after_relu": after_relu, "absolute": absolute, "flip": flip}
-    options["shrink_to"] = shrink_to
+    options |= {"shrink_to": shrink_to}
     paths = _paths(photos, skip_broken)
     targets = _targets(paths, out, "highlights", ".png")
     columns = ["photo", "J", "correlation", "area_share", "left", "top", "width", "height"]
@@ -333,8 +333,8 @@ def crop(
             try:
                 view = views.crops([row], view="whole")
                 maps = activation.activation_maps(network, view, shrink_to=shrink_to)[0]
-                shape["att"] = next(iter(maps.attributes.values())) if agree else None
-                line = _crop_one(path, target, maps.high, shape)
+                att = next(iter(maps.attributes.values())) if agree else None
+                line = _crop_one(path, target, maps.high, shape | {"att": att})
             except InputError as error:
                 if not skip_broken:
                     raise

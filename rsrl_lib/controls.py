@@ -42,9 +42,14 @@ class Judged:
     seed: int
 
 
+def all_of(count: int) -> Decision:
+    """Keep so many photos, all of them."""
+    return Decision(kept=np.ones(count, bool), rescued=0, thresholds=())
+
+
 def keep_all(rule: DropRule, judged: Judged) -> Decision:
     """Keep every photo."""
-    return Decision(np.ones(len(judged.labels), bool), 0, ())
+    return all_of(len(judged.labels))
 
 
 def keep_by_rule(rule: DropRule, judged: Judged) -> Decision:

@@ -96,8 +96,7 @@ def _divided(
         given = photos.table[["photo", "score"]].assign(digest=pixels.digests)
         known = run.split
         if known.reindex(columns=given.columns).astype(str).equals(given.astype(str)):
-            merged = {int(score): label for score, label in run.info["merged_scores"].items()}
-            return known.label.to_numpy(), merged, known.part
+            return known.label.to_numpy(), run.merged_scores, known.part
     if recipe.levels == "low-high":
         labels, merged = low_high(photos.table.mean_score.to_numpy(), recipe.cut), {}
         names = {0: "level low", 1: "level high"}

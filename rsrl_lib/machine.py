@@ -159,13 +159,18 @@ def fast_precision() -> str:
     return "bfloat16" if has_bfloat16 else "float32"
 
 
+def chosen_precision(asked: str) -> str:
+    """`bfloat16` or `float32`; where "auto" is asked for, the fast one of this machine."""
+    return fast_precision() if asked == "auto" else asked
+
+
 def machine(precision: str) -> dict[str, object]:
     """What numbers depend on beside recipe and photos: device, precision, threads, versions."""
     names = {"torch": torch, "torchvision": torchvision, "numpy": np}
     versions = {name: module.__version__ for name, module in names.items()}
     return {
         "device": torch.cuda.get_device_name() if device().type == "cuda" else "cpu",
-        "precision": fast_precision() if precision == "auto" else precision,
+        "precision": chosen_precision(precision),
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version()} | versions,
     }
@@ -173,5 +178,5 @@ def machine(precision: str) -> dict[str, object]:
 
 def autocast(precision: str) -> torch.autocast:
     """Compute in this precision, or in the fast one of this machine where it is "auto"."""
-    chosen = fast_precision() if precision == "auto" else precision
-    return torch.autocast(device().type, torch.bfloat16, enabled=chosen == "bfloat16")
+    is_low = chosen_precision(precision) == "bfloat16"
+    return torch.autocast(device().type, torch.bfloat16, enabled=is_low)

@@ -53,7 +53,7 @@ class Record:
         return samples[samples["round"] == len(self.rounds)]
 
     def _resume(self) -> None:
-        self.network, facts = load_network(self.run.folder / "network_last.safetensors")
+        self.network, facts = load_network(self.run.last)
         tables = {name: getattr(self.run, name) for name in TABLES}
         with reading(self.run.folder, *PART_OF_A_RUN):
             done = int(facts["round"])
@@ -62,12 +62,13 @@ class Record:
         paths = sorted(self.run.folder.glob(f"half_?_{done}.safetensors"))
         self.halves = [load_network(path)[0] for path in paths]
 
+    def knows(self, recipe: Recipe) -> bool:
+        """Whether the run has begun and is described by this recipe, its end included."""
+        return self.run.has_begun and self.run.info["recipe"] == described(recipe)
+
     def describe(self, recipe: Recipe, data: Dataset, notices: list[str]) -> None:
         """Make the folder the run's own; of a run that goes on, only end and notices change."""
         has_begun = self.run.has_begun
-        is_known = has_begun and self.run.info["recipe"] == described(recipe)
-        if is_known or not self.writes:
-            return
         if has_begun:
             info = self.run.info | {"recipe": described(recipe), "notices": notices}
         else:
@@ -127,7 +128,7 @@ class Record:
             save_network(network, folder / "network_best.safetensors", round=i)
         for n, half in enumerate(halves):
             save_network(half, folder / f"half_{n}_{i}.safetensors")
-        save_network(network, folder / "network_last.safetensors", round=i)
+        save_network(network, self.run.last, round=i)
         for old in folder.glob(f"half_?_{i - 1}.safetensors"):
             old.unlink()
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rsrl_lib.controls import CONTROLS, Judged, half_of_each
+from rsrl_lib.controls import CONTROLS, Judged, all_of, half_of_each
 from rsrl_lib.dataset import Dataset, Strangers, make_dataset
 from rsrl_lib.drop_rules import Decision, largest_classes
 from rsrl_lib.files import InputError, locked
@@ -63,8 +63,9 @@ def repeat(
             check_same(run, recipe, data)
         record = Record(run, writes=is_first)
         _check_can_go_on(record, recipe)
-        said = notices(recipe, photos, pixels.digests, data.training_rows, data.attributes)
-        record.describe(recipe, data, said)
+        if is_first and not record.knows(recipe):
+            said = notices(recipe, photos, pixels.digests, data.training_rows, data.attributes)
+            record.describe(recipe, data, said)
         if is_first:
             on_start(run)
         learn(data, recipe, record)
@@ -85,7 +86,7 @@ def learn(data: Dataset, recipe: Recipe, record: Record) -> None:
 
         # Which of all the original photos does the next network learn from?
         if i == 1:
-            decision = Decision(kept=np.ones(len(original), bool), rescued=0, thresholds=())
+            decision = all_of(len(original))
         else:
             judged = judged_photos(data, recipe, record, original, halves.unseen())
             decision = control.keep(recipe.drop, judged)

@@ -49,14 +49,24 @@ class Run:
         return self._read(name, read_ours)
 
     @property
+    def last(self) -> Path:
+        """The last network's file, which is the last one that a round writes."""
+        return self.folder / "network_last.safetensors"
+
+    @property
     def has_begun(self) -> bool:
         """Whether there is a finished round. Before, there is nothing to lose, and a corrected
         recipe may follow."""
-        return (self.folder / "network_last.safetensors").exists()
+        return self.last.exists()
 
     @property
     def info(self) -> dict:
         return self._read("run.json", lambda path: json.loads(path.read_text()))
+
+    @property
+    def merged_scores(self) -> dict[int, int]:
+        """From each score that was merged to the label that its photos carry."""
+        return {int(score): label for score, label in self.info["merged_scores"].items()}
 
     @property
     def view(self) -> dict[str, object]:

@@ -50,8 +50,7 @@ def of_start(photos: ScoredPhotos, run: Run, recipe: Recipe) -> list[str]:
     split, info = run.split, run.info
     said = [of_photos(photos)]
     if recipe.levels == "scores":
-        merged = {int(score): label for score, label in info["merged_scores"].items()}
-        said += of_scores(photos, merged)
+        said += of_scores(photos, run.merged_scores)
     else:
         high = int(split.label.sum())
         said.append(f"{high} of them are high, with a mean score above {recipe.cut:g}.")

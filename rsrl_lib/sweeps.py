@@ -275,7 +275,7 @@ def _finish(cell: Cell, run: Run, scored: ScoredPhotos, crowd, of_scores: str) -
     truth = {"label": test.label.to_numpy(int)}
     if crowd is not None:
         own = pd.Series(round_half_up(crowd), scored.table.photo)[test.photo]
-        own = own.replace({int(k): v for k, v in info["merged_scores"].items()})
+        own = own.replace(run.merged_scores)
         truth["crowd"] = own.clip(scores[0], scores[-1]).to_numpy()
     # A rater's vote belongs to the source; `single_votes` draws it again.
     known = "label" if crowd is None else "crowd"

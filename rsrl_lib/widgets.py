@@ -169,9 +169,7 @@ def _near_threshold(
     for at, text, colour in ((1, "dropped", DROPPED), (5, "kept", KEPT)):
         place = axes[0, at].transAxes
         axes[0, at].text(0, 1.04, text, transform=place, color=colour, in_layout=False)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=90)
-    return stream.getvalue()
+    return _png(figure, dpi=90)
 
 
 @lru_cache(maxsize=512)
@@ -247,10 +245,9 @@ class _Explorer:
         self.thumbs.value = self.photos.index[0]
 
     def _view(
-        self, rows: Iterable[int], panels: list[w.Widget], *below: w.Widget, styles=()
+        self, rows: tuple[int, ...], panels: list[w.Widget], *below: w.Widget, styles=()
     ) -> w.Box:
         """Pictures in `rows` of so many, with what is said of them; the controls beside them."""
-        rows = list(rows)
         figures = iter([w.VBox([self.images[n], self.captions[n]]) for n in self.images])
         pictures = [w.HBox([next(figures) for _ in range(size)]) for size in rows]
         measured = w.HTML(html.escape(self.measured)).add_class("rsrl-measured")
@@ -268,7 +265,7 @@ class _Explorer:
         view = _View([hidden, w.HTML(ENDED), self.alive, page], partial(self._still, rows))
         return view.add_class("rsrl").add_class(self.kind).add_class(self.scope)
 
-    def _still(self, rows: Iterable[int]) -> Image.Image:
+    def _still(self, rows: tuple[int, ...]) -> Image.Image:
         """The pictures in these rows, with their captions."""
         shown = iter(
             (fill(_plain(self.captions[name].value), CAPTION), _picture(image.value))
@@ -277,10 +274,7 @@ class _Explorer:
         )
         pictures = [("", list(islice(shown, size))) for size in rows]
         figure = picture_rows([row for row in pictures if row[1]], STILL)
-        drawn = io.BytesIO()
-        figure.savefig(drawn, format="png", bbox_inches="tight")
-        plt.close(figure)
-        return _picture(drawn.getvalue())
+        return _picture(_png(figure, bbox_inches="tight"))
 
     def _act(self, action: Callable[[], None], _change: object) -> None:
         """Do what a control asks for; what goes wrong is said on the page."""
@@ -519,11 +513,8 @@ class _HighlightExplorer(_Explorer):
     def _save(self) -> None:
         pictures = [(self.labels[name], picture) for name, picture in self.pictures.items()]
         figure = picture_rows([("", pictures)], "\n".join(self.text).replace("$", r"\$"))
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png", dpi=150, bbox_inches="tight")
-        plt.close(figure)
         name = f"highlight_{Path(self.subject[0]).stem}_J{self.found.channel}.png"
-        self._offer(name, "png", stream.getvalue())
+        self._offer(name, "png", _png(figure, dpi=150, bbox_inches="tight"))
 
 
 RATIOS = ("as the region", "1:1", "3:2", "2:3", "4:3", "3:4", "16:9", "9:16")
@@ -709,6 +700,14 @@ def _told_apart(*judged: np.ndarray) -> list[list[str]]:
 def _plain(text: str) -> str:
     """HTML without its marks."""
     return html.unescape(re.sub("<[^>]*>", "", text))
+
+
+def _png(figure: Figure, **how) -> bytes:
+    """A figure as a PNG, closed; `how` is that of `savefig`."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", **how)
+    plt.close(figure)
+    return stream.getvalue()
 
 
 def _picture(content: bytes) -> Image.Image:
