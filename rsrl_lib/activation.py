@@ -37,7 +37,9 @@ class ActivationMaps:
         if "high" in self.levels:
             return self.levels["high"]
         scores = np.array([int(name) for name in self.levels], np.float32)
-        return np.tensordot(scores - scores.mean(), np.stack(list(self.levels.values())), 1)
+        return np.tensordot(
+            scores - scores.mean(), np.stack(list(self.levels.values())), 1
+        )
 
 
 def at_size(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -47,7 +49,9 @@ def at_size(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def pooling(network: AestheticNet) -> nn.Module:
     """The global average pooling, whose input the maps weigh; `InputError` where there is none."""
-    layer = next(m for m in network.body.modules() if isinstance(m, nn.AdaptiveAvgPool2d))
+    layer = next(
+        m for m in network.body.modules() if isinstance(m, nn.AdaptiveAvgPool2d)
+    )
     if layer.output_size not in (1, (1, 1)):
         raise InputError(
             "Activation maps need a head of global average pooling, do not exist for the several "
@@ -67,7 +71,9 @@ def activation_maps(
     its maps are not finite (AWCU-2018 eq. 5-8).
     """
     seen = []
-    hook = pooling(network).register_forward_pre_hook(lambda _layer, given: seen.append(given[0]))
+    hook = pooling(network).register_forward_pre_hook(
+        lambda _layer, given: seen.append(given[0])
+    )
     network.to(device()).eval()
     with hook, torch.inference_mode(), torch.autocast(device().type, enabled=False):
         logits = network(normalised(photos.to(device()), shrink_to=shrink_to)).cpu()
@@ -75,12 +81,16 @@ def activation_maps(
         weights = torch.cat([head.weight for head in heads])  # (nodes, M)
         maps = torch.einsum("cm,nmxy->ncxy", weights, seen[0]).cpu().numpy()
     if not np.isfinite(maps).all():
-        raise InputError("An activation map is not finite; the network is broken, train it anew.")
+        raise InputError(
+            "An activation map is not finite; the network is broken, train it anew."
+        )
     names, count = [*network.levels, *network.attributes], len(network.levels)
     found = []
     for own, values in zip(maps, logits[:, count:], strict=True):
         likeliest = (count + values.argsort(descending=True)[:top]).tolist()
-        parts = ({names[i]: own[i] for i in nodes} for nodes in (range(count), likeliest))
+        parts = (
+            {names[i]: own[i] for i in nodes} for nodes in (range(count), likeliest)
+        )
         found.append(ActivationMaps(*parts))
     return found
 
@@ -98,7 +108,9 @@ def grad_cam(
         from pytorch_grad_cam import GradCAM
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
     network.to(device()).eval()
-    layers = network.body.layer4 if network.backbone == "resnet18" else network.body.features
+    layers = (
+        network.body.layer4 if network.backbone == "resnet18" else network.body.features
+    )
     last = next(layer for layer in layers[::-1] if not isinstance(layer, nn.MaxPool2d))
     targets = [ClassifierOutputTarget(network.levels.index(level))] * len(photos)
     with GradCAM(network, [last]) as cam:

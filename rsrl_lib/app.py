@@ -93,7 +93,9 @@ def serve(
 
     given = _photos(photos, scores, source, options)
     run = run or DEMO / "run"
-    if run == DEMO / "run" and not all((DEMO / name / NETWORK).exists() for name in ("run", "gap")):
+    if run == DEMO / "run" and not all(
+        (DEMO / name / NETWORK).exists() for name in ("run", "gap")
+    ):
         print(f"The runs that the page shows are made first, in {DEMO}.", flush=True)
         make_demo(DEMO, timeout=1800)
     is_of_demo = (run.parent / MARK).exists() and run.name == "run"
@@ -106,7 +108,10 @@ def serve(
     # Voila has traitlets tell that options of more than a word are written another way by now.
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="traitlets")
     # A configuration of Voila is a program, and none of a folder that rsrl is started in.
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, chdir(folder):
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        chdir(folder),
+    ):
         words = [*PAGE, f"--port={port}", *([] if browser else ["--no-browser"])]
         Voila.launch_instance([str(write_page(Path(folder), given)), *words])
 
@@ -140,10 +145,14 @@ def _photos(
     except yaml.YAMLError:
         known = None
     if not isinstance(known, dict):
-        raise InputError(f"The options are {options!r}; give names and values: '{{name: value}}'.")
+        raise InputError(
+            f"The options are {options!r}; give names and values: '{{name: value}}'."
+        )
     if photos is None:
         if scores or known or source != "folder":
-            raise InputError("Scores, a source or options are of photos; give their folder too.")
+            raise InputError(
+                "Scores, a source or options are of photos; give their folder too."
+            )
         return {}
     if "votes" in known:
         known["votes"] = str(Path(known["votes"]).resolve())
@@ -153,5 +162,7 @@ def _photos(
     try:
         read_photos(source, given["photos"], given.get("scores"), **known)
     except TypeError as error:
-        raise InputError(f"The options {options} are not those of {source} ({error}).") from error
+        raise InputError(
+            f"The options {options} are not those of {source} ({error})."
+        ) from error
     return given

@@ -12,12 +12,26 @@ from tqdm.auto import tqdm
 
 from rsrl_lib.files import ROOT, InputError, check_writable, needing
 
-PLACES = {"photos", "scores", "ava", "other", "run", "gap_run", "figures", "table", "sweep"}
+PLACES = {
+    "photos",
+    "scores",
+    "ava",
+    "other",
+    "run",
+    "gap_run",
+    "figures",
+    "table",
+    "sweep",
+}
 """Parameters of notebooks that name a file or a folder."""
 
 
 def run_notebooks(
-    names: Sequence[str], out: Path, parameters: Sequence[tuple[str, str]], *, timeout: int
+    names: Sequence[str],
+    out: Path,
+    parameters: Sequence[tuple[str, str]],
+    *,
+    timeout: int,
 ) -> None:
     """Execute the notebooks of these names, or all in reading order, and keep the copies in `out`.
 
@@ -35,12 +49,18 @@ def run_notebooks(
     failed = []
     for path in tqdm(chosen, "notebooks", unit="notebook"):
         started = time.monotonic()
-        given = {name: value for name, value in values.items() if name in declared[path]}
+        given = {
+            name: value for name, value in values.items() if name in declared[path]
+        }
         target = out / path.name
-        partial = target.with_suffix(".partial.ipynb")  # papermill writes after every cell
+        partial = target.with_suffix(
+            ".partial.ipynb"
+        )  # papermill writes after every cell
         try:
             execute(path, partial, given, timeout=timeout)
-        except Exception as error:  # what a kernel, a disk or a cell can do is not one kind
+        except (
+            Exception
+        ) as error:  # what a kernel, a disk or a cell can do is not one kind
             failed.append(f"{path.stem}{_reason(error, timeout)}")
         except KeyboardInterrupt:
             partial.unlink(missing_ok=True)
@@ -49,7 +69,9 @@ def run_notebooks(
             partial.replace(target)
         tqdm.write(f"{target}: {time.monotonic() - started:.0f} s")
     if failed:
-        raise InputError(f"{len(failed)} of {len(chosen)} notebooks failed ({'; '.join(failed)}).")
+        raise InputError(
+            f"{len(failed)} of {len(chosen)} notebooks failed ({'; '.join(failed)})."
+        )
 
 
 def execute(path: Path, target: Path, given: dict[str, object], *, timeout: int):
@@ -98,11 +120,15 @@ def _chosen(names: Sequence[str]) -> list[Path]:
     return [path for path in every if not names or path.stem.startswith(tuple(names))]
 
 
-def _values(parameters: Sequence[tuple[str, str]], declared: dict[Path, dict]) -> dict[str, object]:
+def _values(
+    parameters: Sequence[tuple[str, str]], declared: dict[Path, dict]
+) -> dict[str, object]:
     """Values of parameters, each of the kind of its default; a misspelt one is an error."""
     defaults = {}
     for known in declared.values():
-        defaults |= {name: ast.literal_eval(about["default"]) for name, about in known.items()}
+        defaults |= {
+            name: ast.literal_eval(about["default"]) for name, about in known.items()
+        }
     for name, _ in parameters:
         if name not in defaults:
             raise InputError(_nearest("parameter", name, sorted(defaults)))
@@ -126,7 +152,9 @@ def _placed(values: dict[str, object], out: Path) -> dict[str, object]:
 def _seen_from(out: Path, path: str) -> str:
     """What lies beside `out`, as in a demo, is named from there, so that all of it can be moved."""
     whole, out = Path(path).resolve(), out.resolve()
-    return os.path.relpath(whole, out) if whole.is_relative_to(out.parent) else str(whole)
+    return (
+        os.path.relpath(whole, out) if whole.is_relative_to(out.parent) else str(whole)
+    )
 
 
 def _nearest(kind: str, name: str, known: list[str]) -> str:
@@ -146,7 +174,9 @@ def _value(name: str, text: str, default: object) -> object:
         value = list(value) if isinstance(value, list | tuple) else [value]
     kind = (int, float, type(None)) if isinstance(default, float) else type(default)
     if not isinstance(value, kind):
-        raise InputError(f"The parameter {name} is {text!r}; give a value such as {default!r}.")
+        raise InputError(
+            f"The parameter {name} is {text!r}; give a value such as {default!r}."
+        )
     return value
 
 

@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from rsrl_lib.files import CACHE, InputError, Note, check_writable, reading, size_of, writing
+from rsrl_lib.files import (
+    CACHE,
+    InputError,
+    Note,
+    check_writable,
+    reading,
+    size_of,
+    writing,
+)
 from rsrl_lib.recipe import Recipe
 from rsrl_lib.terminal import in_one_sentence
 
@@ -77,12 +85,18 @@ def train(
     own = {"photo_column": photo_column, "score_column": score_column}
     own |= {"mean_column": mean_column, "votes": votes}
     if source == "folder":
-        columns = own | {"attribute_columns": recipe.attributes, "strict": not skip_broken}
+        columns = own | {
+            "attribute_columns": recipe.attributes,
+            "strict": not skip_broken,
+        }
         _refuse(["--strict, which is for public sets,"] if strict else [], source)
     else:
         columns = {"strict": strict}
         own |= {"scores": scores, "skip_broken": skip_broken or None}
-        _refuse([f"--{name.replace('_', '-')}" for name in own if own[name] is not None], source)
+        _refuse(
+            [f"--{name.replace('_', '-')}" for name in own if own[name] is not None],
+            source,
+        )
 
     import pandas as pd
 
@@ -115,7 +129,9 @@ def train(
         return
     print(*summary.of_end(made), sep="\n")
     state = "was finished already" if before == _written(made) else "is finished"
-    print(f"The run {state}; round {made.chosen} was chosen on the {recipe.choose} photos.")
+    print(
+        f"The run {state}; round {made.chosen} was chosen on the {recipe.choose} photos."
+    )
     print(f"Its tables and networks are in {run}.")
 
 
@@ -219,7 +235,9 @@ def highlight(
     later, earlier = rounds
     if later <= earlier:
         found = f"{later} {earlier}"
-        raise InputError(f"--rounds takes the later round, then the earlier one, not {found}.")
+        raise InputError(
+            f"--rounds takes the later round, then the earlier one, not {found}."
+        )
 
     from tqdm.auto import tqdm
 
@@ -232,17 +250,35 @@ def highlight(
     channels = pair.out_channels // 2  # of each of the two
     if channel is not None and not 0 <= channel < channels:
         found = f"conv1 of this network has {channels} channels"
-        raise InputError(f"--channel is {channel}, {found}; give one of 0..{channels - 1}.")
-    options = {"channel": channel, "after_relu": after_relu, "absolute": absolute, "flip": flip}
+        raise InputError(
+            f"--channel is {channel}, {found}; give one of 0..{channels - 1}."
+        )
+    options = {
+        "channel": channel,
+        "after_relu": after_relu,
+        "absolute": absolute,
+        "flip": flip,
+    }
     options |= {"shrink_to": shrink_to}
     paths = _paths(photos, skip_broken)
     targets = _targets(paths, out, "highlights", ".png")
-    columns = ["photo", "J", "correlation", "area_share", "left", "top", "width", "height"]
+    columns = [
+        "photo",
+        "J",
+        "correlation",
+        "area_share",
+        "left",
+        "top",
+        "width",
+        "height",
+    ]
     written = 0
     with (out / "highlights.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, columns)
         table.writeheader()
-        for path, target in zip(tqdm(paths, "highlights", unit="photo"), targets, strict=True):
+        for path, target in zip(
+            tqdm(paths, "highlights", unit="photo"), targets, strict=True
+        ):
             try:
                 facts = _draw_highlight(path, target, pair, options)
             except InputError as error:
@@ -258,7 +294,9 @@ def highlight(
             written += 1
     if not written:
         raise InputError(_nothing_left("highlight", len(paths)))
-    print(f"{written} photos: original, later map, earlier map, difference and region in {out}.")
+    print(
+        f"{written} photos: original, later map, earlier map, difference and region in {out}."
+    )
 
 
 def _draw_highlight(path: str, target: Path, pair: "nn.Conv2d", options: dict) -> dict:
@@ -347,7 +385,9 @@ def crop(
     print(f"{written} photos are cropped in {out}; crops.csv has the boxes.")
 
 
-def _network_with_maps(run: Path, *, with_attributes: bool) -> tuple["AestheticNet", int | None]:
+def _network_with_maps(
+    run: Path, *, with_attributes: bool
+) -> tuple["AestheticNet", int | None]:
     """A run's chosen network, whose maps can be drawn, and the side of the crops it looks at."""
     from rsrl_lib.activation import pooling
     from rsrl_lib.runs import open_run
@@ -358,7 +398,9 @@ def _network_with_maps(run: Path, *, with_attributes: bool) -> tuple["AestheticN
             list(map(int, network.levels))  # then they are scores
     pooling(network)
     if with_attributes and not network.attributes:
-        raise InputError(f"--agree needs a network with attributes, {run} has none; leave it out.")
+        raise InputError(
+            f"--agree needs a network with attributes, {run} has none; leave it out."
+        )
     return network, shrink_to
 
 
@@ -406,7 +448,9 @@ def fetch(what: tyro.conf.Positional[Literal["oasis"]], out: Path) -> None:
     from rsrl_lib.photos import fetch_oasis
 
     table = fetch_oasis(out)
-    print(f"The photos of {what} are listed in {table}, their votes in {out / 'votes.csv'}.")
+    print(
+        f"The photos of {what} are listed in {table}, their votes in {out / 'votes.csv'}."
+    )
 
 
 def run_sweep(
@@ -438,7 +482,9 @@ def run_sweep(
     how = {"jobs": jobs, "cluster": cluster, "cache": cache}
     table = sweeps.sweep(grid, out, **how, say=functools.partial(print, flush=True))
     shown = ["macro_f1", "balanced_accuracy", "kappa", "accuracy", "majority_accuracy"]
-    means = table.groupby(["dataset", "labels", "target", "arm"], sort=False)[shown].mean()
+    means = table.groupby(["dataset", "labels", "target", "arm"], sort=False)[
+        shown
+    ].mean()
     print(means.to_string(float_format="{:.3f}".format))
     print("These are means over folds and seeds, of the chosen round, on test photos.")
     for sentence in sweeps.few_kept(grid, out):
@@ -533,7 +579,9 @@ COMMANDS = {
 def main() -> None:
     """Entry point: one sentence and a non-zero exit for bad input, never a traceback."""
     goes_on = "a training keeps its finished rounds: the same command goes on"
-    on_stop = goes_on if sys.argv[1:2] in (["train"], ["sweep"]) else "what is written stays"
+    on_stop = (
+        goes_on if sys.argv[1:2] in (["train"], ["sweep"]) else "what is written stays"
+    )
     warnings.showwarning = _show
     with in_one_sentence(on_stop=on_stop):
         tyro.extras.subcommand_cli_from_dict(
@@ -557,11 +605,15 @@ def _paths(photos: tuple[Path, ...], skip_broken: bool) -> list[str]:
     if absent and not skip_broken:
         more = f" (nor {', '.join(absent[1:3])}{' …' if len(absent) > 3 else ''})"
         found = f"There is no photo {absent[0]}{more if absent[1:] else ''}"
-        raise InputError(f"{found}; correct the name, or leave it out by --skip-broken.")
+        raise InputError(
+            f"{found}; correct the name, or leave it out by --skip-broken."
+        )
     found = [read_unscored(p).path if p.is_dir() else [str(p)] for p in photos]
     if not (paths := [path for some in found for path in some]):
         raise InputError("At least one photo is needed; give files or folders.")
-    with reading(f"One of {len(paths)} names of photos", "path in UTF-8", "rename that photo"):
+    with reading(
+        f"One of {len(paths)} names of photos", "path in UTF-8", "rename that photo"
+    ):
         "".join(str(Path(path).resolve()) for path in paths).encode()
     return paths
 
@@ -569,7 +621,9 @@ def _paths(photos: tuple[Path, ...], skip_broken: bool) -> list[str]:
 def _refuse(options: list[str], source: str) -> None:
     if options:
         found = f"{', '.join(options)} with --source {source}"
-        raise InputError(f"A public set is read as published, found is {found}; leave it out.")
+        raise InputError(
+            f"A public set is read as published, found is {found}; leave it out."
+        )
 
 
 def _check_table(path: Path) -> None:
@@ -578,7 +632,9 @@ def _check_table(path: Path) -> None:
 
     if path.suffix.lower() in PICTURES:  # --csv *.jpg names the first photo
         found = f"--csv {path} is the name of a picture"
-        raise InputError(f"{found}; give one for the table, such as assessed.csv, then the photos.")
+        raise InputError(
+            f"{found}; give one for the table, such as assessed.csv, then the photos."
+        )
     check_writable(path, "--csv")
 
 
@@ -624,7 +680,9 @@ def _targets(paths: list[str], out: Path, table: str, ending: str = "") -> list[
     pairs = zip(names, paths, strict=True)
     targets = [out / (name + (ending or Path(path).suffix)) for name, path in pairs]
     if {t.resolve() for t in targets} & {Path(path).resolve() for path in paths}:
-        raise InputError(f"{out} holds photos that {table} would overwrite; give another folder.")
+        raise InputError(
+            f"{out} holds photos that {table} would overwrite; give another folder."
+        )
     out.mkdir(parents=True, exist_ok=True)
     for target in (*targets, out / f"{table}.csv"):
         target.unlink(missing_ok=True)

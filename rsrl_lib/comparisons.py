@@ -114,10 +114,14 @@ def read_trainings(paths: Iterable[Path]) -> dict[str, Trainings]:
             truth = predictions.crowd.fillna(truth)
         predictions = predictions.assign(truth=truth.astype(int))
 
-        for (dataset, labels), own in results.groupby(["dataset", "labels"], sort=False):
+        for (dataset, labels), own in results.groupby(
+            ["dataset", "labels"], sort=False
+        ):
             name = dataset + (", single votes" if labels == "single_vote" else "")
             if name in found:
-                raise InputError(f"{path} holds {name!r}, and so does another table; give one.")
+                raise InputError(
+                    f"{path} holds {name!r}, and so does another table; give one."
+                )
             of_set = [t[t.cell.isin(own.cell)] for t in (predictions, rounds)]
             arms = {arm: recipes[dataset, labels, arm] for arm in own.arm.unique()}
             found[name] = measured(Trainings(name, arms, own, *of_set))
@@ -137,7 +141,9 @@ def read_recipes(path: Path) -> dict[tuple[str, str, str], Recipe]:
     Raises `InputError` where that is not there.
     """
     if not path.exists():
-        raise InputError(f"{path} is needed: it says what each arm did; move it with its table.")
+        raise InputError(
+            f"{path} is needed: it says what each arm did; move it with its table."
+        )
     found = {}
     with TemporaryDirectory() as folder:
         for name, told in json.loads(path.read_text())["grids"].items():
@@ -162,7 +168,9 @@ def confusions(trainings: Trainings) -> tuple[pd.Index, np.ndarray]:
     """Confusion matrix of each training: its cells, and counts (cells, labels, assigned)."""
     cell, cells = pd.factorize(trainings.predictions.cell)
     scores = trainings.scores
-    places = (trainings.predictions[column] - scores[0] for column in ("truth", "assigned"))
+    places = (
+        trainings.predictions[column] - scores[0] for column in ("truth", "assigned")
+    )
     counts = np.zeros((len(cells), len(scores), len(scores)))
     np.add.at(counts, (cell, *places), 1)
     return cells, counts
@@ -245,10 +253,16 @@ def base_arm(trainings: Trainings, given: str = "") -> str:
     arms = ", ".join(recipes)
     if given:
         if given not in recipes:
-            raise InputError(f"There is no arm {given!r} for {trainings.name}; found are {arms}.")
+            raise InputError(
+                f"There is no arm {given!r} for {trainings.name}; found are {arms}."
+            )
         return given
     longest = max(recipe.rounds for recipe in recipes.values())
-    plain = [a for a, recipe in recipes.items() if trains_on(recipe) and recipe.rounds == longest]
+    plain = [
+        a
+        for a, recipe in recipes.items()
+        if trains_on(recipe) and recipe.rounds == longest
+    ]
     if len(plain) == 1:
         return plain[0]
     found = f"{len(plain)} of them do that" if plain else "none does"
@@ -266,7 +280,9 @@ def arms_in_question(trainings: Trainings, base: str = "") -> dict[str, str]:
     """
     recipes = trainings.recipes
 
-    def first(fits: Callable[[Recipe], bool], preferred: Callable[[Recipe], bool]) -> str | None:
+    def first(
+        fits: Callable[[Recipe], bool], preferred: Callable[[Recipe], bool]
+    ) -> str | None:
         arms = [arm for arm, recipe in recipes.items() if fits(recipe)]
         return min(arms, key=lambda arm: not preferred(recipes[arm]), default=None)
 
@@ -283,14 +299,19 @@ def arms_in_question(trainings: Trainings, base: str = "") -> dict[str, str]:
         FIVE_ARMS[1]: by_rule,
         FIVE_ARMS[2]: of_rule("top-class"),
         FIVE_ARMS[3]: first(
-            lambda recipe: recipe.control == "random-drop", lambda recipe: recipe.drop == followed
+            lambda recipe: recipe.control == "random-drop",
+            lambda recipe: recipe.drop == followed,
         ),
-        FIVE_ARMS[4]: first(lambda recipe: recipe.control == "class-balanced", lambda _: True),
+        FIVE_ARMS[4]: first(
+            lambda recipe: recipe.control == "class-balanced", lambda _: True
+        ),
     }
     return {method: arm for method, arm in found.items() if arm}
 
 
-def most_telling(sets: dict[str, Trainings], base: str = "") -> dict[str, dict[str, str]]:
+def most_telling(
+    sets: dict[str, Trainings], base: str = ""
+) -> dict[str, dict[str, str]]:
     """`arms_in_question` of the sets that have most of the five arms.
 
     Raises `InputError` where no set has an arm to compare with.
@@ -312,7 +333,9 @@ def arm_names(recipes: dict[str, Recipe]) -> dict[str, str]:
     longest = max(recipe.rounds for recipe in recipes.values())
     words = {arm: in_words(recipe, longest) for arm, recipe in recipes.items()}
     alike = pd.Series(words).duplicated(keep=False)
-    return {arm: f"{said} ({arm})" if alike[arm] else said for arm, said in words.items()}
+    return {
+        arm: f"{said} ({arm})" if alike[arm] else said for arm, said in words.items()
+    }
 
 
 def in_words(recipe: Recipe, longest: int) -> str:
@@ -357,7 +380,9 @@ def resampled(
         pair = (own.truth - scores[0]) * len(scores) + own.assigned - scores[0]
         is_pair = np.zeros((len(own), len(scores) ** 2))
         is_pair[np.arange(len(own)), pair] = 1
-        counts = weights[:, photos.get_indexer(own.photo)] @ is_pair  # (1 + resamples, pairs)
+        counts = (
+            weights[:, photos.get_indexer(own.photo)] @ is_pair
+        )  # (1 + resamples, pairs)
         counts = counts.reshape(-1, len(scores), len(scores))
         every = _all_measures(counts, scores, rare)
         found[cell] = {name: every[name] for name in MEASURES}
@@ -386,9 +411,15 @@ def differences(
             continue
         for measure in measures:
             one, other = (
-                np.array([drawn[cell][measure] for cell in own[shared]]) for own in (ours, theirs)
+                np.array([drawn[cell][measure] for cell in own[shared]])
+                for own in (ours, theirs)
             )
-            place = {"arm": arm, "against": against, "measure": measure, "trainings": len(shared)}
+            place = {
+                "arm": arm,
+                "against": against,
+                "measure": measure,
+                "trainings": len(shared),
+            }
             rows.append(place | _two_intervals(one, other))
     return pd.DataFrame(rows)
 
@@ -401,13 +432,17 @@ def _two_intervals(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
     of_trainings = of_trainings[~np.isnan(of_trainings)]
     over_trainings = [np.nan] * 3  # one training says nothing of another
     if len(of_trainings) > 1:
-        over_trainings = corrected_interval(of_trainings, test_over_train=TEST_OVER_TRAIN)[1:]
+        over_trainings = corrected_interval(
+            of_trainings, test_over_train=TEST_OVER_TRAIN
+        )[1:]
     names = ("trainings_low", "trainings_high", "p")
     found = {"difference": gain[0], "photos_low": low, "photos_high": high}
     return found | dict(zip(names, over_trainings, strict=True))
 
 
-def judged(differences: pd.DataFrame, together: Sequence[str] = ("measure",)) -> pd.DataFrame:
+def judged(
+    differences: pd.DataFrame, together: Sequence[str] = ("measure",)
+) -> pd.DataFrame:
     """Differences with what is believable: `better`, `worse` or `undecided`, and `p_holm`.
 
     A difference is believable where both of its intervals leave 0, and its p stays below .05 after
@@ -416,7 +451,9 @@ def judged(differences: pd.DataFrame, together: Sequence[str] = ("measure",)) ->
     """
     p_holm = differences.groupby(list(together)).p.transform(holm)
     sign = np.where(differences.measure.isin(ERRORS), -1, 1)
-    bounds = differences[["photos_low", "photos_high", "trainings_low", "trainings_high"]]
+    bounds = differences[
+        ["photos_low", "photos_high", "trainings_low", "trainings_high"]
+    ]
     signed = bounds.mul(sign, axis=0)
     sure = p_holm < 0.05
     verdict = np.select(

@@ -54,7 +54,9 @@ def keep_all(rule: DropRule, judged: Judged) -> Decision:
 
 def keep_by_rule(rule: DropRule, judged: Judged) -> Decision:
     """Keep what the papers' rule keeps."""
-    return decide(rule, judged.labels, judged.own, judged.top, after_round=judged.after_round)
+    return decide(
+        rule, judged.labels, judged.own, judged.top, after_round=judged.after_round
+    )
 
 
 def keep_as_many_at_random(rule: DropRule, judged: Judged) -> Decision:
@@ -79,7 +81,9 @@ def keep_as_many_of_one_order(rule: DropRule, judged: Judged) -> Decision:
     return replace(decision, kept=as_many_first(decision.kept, judged.labels, order))
 
 
-def as_many_first(kept: np.ndarray, labels: np.ndarray, order: np.ndarray) -> np.ndarray:
+def as_many_first(
+    kept: np.ndarray, labels: np.ndarray, order: np.ndarray
+) -> np.ndarray:
     """A decision (n,) that keeps as many photos of every class, the first in an order (n,)."""
     within = pd.DataFrame({"kept": kept, "order": order}).groupby(labels)
     return (within.order.rank() <= within.kept.transform("sum")).to_numpy()
@@ -190,7 +194,9 @@ CONTROLS: dict[ControlName, Control] = {
 """Every control by its name in a recipe; "none" is the method itself."""
 
 
-def half_of_each(labels: np.ndarray, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
+def half_of_each(
+    labels: np.ndarray, seed: int, groups: np.ndarray | None = None
+) -> np.ndarray:
     """Half (n,), 0 or 1, that each training photo belongs to, stratified by label.
 
     For `cross-fitted` and `confident-learning` two more networks go through the rounds, each
@@ -199,5 +205,7 @@ def half_of_each(labels: np.ndarray, seed: int, groups: np.ndarray | None = None
     """
     rows, place = one_of_each(labels, groups)
     own, half = labels[rows], np.zeros(len(rows), int)
-    half[next(StratifiedKFold(2, shuffle=True, random_state=seed).split(own, own))[1]] = 1
+    half[
+        next(StratifiedKFold(2, shuffle=True, random_state=seed).split(own, own))[1]
+    ] = 1
     return half[place]

@@ -28,12 +28,38 @@ THRESHOLD, AGREEMENT = 0.3, 0.3
 # where. What tells of all its pixels, of its file, or is of an unknown kind is not in a crop.
 OF_PARTS = (270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 18249, 33432)
 OF_PARTS += tuple(range(40091, 40096))
-EXPOSURE = (33434, 33437, 34850, 34852, 34855, *range(34864, 34870), 36864, 36867, 36868)
+EXPOSURE = (
+    33434,
+    33437,
+    34850,
+    34852,
+    34855,
+    *range(34864, 34870),
+    36864,
+    36867,
+    36868,
+)
 EXPOSURE += (*range(36880, 36883), *range(37377, 37387), 37510, *range(37520, 37523))
-EXPOSURE += (*range(37888, 37894), 40960, 40961, 41483, *range(41486, 41489), 41493, 41495)
-EXPOSURE += (*range(41728, 41731), *range(41985, 41997), *range(42032, 42038), 42080, 42240)
+EXPOSURE += (
+    *range(37888, 37894),
+    40960,
+    40961,
+    41483,
+    *range(41486, 41489),
+    41493,
+    41495,
+)
+EXPOSURE += (
+    *range(41728, 41731),
+    *range(41985, 41997),
+    *range(42032, 42038),
+    42080,
+    42240,
+)
 PLACE = range(32)
-OWN_WORDS = re.compile(rb'ImageJ=|\{"shape"|<\?xml|<OME')  # descriptions of the file's pixels
+OWN_WORDS = re.compile(
+    rb'ImageJ=|\{"shape"|<\?xml|<OME'
+)  # descriptions of the file's pixels
 
 
 def region(values: np.ndarray, *, threshold: float = THRESHOLD) -> np.ndarray:
@@ -45,7 +71,9 @@ def region(values: np.ndarray, *, threshold: float = THRESHOLD) -> np.ndarray:
     return (large >= threshold * large.max()) & (large.max() > 0)
 
 
-def largest_region(values: np.ndarray, *, threshold: float = THRESHOLD) -> np.ndarray | None:
+def largest_region(
+    values: np.ndarray, *, threshold: float = THRESHOLD
+) -> np.ndarray | None:
     """Largest connected part (256, 256) of the `region` of a map (S, S), None without one."""
     parts, count = ndimage.label(region(values, threshold=threshold))
     if not count:
@@ -105,7 +133,9 @@ def aspect_ratio(text: str) -> float:
     """Width / height of "3:2" or the like; `InputError` for anything else."""
     sides = re.fullmatch(r"(\d*\.?\d+):(\d*\.?\d+)", text)
     if not sides or float(sides[1]) * float(sides[2]) == 0:
-        raise InputError(f"The aspect ratio is {text!r}; give width:height, such as 3:2.")
+        raise InputError(
+            f"The aspect ratio is {text!r}; give width:height, such as 3:2."
+        )
     return float(sides[1]) / float(sides[2])
 
 
@@ -124,16 +154,23 @@ def save_crop(path: str | Path | BinaryIO, box: Box, target: Path | BinaryIO) ->
     part.info = {name: photo.info[name] for name in kept if name in photo.info}
     profile = photo.info.get("icc_profile")
     options = {"icc_profile": profile if isinstance(profile, bytes) else None}
-    if kind in ("JPEG", "WEBP") or part.info.get("compression") in ("jpeg", "tiff_jpeg"):
+    if kind in ("JPEG", "WEBP") or part.info.get("compression") in (
+        "jpeg",
+        "tiff_jpeg",
+    ):
         options["quality"] = 95
     exif = _exif_of_parts(photo.info.get("exif") or b"")
     comment = photo.info.get("comment", b"")
     try:
         try:
             made = _encoded(part, kind, exif=exif, comment=comment, **options)
-        except Exception:  # Pillow raises anything for metadata that a format cannot hold
+        except (
+            Exception
+        ):  # Pillow raises anything for metadata that a format cannot hold
             made = _encoded(part, kind, **options)
-        Path(target).write_bytes(made) if isinstance(target, str | Path) else target.write(made)
+        Path(target).write_bytes(made) if isinstance(
+            target, str | Path
+        ) else target.write(made)
     except Exception as error:
         found = f"{getattr(target, 'name', 'The crop')} cannot be written as {kind} ({error})"
         raise InputError(f"{found}; convert the photo to JPEG or PNG.") from error
@@ -159,7 +196,11 @@ def _exif_of_parts(given: bytes | Image.Exif) -> bytes:
                 value = _writable(exif, ifd, tag)
                 if value is not None:
                     _directory(kept, ifd)[tag] = value
-    return kept.tobytes() if kept or kept.get_ifd(IFD.Exif) or kept.get_ifd(IFD.GPSInfo) else b""
+    return (
+        kept.tobytes()
+        if kept or kept.get_ifd(IFD.Exif) or kept.get_ifd(IFD.GPSInfo)
+        else b""
+    )
 
 
 def _directory(exif: Image.Exif, ifd: int | None) -> MutableMapping:

@@ -101,16 +101,26 @@ def _divided(
         labels, merged = low_high(photos.table.mean_score.to_numpy(), recipe.cut), {}
         names = {0: "level low", 1: "level high"}
     else:
-        labels, merged = merge_rare(photos.table.score.to_numpy(), groups=pixels.digests)
+        labels, merged = merge_rare(
+            photos.table.score.to_numpy(), groups=pixels.digests
+        )
         names = None
-    how = {"fold": recipe.fold, "seed": recipe.seed, "groups": pixels.digests, "names": names}
+    how = {
+        "fold": recipe.fold,
+        "seed": recipe.seed,
+        "groups": pixels.digests,
+        "names": names,
+    }
     return labels, merged, split(labels, **how)
 
 
 def _fingerprints(
     photos: ScoredPhotos, pixels: Pixels, other: Strangers | None, learned: np.ndarray
 ) -> dict[str, str]:
-    scores = photos.table[["photo", "score"]].to_csv(index=False).encode() + learned.tobytes()
+    scores = (
+        photos.table[["photo", "score"]].to_csv(index=False).encode()
+        + learned.tobytes()
+    )
     return {
         "photos": pixels.fingerprint,
         "scores": hashlib.sha256(scores).hexdigest()[:16],
@@ -118,7 +128,9 @@ def _fingerprints(
     }
 
 
-def soft_attributes(photos: ScoredPhotos, names: Sequence[str], train: np.ndarray) -> pd.DataFrame:
+def soft_attributes(
+    photos: ScoredPhotos, names: Sequence[str], train: np.ndarray
+) -> pd.DataFrame:
     """Some attributes as targets of a sigmoid: a row a photo, values in 0..1, NaN if not known.
 
     A name stands for its column, or for all columns `name=value`. What lies within 0..1 on the
@@ -127,7 +139,9 @@ def soft_attributes(photos: ScoredPhotos, names: Sequence[str], train: np.ndarra
     """
     known = photos.table[[]] if photos.attributes is None else photos.attributes
     seen = known.iloc[train].dropna(axis=1, how="all")
-    columns = {name: [c for c in seen if name in (c, c.split("=")[0])] for name in names}
+    columns = {
+        name: [c for c in seen if name in (c, c.split("=")[0])] for name in names
+    }
     if lacking := [name for name, own in columns.items() if not own]:
         there = ", ".join(dict.fromkeys(c.split("=")[0] for c in seen)) or "none"
         raise InputError(

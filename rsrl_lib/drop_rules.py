@@ -35,13 +35,22 @@ class DropRule:
 
     def __post_init__(self):
         check(self, min_per_class=0)
-        given = [n for n in ("k", "k_schedule", "keep_share") if getattr(self, n) is not None]
+        given = [
+            n for n in ("k", "k_schedule", "keep_share") if getattr(self, n) is not None
+        ]
         if len(given) > 1:
-            raise InputError(f"{' and '.join(given)} exclude each other; give one of them.")
+            raise InputError(
+                f"{' and '.join(given)} exclude each other; give one of them."
+            )
         count = 3 if self.rule == "own-class" else 2
         if self.k is not None and len(self.k) not in (1, count):
-            raise InputError(f"{self.rule} needs 1 or {count} values of k, not {len(self.k)}.")
-        for name, values in (("k", self.k or ()), ("keep_share", (self.keep_share or 0.5,))):
+            raise InputError(
+                f"{self.rule} needs 1 or {count} values of k, not {len(self.k)}."
+            )
+        for name, values in (
+            ("k", self.k or ()),
+            ("keep_share", (self.keep_share or 0.5,)),
+        ):
             if not all(0 <= value <= 1 for value in values):
                 raise InputError(f"{name} must lie in 0..1, not {values}.")
 
@@ -68,7 +77,12 @@ def largest_classes(labels: np.ndarray) -> list[int]:
 
 
 def decide(
-    rule: DropRule, labels: np.ndarray, own: np.ndarray, top: np.ndarray, *, after_round: int
+    rule: DropRule,
+    labels: np.ndarray,
+    own: np.ndarray,
+    top: np.ndarray,
+    *,
+    after_round: int,
 ) -> Decision:
     """Apply a rule to all original training photos after a round.
 

@@ -32,7 +32,9 @@ NO_HANDLE = {errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR}
 class InputError(Exception):
     """Bad input, in one sentence: what was needed, what was found where, what to do."""
 
-    def __str__(self) -> str:  # names and other libraries' words may hold line ends, or no end
+    def __str__(
+        self,
+    ) -> str:  # names and other libraries' words may hold line ends, or no end
         text = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", super().__str__())
         return text if len(text) < 2000 else f"{text[:1200]} … {text[-400:]}"
 
@@ -60,7 +62,9 @@ def needing(what: str, extra: str) -> Iterator[None]:
         yield
     except ImportError as error:
         found = f"{what} needs the extra '{extra}' ({error})"
-        raise InputError(f"{found}; install rsrl-lib[{extra}] for {sys.executable}.") from error
+        raise InputError(
+            f"{found}; install rsrl-lib[{extra}] for {sys.executable}."
+        ) from error
 
 
 def size_of(path: File) -> int:
@@ -120,7 +124,9 @@ def check_writable(path: File, option: str, *, folder: bool = False) -> None:
     try:
         if not folder and path.is_dir():
             found = f"{option} {path} is a folder, a file is needed"
-            raise InputError(f"{found}; give a name in it, such as {path / 'table.csv'}.")
+            raise InputError(
+                f"{found}; give a name in it, such as {path / 'table.csv'}."
+            )
         place.mkdir(parents=True, exist_ok=True)
         if folder:
             with TemporaryFile(dir=place):

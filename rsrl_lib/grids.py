@@ -41,7 +41,12 @@ from rsrl_lib.texts import read_text
 
 KEYS = ["dataset", "labels", "seed", "fold", "arm"]
 THRESHOLDS = {"k", "k_schedule", "keep_share"}
-UNNAMED = {"drop", "training", "fold", "seed"}  # parts of a recipe that an arm does not give
+UNNAMED = {
+    "drop",
+    "training",
+    "fold",
+    "seed",
+}  # parts of a recipe that an arm does not give
 PATHS = {"folder", "scores", "votes"}
 KINDS = (Recipe, DropRule, Training)
 KIND_OF = {field.name: kind for kind in KINDS for field in fields(kind)}
@@ -113,13 +118,19 @@ def _cells(path: Path, grid: dict[str, dict], places: dict) -> list[Cell]:
         values = _with_common(common, own)
         recipe = _recipe(path, arm, values, common)
         if labels == "single_vote" and recipe.levels != "scores":
-            raise InputError(f"{path}, arm {arm!r}: single votes go with levels = 'scores' alone.")
+            raise InputError(
+                f"{path}, arm {arm!r}: single votes go with levels = 'scores' alone."
+            )
         recipe = replace(recipe, fold=fold, seed=seed)
-        said = json.dumps([asked, dataset, labels, arm, fold, seed, values], sort_keys=True)
+        said = json.dumps(
+            [asked, dataset, labels, arm, fold, seed, values], sort_keys=True
+        )
         identity = hashlib.sha256(said.encode()).hexdigest()[:12]
         cells.append(Cell(dataset, labels, arm, fold, seed, recipe, source, identity))
     if len({cell.name for cell in cells}) < len(cells):
-        raise InputError(f"{path}: names of arms must differ in their letters or digits.")
+        raise InputError(
+            f"{path}: names of arms must differ in their letters or digits."
+        )
     return cells
 
 
@@ -142,7 +153,9 @@ def _arms(path: Path, arms: dict[str, dict]) -> Iterator[tuple[str, dict]]:
 def _with_common(common: dict, own: dict) -> dict:
     """Settings of an arm: its own thresholds take the place of the common ones, of any kind."""
     if own.keys() & THRESHOLDS:
-        common = {name: value for name, value in common.items() if name not in THRESHOLDS}
+        common = {
+            name: value for name, value in common.items() if name not in THRESHOLDS
+        }
     return common | own
 
 
@@ -167,7 +180,11 @@ def _filled_in(path: Path, values: dict) -> Recipe:
     weights = own[Recipe].get("weights", "")
     if "." in weights:  # a file, beside the grid
         own[Recipe]["weights"] = str((path.parent / weights).resolve())
-    return Recipe(drop=DropRule(**own[DropRule]), training=Training(**own[Training]), **own[Recipe])
+    return Recipe(
+        drop=DropRule(**own[DropRule]),
+        training=Training(**own[Training]),
+        **own[Recipe],
+    )
 
 
 def _check_tables(path: Path, grid: dict) -> None:
@@ -175,13 +192,17 @@ def _check_tables(path: Path, grid: dict) -> None:
     _check_known(path, "", grid, ("photos", "grid", "common", "arms"))
     for name, table in grid.items():
         if not isinstance(table, dict):
-            raise InputError(f"{path}: {name} must be a table [{name}], not {told(table)}.")
+            raise InputError(
+                f"{path}: {name} must be a table [{name}], not {told(table)}."
+            )
     for name in ("photos", "arms"):
         if not grid.get(name):
             raise InputError(f"{path} needs a table [{name}]; see rsrl_lib/grids.py.")
     for name, arm in grid["arms"].items():
         if not isinstance(arm, dict):
-            found = f"{path}: the arm {name} must be a table [arms.{name}], not {told(arm)}"
+            found = (
+                f"{path}: the arm {name} must be a table [arms.{name}], not {told(arm)}"
+            )
             raise InputError(f"{found}; fields of all arms stand in [common].")
 
 
@@ -190,7 +211,9 @@ def _check_places(path: Path, places: dict) -> None:
     for name, kind in PLACES.items():
         given = places[name]
         if name == "labels" and given not in ("mean", "single_vote"):
-            raise InputError(f"{path}: labels are 'mean' or 'single_vote', not {given!r}.")
+            raise InputError(
+                f"{path}: labels are 'mean' or 'single_vote', not {given!r}."
+            )
         if name == "dataset" and not (isinstance(given, str) and given):
             raise InputError(f"{path}: dataset is a name in quotes, not {given!r}.")
         if not is_of_type(given, kind) or not given:
@@ -219,16 +242,26 @@ def _check_photos(path: Path, photos: dict) -> None:
         _check_call(path, "glassbox of [photos]", photos["glassbox"], open_set)
         if others := sorted(photos.keys() - {"glassbox"}):
             found = f"found is {others[0]} beside glassbox"
-            raise InputError(f"{path}, [photos]: either drawn photos or a folder; {found}.")
+            raise InputError(
+                f"{path}, [photos]: either drawn photos or a folder; {found}."
+            )
         return
     source = photos.get("source", "folder")
     for name in ("folder", "scores") if source == "folder" else ("folder",):
         if name not in photos:
-            raise InputError(f"{path}, [photos] needs {name}, a path from the grid's folder.")
+            raise InputError(
+                f"{path}, [photos] needs {name}, a path from the grid's folder."
+            )
     if source != "folder" and "scores" in photos:
-        raise InputError(f"{path}, [photos]: {source} is read as published; leave scores out.")
+        raise InputError(
+            f"{path}, [photos]: {source} is read as published; leave scores out."
+        )
     given = {"folder": "", "scores": ""} | photos.get("options", {})
-    given = given if source == "folder" else {k: v for k, v in given.items() if k != "scores"}
+    given = (
+        given
+        if source == "folder"
+        else {k: v for k, v in given.items() if k != "scores"}
+    )
     _check_call(path, "options of [photos]", given, READERS[source])
 
 
@@ -258,13 +291,17 @@ def _check_type(path: Path, where: str, name: str, given: object, kind: object) 
         raise InputError(f"{path}, {where}: {error}") from error
 
 
-def _check_known(path: Path, where: str, given: Iterable[str], known: Iterable[str]) -> None:
+def _check_known(
+    path: Path, where: str, given: Iterable[str], known: Iterable[str]
+) -> None:
     known = list(known)
     for name in given:
         if name in known:
             continue
         if name.removesuffix("s") in ("fold", "seed"):
-            raise InputError(f"{path}: {name!r} is the grid's; give a list of them in [grid].")
+            raise InputError(
+                f"{path}: {name!r} is the grid's; give a list of them in [grid]."
+            )
         near = difflib.get_close_matches(name, known, 1, cutoff=0)
         place = f"{path}, {where}" if where else str(path)
         raise InputError(f"{place}: there is no {name!r}; did you mean {near[0]!r}?")

@@ -44,11 +44,17 @@ class Highlight:
     @property
     def rising(self) -> np.ndarray:
         """The difference (h, w), its sign turned so that it is larger inside the region."""
-        return self.diff if self.diff[self.region].mean() > self.diff.mean() else -self.diff
+        return (
+            self.diff
+            if self.diff[self.region].mean() > self.diff.mean()
+            else -self.diff
+        )
 
     def mask(self, size: tuple[int, int]) -> np.ndarray:
         """The region at the size (width, height) of a photo, boolean (height, width)."""
-        return np.asarray(Image.fromarray(self.region).resize(size, Image.Resampling.NEAREST))
+        return np.asarray(
+            Image.fromarray(self.region).resize(size, Image.Resampling.NEAREST)
+        )
 
     def facts(self, size: tuple[int, int]) -> dict[str, float]:
         """J, its correlation, share of the area, and the box in pixels of a photo of that size."""
@@ -68,7 +74,9 @@ def conv1_of(run: Run, i: int) -> nn.Conv2d:
         last = sum(name.endswith(".weight") for name in kept)
         found = f"{run.folder} holds conv1 of rounds 1 to {last}, not of round {i}"
         raise InputError(f"{found}; give two of these.")
-    parts = {name: kept[f"round_{i:02d}.{name}"] for name, _ in layer.named_parameters()}
+    parts = {
+        name: kept[f"round_{i:02d}.{name}"] for name, _ in layer.named_parameters()
+    }
     layer.load_state_dict(parts, assign=True)
     return layer.requires_grad_(False)
 
@@ -117,20 +125,29 @@ def highlights(
     tie), where a map is not finite, and where the difference is flat.
     """
     found = []
-    for some in photos.split(8):  # float64 sums over the maps of more would fill the memory
+    for some in photos.split(
+        8
+    ):  # float64 sums over the maps of more would fill the memory
         with torch.autocast(photos.device.type, enabled=False):
             maps = pair(normalised(some, shrink_to=shrink_to))
         maps = maps.unflatten(1, (2, -1))  # (8, 2, channels, h, w)
         if not maps.isfinite().all():
-            raise InputError("A conv1 map is not finite; one of the two networks is broken.")
+            raise InputError(
+                "A conv1 map is not finite; one of the two networks is broken."
+            )
         later, earlier = (maps.relu() if after_relu else maps).unbind(1)
         for own, a, b in zip(correlations(later, earlier), later, earlier, strict=True):
             j = _least(own) if channel is None else channel
             if not 0 <= j < len(own):
                 raise InputError(f"J must lie in 0..{len(own) - 1}, not {j}.")
-            a, b = a[j].numpy().copy(), b[j].numpy().copy()  # a view would keep every channel
+            a, b = (
+                a[j].numpy().copy(),
+                b[j].numpy().copy(),
+            )  # a view would keep every channel
             diff = np.abs(a - b) if absolute else a - b
-            found.append(Highlight(j, own.numpy(), a, b, diff, two_means(diff, flip=flip)))
+            found.append(
+                Highlight(j, own.numpy(), a, b, diff, two_means(diff, flip=flip))
+            )
     return found
 
 
@@ -140,7 +157,9 @@ def correlations(later: torch.Tensor, earlier: torch.Tensor) -> torch.Tensor:
     Summed in float64: maps of neighbouring rounds correlate to the sixth digit.
     """
     a, b = (m.flatten(-2).double() for m in (later, earlier))  # (..., positions)
-    flat = (a.std(-1) <= 1e-6 * a.abs().amax(-1)) | (b.std(-1) <= 1e-6 * b.abs().amax(-1))
+    flat = (a.std(-1) <= 1e-6 * a.abs().amax(-1)) | (
+        b.std(-1) <= 1e-6 * b.abs().amax(-1)
+    )
     a, b = (x - x.mean(-1, keepdim=True) for x in (a, b))
     found = (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))
     return torch.where(flat, torch.nan, found)
@@ -149,7 +168,9 @@ def correlations(later: torch.Tensor, earlier: torch.Tensor) -> torch.Tensor:
 def two_means(diff: np.ndarray, *, flip: bool = False) -> np.ndarray:
     """Region (h, w) of a difference map: the cluster of its values that is farther from zero."""
     if not np.ptp(diff) > 0:
-        raise InputError("The difference map has one value everywhere; 2-means needs two.")
+        raise InputError(
+            "The difference map has one value everywhere; 2-means needs two."
+        )
     values = diff.reshape(-1, 1)
     # From both ends of the line: always the same region, nearly always that of many random starts.
     means = KMeans(2, init=np.array([[diff.min()], [diff.max()]]), n_init=1).fit(values)
@@ -162,5 +183,7 @@ def _least(correlation: torch.Tensor) -> int:
     lowest = (correlation == known.min()).nonzero()[:, 0].tolist() if len(known) else []
     if len(lowest) != 1:
         found = f"channels {lowest} tie" if lowest else "all maps are flat"
-        raise InputError(f"No channel is least correlated: {found}; choose another photo, or J.")
+        raise InputError(
+            f"No channel is least correlated: {found}; choose another photo, or J."
+        )
     return lowest[0]

@@ -53,7 +53,11 @@ def sample_weights(
 
 
 def joint_targets(
-    nodes: torch.Tensor, weights: np.ndarray, attributes: np.ndarray, *, literal: bool = False
+    nodes: torch.Tensor,
+    weights: np.ndarray,
+    attributes: np.ndarray,
+    *,
+    literal: bool = False,
 ) -> torch.Tensor:
     """Targets (n, 2 + attributes) of `joint_loss`: level's node, weight, attributes (n, any).
 
@@ -62,9 +66,13 @@ def joint_targets(
     """
     if not weights.any():
         found = f"all {len(weights)} training photos are ambiguous and have weight 0"
-        raise InputError(f"Photos to learn from are needed, {found}; narrow the interval.")
+        raise InputError(
+            f"Photos to learn from are needed, {found}; narrow the interval."
+        )
     weights = weights if literal else weights / weights.mean()
-    return torch.from_numpy(np.column_stack([nodes, weights, attributes]).astype(np.float32))
+    return torch.from_numpy(
+        np.column_stack([nodes, weights, attributes]).astype(np.float32)
+    )
 
 
 def joint_loss(
@@ -82,5 +90,7 @@ def joint_loss(
     level, attribute = logits.tensor_split([logits.shape[1] - attributes.shape[1]], 1)
     of_level = weight * level_loss(level, node)  # (batch,)
     known, truth = attributes.isfinite().float(), attributes.nan_to_num()
-    bce = functional.binary_cross_entropy_with_logits(attribute, truth, known, reduction="sum")
+    bce = functional.binary_cross_entropy_with_logits(
+        attribute, truth, known, reduction="sum"
+    )
     return of_level.mean() + bce / len(targets)

@@ -26,7 +26,9 @@ def device() -> torch.device:
     """The GPU where there is one, one for each process of `torchrun`, else the processor."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+    return torch.device(
+        "cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count()
+    )
 
 
 @cache
@@ -116,11 +118,17 @@ def cores(root: Path = Path("/")) -> int:
 
     `root` is where the files of the system are (cgroups, version 2 and 1).
     """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    allowed = (
+        len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count()
+    )
     group = root / "sys" / "fs" / "cgroup"
     for names in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
         try:
-            quota, period = " ".join((group / name).read_text() for name in names).split()
+            quota, period = " ".join(
+                (group / name).read_text() for name in names
+            ).split()
         except (OSError, ValueError):
             continue
         if quota.isdigit():  # neither "max" nor -1, which mean none
@@ -155,7 +163,9 @@ def fast_precision() -> str:
     if device().type == "cuda":
         is_fast = torch.cuda.is_bf16_supported(including_emulation=False)
         return "bfloat16" if is_fast else "float32"
-    has_bfloat16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    has_bfloat16 = (
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    )
     return "bfloat16" if has_bfloat16 else "float32"
 
 

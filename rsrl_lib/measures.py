@@ -17,7 +17,9 @@ from sklearn import metrics
 from rsrl_lib.files import InputError
 
 
-def per_class(labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]) -> pd.DataFrame:
+def per_class(
+    labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]
+) -> pd.DataFrame:
     """One row per score: precision, recall, F = 2PR/(P+R), photos labelled and assigned (RSRL).
 
     An undefined ratio (no photo labelled or assigned) is 0, as the papers count it.
@@ -27,14 +29,18 @@ def per_class(labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]) -
     return table[table.score.isin(list(scores))].reset_index(drop=True)
 
 
-def confusion(labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]) -> pd.DataFrame:
+def confusion(
+    labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]
+) -> pd.DataFrame:
     """Tidy confusion matrix: label, assigned, photos; every pair of scores has its row."""
     counts = metrics.confusion_matrix(labels, assigned, labels=list(scores))
     pairs = pd.MultiIndex.from_product([scores, scores], names=["label", "assigned"])
     return pd.Series(counts.ravel(), pairs, name="photos").reset_index()
 
 
-def measures(labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]) -> dict[str, float]:
+def measures(
+    labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]
+) -> dict[str, float]:
     """Measures, by name, for photos labelled `labels` (n,) and assigned `assigned` (n,).
 
     Those of `of_confusions`, and `spearman`, the rank correlation. A rank correlation or kappa of
@@ -123,7 +129,9 @@ def _counted(
     labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]
 ) -> tuple[np.ndarray, list[int]]:
     """Confusion matrix, and the scores of its rows: `scores` and all that photos have beside."""
-    known = sorted({*scores, *np.unique(labels).tolist(), *np.unique(assigned).tolist()})
+    known = sorted(
+        {*scores, *np.unique(labels).tolist(), *np.unique(assigned).tolist()}
+    )
     return metrics.confusion_matrix(labels, assigned, labels=known), known
 
 
@@ -159,7 +167,9 @@ def of_parts(
     }
 
 
-def against_mask(map: np.ndarray, region: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+def against_mask(
+    map: np.ndarray, region: np.ndarray, mask: np.ndarray
+) -> dict[str, float]:
     """How well a real-valued map and its region find a subject mask: `iou`, `auc`, `pointing`.
 
     `map` (h, w) is resized bilinearly and `region` (h, w) to the nearest pixel of the boolean
@@ -171,8 +181,12 @@ def against_mask(map: np.ndarray, region: np.ndarray, mask: np.ndarray) -> dict[
     mask, size = mask.astype(bool), mask.shape[::-1]
     if mask.all() or not mask.any():
         marked = "all pixels" if mask.any() else "no pixel"
-        raise InputError(f"The mask marks {marked}; give one that tells a subject from the rest.")
-    values = Image.fromarray(map.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
+        raise InputError(
+            f"The mask marks {marked}; give one that tells a subject from the rest."
+        )
+    values = Image.fromarray(map.astype(np.float32)).resize(
+        size, Image.Resampling.BILINEAR
+    )
     inside = Image.fromarray(region.astype(bool)).resize(size, Image.Resampling.NEAREST)
     values, inside = np.asarray(values), np.asarray(inside)
     return {
@@ -199,9 +213,16 @@ def paired_interval(
 
     def difference(index: np.ndarray) -> float | np.ndarray:
         index = index.astype(int)
-        return measure(labels[index], assigned[index]) - measure(labels[index], baseline[index])
+        return measure(labels[index], assigned[index]) - measure(
+            labels[index], baseline[index]
+        )
 
     photos = np.arange(len(labels))
-    how = {"n_resamples": resamples, "method": "percentile", "rng": 0, "vectorized": False}
+    how = {
+        "n_resamples": resamples,
+        "method": "percentile",
+        "rng": 0,
+        "vectorized": False,
+    }
     low, high = stats.bootstrap((photos,), difference, **how).confidence_interval
     return difference(photos), low, high

@@ -46,10 +46,15 @@ class AestheticNet(nn.Module):
         attributes: Sequence[str] = (),
         levels: Sequence[str] = (),
     ):
-        for what, given, known in (("backbone", backbone, Backbone), ("head", head, Head)):
+        for what, given, known in (
+            ("backbone", backbone, Backbone),
+            ("head", head, Head),
+        ):
             if given not in get_args(known):
                 names = ", ".join(get_args(known))
-                raise InputError(f"There is no {what} {given!r}; choose one of {names}.")
+                raise InputError(
+                    f"There is no {what} {given!r}; choose one of {names}."
+                )
         super().__init__()
         self.backbone, self.kind = backbone, head
         self.scores = [int(score) for score in scores]
@@ -61,7 +66,10 @@ class AestheticNet(nn.Module):
             body.classifier[6] = nn.Identity()
             if head == "gap":
                 width = body.features[-3].out_channels
-                body.features, body.avgpool = body.features[:-1], nn.AdaptiveAvgPool2d(1)
+                body.features, body.avgpool = (
+                    body.features[:-1],
+                    nn.AdaptiveAvgPool2d(1),
+                )
                 body.classifier = nn.Identity()
         elif backbone == "resnet18":
             width = body.fc.in_features
@@ -97,7 +105,12 @@ class AestheticNet(nn.Module):
 
 
 def aesthetic_net(
-    backbone: Backbone, scores: Sequence[int], *, weights: str = "imagenet", seed: int = 0, **form
+    backbone: Backbone,
+    scores: Sequence[int],
+    *,
+    weights: str = "imagenet",
+    seed: int = 0,
+    **form,
 ) -> AestheticNet:
     """The network before its first fine-tuning: transferred layers and a new head.
 
@@ -130,8 +143,13 @@ def aesthetic_net(
         state = _read(Path(weights))[0]
     everything = network.body.state_dict()
     # Counters of batches steer nothing here, and older files, torchvision's too, lack them.
-    wanted = {k: v for k, v in everything.items() if not k.endswith("num_batches_tracked")}
-    what, prefix = f"The weights {weights}", _prefix(f"The weights {weights}", state, wanted)
+    wanted = {
+        k: v for k, v in everything.items() if not k.endswith("num_batches_tracked")
+    }
+    what, prefix = (
+        f"The weights {weights}",
+        _prefix(f"The weights {weights}", state, wanted),
+    )
     state = {k: state[prefix + k] for k in wanted if prefix + k in state}
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     named = f" (names without their prefix {prefix!r})" if prefix else ""
@@ -147,7 +165,9 @@ def _prefix(what: str, state: dict, wanted: dict[str, torch.Tensor]) -> str:
     several have all, as in a file with a network and its moving average.
     """
     first = next(iter(wanted))
-    prefixes = [k.removesuffix(first) for k in state if k == first or k.endswith("." + first)]
+    prefixes = [
+        k.removesuffix(first) for k in state if k == first or k.endswith("." + first)
+    ]
     count = {p: sum(p + k in state for k in wanted) for p in sorted(prefixes, key=len)}
     whole = [p for p, there in count.items() if there == len(wanted)]
     if len(whole) > 1 and "" not in whole:
@@ -164,7 +184,9 @@ def check_weights(weights: str) -> None:
         _facts(Path(weights))
 
 
-def _fits(what: str, backbone: str, state: dict, wanted: dict[str, torch.Tensor]) -> None:
+def _fits(
+    what: str, backbone: str, state: dict, wanted: dict[str, torch.Tensor]
+) -> None:
     """`InputError` unless all tensors are there, of the shape and kind wanted, and finite."""
     missing = sorted(wanted.keys() - state.keys())
     there = [(k, state[k], v) for k, v in wanted.items() if k in state]
@@ -184,7 +206,8 @@ def save_network(network: AestheticNet, path: Path, **facts: object) -> None:
     facts |= {"head": network.kind, "levels": network.levels}
     facts["attributes"] = json.dumps(network.attributes)  # names may hold blanks
     metadata = {
-        k: " ".join(map(str, v)) if isinstance(v, list) else str(v) for k, v in facts.items()
+        k: " ".join(map(str, v)) if isinstance(v, list) else str(v)
+        for k, v in facts.items()
     }
     state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     with replacing(path) as partial:
@@ -195,15 +218,23 @@ def load_network(path: Path) -> tuple[AestheticNet, dict[str, str]]:
     """Read a network written by `save_network`, and the facts stored with it."""
     state, facts = _read(path)
     if not {"backbone", "scores"} <= facts.keys():
-        raise InputError(f"{path} holds weights but no scores; give a network of a run.")
+        raise InputError(
+            f"{path} holds weights but no scores; give a network of a run."
+        )
     with reading(path, "network of a run", "train the run anew"), torch.device("meta"):
         if max(map(len, facts.values())) > 10**5:
             raise ValueError("a fact of more than 100,000 characters")
-        form = {"head": facts.get("head", "fc"), "levels": facts.get("levels", "").split()}
+        form = {
+            "head": facts.get("head", "fc"),
+            "levels": facts.get("levels", "").split(),
+        }
         form["attributes"] = json.loads(facts.get("attributes", "[]"))
         scores = [int(score) for score in facts["scores"].split()]
         network = AestheticNet(facts["backbone"], scores, **form)
-        if len(network.levels) != len(scores) or network.state_dict().keys() != state.keys():
+        if (
+            len(network.levels) != len(scores)
+            or network.state_dict().keys() != state.keys()
+        ):
             raise ValueError("levels, scores and tensors do not go together")
     # Nothing is allocated before all is known to fit.
     _fits(f"The weights of {path}", network.backbone, state, network.state_dict())
@@ -230,7 +261,9 @@ def _download(backbone: Backbone) -> dict[str, torch.Tensor]:
     try:
         weights = models.get_model_weights(backbone).DEFAULT
         return weights.get_state_dict(check_hash=True, weights_only=True)
-    except Exception as error:  # what a server, a disk or a damaged file can do is not one kind
+    except (
+        Exception
+    ) as error:  # what a server, a disk or a damaged file can do is not one kind
         raise InputError(
             f"The ImageNet weights of {backbone} could not be downloaded ({error}); go online, or "
             "give weights 'starter' (shipped, squeezenet1_1), a safetensors file, or 'none'."

@@ -53,8 +53,12 @@ def identical(table: pd.DataFrame, digests: np.ndarray) -> list[str]:
     ]
     unlike = twins[files.score.transform("nunique") > 1]
     if len(unlike):
-        own = next(iter(unlike.groupby("digest", sort=False)))[1].drop_duplicates("score")
-        told = " and ".join(f"{row.photo} has {row.score}" for row in own[:2].itertuples())
+        own = next(iter(unlike.groupby("digest", sort=False)))[1].drop_duplicates(
+            "score"
+        )
+        told = " and ".join(
+            f"{row.photo} has {row.score}" for row in own[:2].itertuples()
+        )
         count = unlike.digest.nunique()
         has = "has" if count == 1 else "have"
         said.append(f"{count} of these files {has} different scores ({told}).")
@@ -72,7 +76,10 @@ def unread(recipe: Recipe) -> list[str]:
     of_recipe = {
         "cut": (recipe.levels == "low-high", f"levels is {recipe.levels!r}"),
         "ambiguous": (a != b, alike),
-        "weights_ab": (a != b or recipe.literal_weights, "two equal weights are scaled to 1"),
+        "weights_ab": (
+            a != b or recipe.literal_weights,
+            "two equal weights are scaled to 1",
+        ),
         "literal_weights": ((a, b) != (1, 1), alike),
         "loss_threshold": (recipe.stop == "loss", f"stop is {recipe.stop!r}"),
         "patience": (recipe.stop == "patience", f"stop is {recipe.stop!r}"),
@@ -80,10 +87,16 @@ def unread(recipe: Recipe) -> list[str]:
     of_drop = {field.name: (is_dropping, drops) for field in fields(recipe.drop)}
     of_training = {"epochs": (recipe.training.steps is None, "steps is given")}
     said = []
-    pairs = ((recipe, of_recipe), (recipe.drop, of_drop), (recipe.training, of_training))
+    pairs = (
+        (recipe, of_recipe),
+        (recipe.drop, of_drop),
+        (recipe.training, of_training),
+    )
     for settings, rules in pairs:
         for name, (is_read, why) in rules.items():
-            if not is_read and getattr(settings, name) != getattr(type(settings)(), name):
+            if not is_read and getattr(settings, name) != getattr(
+                type(settings)(), name
+            ):
                 said.append(f"{name} has no effect: {why}.")
     return said
 

@@ -108,8 +108,12 @@ def chapter(notebook, name: str, address: str) -> Chapter:
     title = plain(heading.removeprefix("#")) or name
     before, colon, after = title.partition(": ")
     if colon and after.endswith("?"):
-        return Chapter(before, after[0].upper() + after[1:], thumbnail(notebook), address)
-    asked = re.search(r"[A-Z][^.?!:\n]*\?", plain(re.sub(r"^(\d+\.|[-*]) ", "", text, flags=re.M)))
+        return Chapter(
+            before, after[0].upper() + after[1:], thumbnail(notebook), address
+        )
+    asked = re.search(
+        r"[A-Z][^.?!:\n]*\?", plain(re.sub(r"^(\d+\.|[-*]) ", "", text, flags=re.M))
+    )
     return Chapter(title, asked[0] if asked else "", thumbnail(notebook), address)
 
 
@@ -126,7 +130,9 @@ def thumbnail(notebook) -> str:
     for shown in _shown(notebook):
         for kind in PICTURES:
             if kind in shown:
-                picture = Image.open(io.BytesIO(base64.b64decode(shown[kind]))).convert("RGB")
+                picture = Image.open(io.BytesIO(base64.b64decode(shown[kind]))).convert(
+                    "RGB"
+                )
                 picture.thumbnail(THUMBNAIL)
                 small = io.BytesIO()
                 picture.save(small, "JPEG", quality=85)
@@ -139,7 +145,10 @@ def as_index(chapters: list[Chapter]) -> str:
     cards = []
     for told in chapters:
         picture = f'<img src="{told.picture}" alt="">' if told.picture else ""
-        words = {name: escape(getattr(told, name)) for name in ("title", "question", "address")}
+        words = {
+            name: escape(getattr(told, name))
+            for name in ("title", "question", "address")
+        }
         cards.append(CARD.format(picture=picture, **words))
     return FRAME.format(cards="\n".join(cards))
 
@@ -171,7 +180,9 @@ def _without_progress(notebook) -> None:
     """Leave out the bars of progress, which are widgets too, and over."""
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
+            cell.outputs = [
+                output for output in cell.outputs if not _is_progress(output)
+            ]
 
 
 def _is_progress(output) -> bool:
@@ -181,9 +192,13 @@ def _is_progress(output) -> bool:
 
 def _instead_of_controls(name: str, shown: dict) -> str:
     """Where the controls are, and the picture that stands in for them if there is one."""
-    told = f"Here are controls to move. Open notebooks/{name} with JupyterLab to use them."
+    told = (
+        f"Here are controls to move. Open notebooks/{name} with JupyterLab to use them."
+    )
     pictures = [
-        f'<img alt="" src="data:{kind};base64,{shown[kind]}">' for kind in PICTURES if kind in shown
+        f'<img alt="" src="data:{kind};base64,{shown[kind]}">'
+        for kind in PICTURES
+        if kind in shown
     ]
     return f"<p><em>{escape(told)}</em></p>{''.join(pictures[:1])}"
 
@@ -210,7 +225,9 @@ def _drawn(found: re.Match) -> str:
         return found[0]
     picture = io.BytesIO()
     try:
-        depth = math_to_image(found[0], picture, prop=FontProperties(size=11), format="svg")
+        depth = math_to_image(
+            found[0], picture, prop=FontProperties(size=11), format="svg"
+        )
     except ValueError:
         return found[0]
     address = _data("image/svg+xml", picture.getvalue())

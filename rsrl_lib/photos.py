@@ -61,8 +61,12 @@ class ScoredPhotos:
         """Some photos, by boolean mask or integer positions; votes and attributes follow."""
         rows = np.asarray(rows) if len(rows) else np.array([], int)
         parts = {name: getattr(self, name) for name in ("votes", "attributes")}
-        parts = {name: part.iloc[rows] for name, part in parts.items() if part is not None}
-        return replace(self, table=self.table.iloc[rows].reset_index(drop=True), **parts)
+        parts = {
+            name: part.iloc[rows] for name, part in parts.items() if part is not None
+        }
+        return replace(
+            self, table=self.table.iloc[rows].reset_index(drop=True), **parts
+        )
 
     def without(self, left_out: pd.DataFrame) -> "ScoredPhotos":
         """All but the photos of `left_out` (photo, reason); `InputError` below two scores."""
@@ -70,8 +74,12 @@ class ScoredPhotos:
         if (scores := kept.table["score"].unique()).size < 2:
             such = f" such as {list(kept.table['path'][:1])}" if len(kept) else ""
             found = f"{scores if len(kept) else 'none'} in {len(kept)} photos{such}"
-            raise InputError(f"Two scores or more are needed, found is {found}; add others.")
-        return replace(kept, left_out=pd.concat([self.left_out, left_out], ignore_index=True))
+            raise InputError(
+                f"Two scores or more are needed, found is {found}; add others."
+            )
+        return replace(
+            kept, left_out=pd.concat([self.left_out, left_out], ignore_index=True)
+        )
 
 
 def round_half_up(mean: float | Sequence[float] | np.ndarray | pd.Series) -> np.ndarray:
@@ -112,15 +120,29 @@ def _read_table(
         separator = separator or max(",;\t", key=head.count)
         if len(re.split(separator, head, maxsplit=2000)) > 2000:
             raise ValueError("more than 2000 columns")
-        how = {"dtype": str, "keep_default_na": False, "skip_blank_lines": False, "header": None}
-        cells = pd.read_csv(io.StringIO(text, newline=None), sep=separator, **how).fillna("")
+        how = {
+            "dtype": str,
+            "keep_default_na": False,
+            "skip_blank_lines": False,
+            "header": None,
+        }
+        cells = pd.read_csv(
+            io.StringIO(text, newline=None), sep=separator, **how
+        ).fillna("")
     except ValueError as error:  # pandas counts rows from 0, but lines from 1
-        found = re.sub(r"row (\d+)", lambda n: f"line {int(n[1]) + 1}", str(error).strip())
+        found = re.sub(
+            r"row (\d+)", lambda n: f"line {int(n[1]) + 1}", str(error).strip()
+        )
         needed = "a UTF-8 table, every row as long as the first, text with separators in quotes"
         raise InputError(f"{path} cannot be read ({found}); give {needed}.") from error
     lines = np.arange(1, len(cells) + 1)
     if '"' in text:  # quoted fields may hold line ends
-        lines[1:] += cells.apply(lambda c: c.str.count("\n")).sum(axis=1).cumsum().to_numpy()[:-1]
+        lines[1:] += (
+            cells.apply(lambda c: c.str.count("\n"))
+            .sum(axis=1)
+            .cumsum()
+            .to_numpy()[:-1]
+        )
     cells.index = f"{path} line " + pd.Index(lines.astype(str))
     if any(isinstance(name, str) for name in columns.values()):
         names, cells = list(cells.iloc[0].str.strip()), cells.iloc[1:]
@@ -134,22 +156,33 @@ def _read_table(
 
 
 def _check_names(
-    path: Path, names: list[str], columns: dict[str, str | int], options: Mapping[str, str]
+    path: Path,
+    names: list[str],
+    columns: dict[str, str | int],
+    options: Mapping[str, str],
 ) -> None:
     """`InputError` where a header is not there once, with the options that choose another one."""
-    wrong = {ours: theirs for ours, theirs in columns.items() if names.count(theirs) != 1}
+    wrong = {
+        ours: theirs for ours, theirs in columns.items() if names.count(theirs) != 1
+    }
     if not wrong:
         return
     needed = " and ".join(f"one column {theirs!r}" for theirs in wrong.values())
     counts = " and ".join(str(names.count(theirs)) for theirs in wrong.values())
     found = f"{path} line 1, the columns' names, needs {needed}, has {counts}"
-    chosen_by = " and ".join(dict.fromkeys(options[ours] for ours in wrong if ours in options))
+    chosen_by = " and ".join(
+        dict.fromkeys(options[ours] for ours in wrong if ours in options)
+    )
     if not chosen_by:
         raise InputError(f"{found}; correct it: there are {', '.join(names)}.")
-    raise InputError(f"{found}; correct it or choose among {', '.join(names)} by {chosen_by}.")
+    raise InputError(
+        f"{found}; correct it or choose among {', '.join(names)} by {chosen_by}."
+    )
 
 
-def _numbers(table: pd.DataFrame, column: str, kind: str = "finite", least=-1e15, most=1e15):
+def _numbers(
+    table: pd.DataFrame, column: str, kind: str = "finite", least=-1e15, most=1e15
+):
     values = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
     bad = ~((least <= values) & (values <= most))  # NaN too
     bad |= (kind == "whole") & (np.floor(values) != values)
@@ -168,7 +201,9 @@ def _unaliased(table: pd.DataFrame) -> None:
     and what it points at, or two spellings that the drive takes for one. Copies and hard links are
     photos of their own (`protocols.split` keeps them together).
     """
-    folder = cache(os.path.realpath)  # photos lie in few folders, and resolving asks the disk
+    folder = cache(
+        os.path.realpath
+    )  # photos lie in few folders, and resolving asks the disk
     places = pd.Series([_place(path, folder) for path in table["path"]])
     folded = places.map(lambda place: unicodedata.normalize("NFC", place).casefold())
     for _, alike in places[folded.duplicated(keep=False)].groupby(folded, sort=False):
@@ -176,7 +211,9 @@ def _unaliased(table: pd.DataFrame) -> None:
         one = twice[twice == twice.iloc[0]] if len(twice) else alike
         if len(twice) or _are_one_file([Path(place) for place in alike]):
             first, second = one.index[:2]
-            found = f"{table.index[first]} and {table.index[second]} score the same photo"
+            found = (
+                f"{table.index[first]} and {table.index[second]} score the same photo"
+            )
             names = f"{table['photo'].iloc[first]} and {table['photo'].iloc[second]}"
             raise InputError(f"{found} ({names}); keep one of them.")
 
@@ -199,18 +236,26 @@ def _are_one_file(spellings: list[Path]) -> bool:
         if not all(first.samefile(other) for other in spellings[1:]):
             return False
         listed = {path.name for path in first.parent.iterdir()}
-        return not {path.name for path in spellings} <= listed  # else these are hard links
+        return (
+            not {path.name for path in spellings} <= listed
+        )  # else these are hard links
     except OSError:
         return False
 
 
-def _scored(table: pd.DataFrame, strict: bool, *, rounding: str = "", **known) -> ScoredPhotos:
+def _scored(
+    table: pd.DataFrame, strict: bool, *, rounding: str = "", **known
+) -> ScoredPhotos:
     """Check a table of photo, path and mean_score (or known votes), and complete it."""
     if (again := table.duplicated("photo", keep=False)).any():
         first, second = table.index[table["photo"] == table["photo"][again].iloc[0]][:2]
-        raise InputError(f"{first} and {second} score the same photo; keep one of them.")
+        raise InputError(
+            f"{first} and {second} score the same photo; keep one of them."
+        )
     _unaliased(table)
-    known = {name: part.reindex(table["photo"], fill_value=0) for name, part in known.items()}
+    known = {
+        name: part.reindex(table["photo"], fill_value=0) for name, part in known.items()
+    }
     if "mean_score" not in table:
         mean = known["votes"] @ known["votes"].columns / known["votes"].sum(axis=1)
         table = table.assign(mean_score=mean.to_numpy())
@@ -219,7 +264,10 @@ def _scored(table: pd.DataFrame, strict: bool, *, rounding: str = "", **known) -
         table["score"] = round_half_up(table["mean_score"])
         rounding = _rounding(table["mean_score"].to_numpy())
     size = np.array([size_of(path) for path in table["path"]])
-    reasons = np.where(size < 0, "no such file: ", "0 bytes in ").astype(object) + table["path"]
+    reasons = (
+        np.where(size < 0, "no such file: ", "0 bytes in ").astype(object)
+        + table["path"]
+    )
     absent = table[["photo"]].assign(reason=reasons)[size <= 0]
     if len(absent) and (strict or len(absent) == len(table)):
         row = absent.index[0]
@@ -229,7 +277,13 @@ def _scored(table: pd.DataFrame, strict: bool, *, rounding: str = "", **known) -
         if len(absent) < len(table):
             remedy += ", or leave them out (--skip-broken; a public set: no --strict)"
         raise InputError(f"{found}: {remedy}.")
-    columns = ["photo", "path", "score", "mean_score", *table.columns.intersection(["mask"])]
+    columns = [
+        "photo",
+        "path",
+        "score",
+        "mean_score",
+        *table.columns.intersection(["mask"]),
+    ]
     scored = ScoredPhotos(table[columns], strict, **known, rounding=rounding)
     return scored.without(absent)
 
@@ -276,15 +330,21 @@ def read_folder(
     table = cells[["photo"]].assign(score=round_half_up(given))
     table["path"] = [str(Path(folder, photo)) for photo in cells["photo"]]
     if "mask" in cells:
-        table["mask"] = [str(Path(scores).parent / m) if m else None for m in cells["mask"]]
+        table["mask"] = [
+            str(Path(scores).parent / m) if m else None for m in cells["mask"]
+        ]
     if mean_column or not votes or (given % 1).any():
         table["mean_score"] = _numbers(cells, "mean_score") if mean_column else given
     if votes:
         cast = _read_table(Path(votes), {"photo": "photo", "score": "score"})
         # A wider range is a wrong column, and a table larger than the memory.
-        known["votes"] = pd.crosstab(cast["photo"], _numbers(cast, "score", "whole", -100, 100))
+        known["votes"] = pd.crosstab(
+            cast["photo"], _numbers(cast, "score", "whole", -100, 100)
+        )
         if not known["votes"].index.isin(cells["photo"]).any():
-            raise InputError(f"{votes} names no photo of {scores}; write the names as there.")
+            raise InputError(
+                f"{votes} names no photo of {scores}; write the names as there."
+            )
     if attribute_columns:  # read by themselves: one may bear a name that is used above
         columns = {name: name for name in attribute_columns} | {"photo": photo_column}
         options = dict.fromkeys(attribute_columns, "--attributes")
@@ -303,7 +363,9 @@ def _attributes(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
             continue
         if words.nunique() > 200:
             found = f"{table.index[0]}: {name} has {words.nunique()} different words"
-            raise InputError(f"{found}, an attribute may have 200; name another column.")
+            raise InputError(
+                f"{found}, an attribute may have 200; name another column."
+            )
         for word in sorted({*words} - {""}):
             known[f"{name}={word}"] = np.where(words == "", np.nan, words == word)
     return pd.DataFrame(known, table["photo"])
@@ -313,7 +375,9 @@ def ava_votes(path: File) -> pd.DataFrame:
     """Votes of `AVA.txt` without its photos: index `<id>.jpg`, columns 1..10, counts."""
     columns = {"photo": 1} | {f"votes of {vote}": vote + 1 for vote in range(1, 11)}
     table = _read_table(Path(path), columns, r"\s+")
-    counts = {v: _numbers(table, f"votes of {v}", "whole", 0, 1e9) for v in range(1, 11)}
+    counts = {
+        v: _numbers(table, f"votes of {v}", "whole", 0, 1e9) for v in range(1, 11)
+    }
     return pd.DataFrame(counts).set_index(table["photo"] + ".jpg")
 
 
@@ -321,7 +385,11 @@ def read_ava(folder: File, *, strict: bool = False) -> ScoredPhotos:
     """AVA: `AVA.txt` (about 200 votes a photo on 1..10), `images/<id>.jpg`, and `tags.txt` for the
     names of the attributes `tag=<name, else number>`, unknown of a photo without tags."""
     votes = ava_votes(Path(folder, "AVA.txt"))
-    columns = {"photo": 1, "tag 1": 12, "tag 2": 13}  # with photos, so that rows are the same
+    columns = {
+        "photo": 1,
+        "tag 1": 12,
+        "tag 2": 13,
+    }  # with photos, so that rows are the same
     given = _read_table(Path(folder, "AVA.txt"), columns, r"\s+")
     given = np.stack([_numbers(given, f"tag {n}", "whole", 0, 999) for n in (1, 2)], 1)
     tags = np.zeros((len(given), given.max(initial=66) + 1), np.float32)
@@ -332,7 +400,9 @@ def read_ava(folder: File, *, strict: bool = False) -> ScoredPhotos:
     names = dict(re.findall(r"(?m)^(\d+) +(.*\S)", listed))
     names = ["tag=" + names.get(str(tag), str(tag)) for tag in range(tags.shape[1])]
     tags = pd.DataFrame(tags, votes.index, names).iloc[:, 1:]
-    table = pd.DataFrame({"photo": votes.index, "path": f"{folder}/images/" + votes.index})
+    table = pd.DataFrame(
+        {"photo": votes.index, "path": f"{folder}/images/" + votes.index}
+    )
     table.index = f"{folder}/AVA.txt line " + (table.index + 1).astype(str)
     return _scored(table, strict, votes=votes, attributes=tags)
 
@@ -358,14 +428,24 @@ def read_eva(folder: File, *, strict: bool = False) -> ScoredPhotos:
 def read_aadb(folder: File, *, strict: bool = False) -> ScoredPhotos:
     """AADB: score lists (mean m of five raters in 0..1, here 1 + 4m), attribute lists (-1..1)
     beside them where there are any, and photos, anywhere below."""
-    lists = sorted(name for name in files_below(folder)[0] if name.endswith("Regression_score.txt"))
+    lists = sorted(
+        name for name in files_below(folder)[0] if name.endswith("Regression_score.txt")
+    )
     lists = [Path(folder, name) for name in lists or ["*_score.txt"]]
-    table = pd.concat([_read_table(path, {"photo": 0, "score": 1}, r"\s+") for path in lists])
+    table = pd.concat(
+        [_read_table(path, {"photo": 0, "score": 1}, r"\s+") for path in lists]
+    )
     table["mean_score"] = 1 + 4 * _numbers(table, "score")
     graded, known = [], {}
-    for path in (p for s in lists for p in s.parent.glob(s.name.replace("_score", "_[A-Z]*"))):
-        name = path.stem.split("_")[-1].replace("Balacing", "Balancing")  # misspelt as published
-        graded.append(_read_table(path, {"photo": 0, "mean": 1}, r"\s+").assign(name=name))
+    for path in (
+        p for s in lists for p in s.parent.glob(s.name.replace("_score", "_[A-Z]*"))
+    ):
+        name = path.stem.split("_")[-1].replace(
+            "Balacing", "Balancing"
+        )  # misspelt as published
+        graded.append(
+            _read_table(path, {"photo": 0, "mean": 1}, r"\s+").assign(name=name)
+        )
     if graded:
         means = pd.concat(graded).assign(mean=lambda grades: _numbers(grades, "mean"))
         means = means.pivot_table("mean", "photo", "name")
@@ -375,8 +455,14 @@ def read_aadb(folder: File, *, strict: bool = False) -> ScoredPhotos:
 
 def read_para(folder: File, *, strict: bool = False) -> ScoredPhotos:
     """PARA: `annotation/PARA-Giaa*.csv` (means on 1..5) and `imgs/<session>/<image>`."""
-    files = [Path(folder, "annotation", f"PARA-Giaa{part}.csv") for part in ("Train", "Test")]
-    columns = {"photo": "imageName", "session": "sessionId", "mean_score": "aestheticScore_mean"}
+    files = [
+        Path(folder, "annotation", f"PARA-Giaa{part}.csv") for part in ("Train", "Test")
+    ]
+    columns = {
+        "photo": "imageName",
+        "session": "sessionId",
+        "mean_score": "aestheticScore_mean",
+    }
     table = pd.concat([_read_table(file, columns) for file in files])
     table["photo"] = table["session"] + "/" + table["photo"]
     table["path"] = f"{folder}/imgs/" + table["photo"]
@@ -385,7 +471,9 @@ def read_para(folder: File, *, strict: bool = False) -> ScoredPhotos:
     return _scored(table[["photo", "path", "mean_score"]], strict, attributes=means)
 
 
-def read_oasis(folder: File, *, strict: bool = False, disturbing: bool = False) -> ScoredPhotos:
+def read_oasis(
+    folder: File, *, strict: bool = False, disturbing: bool = False
+) -> ScoredPhotos:
     """OASIS: `OASIS.csv`, `images/<Theme>.jpg`, `corrData.mat` (beauty votes 1..7 of Brielmann &
     Pelli 2019); photos whose theme is `DISTURBING` only if asked for."""
     columns = {"item": "", "photo": "Theme", "category": "Category"}
@@ -393,7 +481,9 @@ def read_oasis(folder: File, *, strict: bool = False, disturbing: bool = False) 
     given = f"{folder}/corrData.mat, the beauty votes that OASIS.csv lacks,"
     with reading(given, "matrix for it", "fetch it from aenneb/OASIS-beauty"):
         columns = table["item"].str.extract(r"^I([1-9]\d*)$")[0].astype(int) - 1
-        beauty = loadmat(Path(folder, "corrData.mat"))["corrData"][:, columns]  # (raters, photos)
+        beauty = loadmat(Path(folder, "corrData.mat"))["corrData"][
+            :, columns
+        ]  # (raters, photos)
         votes = {v: pd.Series((beauty == v).sum(0)) for v in range(1, 8)}
     hidden = table["photo"].str.match(DISTURBING) & (not disturbing)
     table["photo"] += ".jpg"
@@ -401,13 +491,18 @@ def read_oasis(folder: File, *, strict: bool = False, disturbing: bool = False) 
     votes = pd.DataFrame(votes).set_index(table["photo"])
     known = {"votes": votes, "attributes": _attributes(table, ["category"])}
     known = {name: part[~hidden.to_numpy()] for name, part in known.items()}
-    left_out = table[["photo"]][hidden].assign(reason="disturbing; left out unless asked for")
+    left_out = table[["photo"]][hidden].assign(
+        reason="disturbing; left out unless asked for"
+    )
     shown = table.loc[~hidden, ["photo", "path"]]
     return _scored(shown, strict, **known).without(left_out)
 
 
 def fetch_oasis(
-    out: File, *, server: str = GITHUB, registry: File = ROOT / "data" / "oasis_registry.csv"
+    out: File,
+    *,
+    server: str = GITHUB,
+    registry: File = ROOT / "data" / "oasis_registry.csv",
 ) -> Path:
     """Download 526 photos of OASIS and their beauty votes; returns `photos.csv`, written last.
 
@@ -422,23 +517,34 @@ def fetch_oasis(
     listed, out = pd.read_csv(registry, dtype=str, keep_default_na=False), Path(out)
     known = ("sha256:" + listed.set_index("path").sha256).to_dict()
     pooch.get_logger().setLevel("ERROR")
-    store = pooch.create(out / "originals", f"{server}/", registry=known, retry_if_failed=3)
+    store = pooch.create(
+        out / "originals", f"{server}/", registry=known, retry_if_failed=3
+    )
     downloader = pooch.HTTPDownloader(progressbar=False, timeout=60)
-    for done, path in enumerate(tqdm(listed.path, "fetching", unit="file", mininterval=2)):
+    for done, path in enumerate(
+        tqdm(listed.path, "fetching", unit="file", mininterval=2)
+    ):
         try:
             store.fetch(path, downloader=downloader)
-        except Exception as error:  # what a server, a proxy or a disk can do is not one kind
+        except (
+            Exception
+        ) as error:  # what a server, a proxy or a disk can do is not one kind
             raise InputError(
                 f"{server}/{path} could not be fetched as it should be ({error}); {done} of "
                 f"{len(listed)} files are there: go online and give the same command again."
             ) from error
-    pictures, (table, matrix) = listed[listed.photo != ""], listed.path[listed.photo == ""]
+    pictures, (table, matrix) = (
+        listed[listed.photo != ""],
+        listed.path[listed.photo == ""],
+    )
     (out / "photos").mkdir(exist_ok=True)
     for path, photo in zip(pictures.path, pictures.photo, strict=True):
         picture = open_rgb(store.path / path)
         scale = 256 / min(picture.size)
         size = [round(side * scale) for side in picture.size]
-        picture.resize(size, Image.Resampling.LANCZOS).save(out / "photos" / photo, quality=90)
+        picture.resize(size, Image.Resampling.LANCZOS).save(
+            out / "photos" / photo, quality=90
+        )
     columns = {"item": "", "theme": "Theme", "category": "Category", "source": "Source"}
     columns["valence"] = "Valence_mean"
     facts = _read_table(store.path / table, columns).set_index("theme")
@@ -446,12 +552,28 @@ def fetch_oasis(
     cast = loadmat(store.path / matrix)["corrData"]  # (raters, photos)
     cast = cast[:, facts["item"].str.removeprefix("I").astype(int) - 1]
     facts["photo"], facts["votes"] = pictures.photo.to_numpy(), np.isfinite(cast).sum(0)
-    facts["mean_score"], facts["score_sd"] = np.nanmean(cast, 0), np.nanstd(cast, 0, ddof=1)
+    facts["mean_score"], facts["score_sd"] = (
+        np.nanmean(cast, 0),
+        np.nanstd(cast, 0, ddof=1),
+    )
     facts["score"] = round_half_up(facts["mean_score"])
     at, rater = np.nonzero(np.isfinite(cast.T))
-    votes = {"rater": rater, "photo": facts["photo"].to_numpy()[at], "score": cast.T[at, rater]}
+    votes = {
+        "rater": rater,
+        "photo": facts["photo"].to_numpy()[at],
+        "score": cast.T[at, rater],
+    }
     pd.DataFrame(votes).astype({"score": int}).to_csv(out / "votes.csv", index=False)
-    names = ["photo", "theme", "category", "source", "mean_score", "score_sd", "votes", "score"]
+    names = [
+        "photo",
+        "theme",
+        "category",
+        "source",
+        "mean_score",
+        "score_sd",
+        "votes",
+        "score",
+    ]
     facts = facts[[*names, "valence"]]
     with replacing(out / "photos.csv") as partial:
         facts.to_csv(partial, index=False, float_format="%.4f")
@@ -468,7 +590,9 @@ READERS = {
 }
 
 
-def read_photos(source: str, folder: File, scores: File | None = None, **columns) -> ScoredPhotos:
+def read_photos(
+    source: str, folder: File, scores: File | None = None, **columns
+) -> ScoredPhotos:
     """Scored photos of a source by name; `columns` are options of its reader, None its default."""
     if source not in READERS or (source == "folder" and scores is None):
         known = ", ".join(map(repr, list(READERS)[1:]))

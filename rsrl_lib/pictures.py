@@ -17,24 +17,70 @@ from PIL import ExifTags, Image, UnidentifiedImageError, features
 from rsrl_lib import pngs, tiffs
 from rsrl_lib.files import File, InputError, Note, reading, size_of
 
-PICTURES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+PICTURES = (
+    ".bmp",
+    ".gif",
+    ".jfif",
+    ".jpe",
+    ".jpeg",
+    ".jpg",
+    ".png",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # the same, by Pillow's names
 AVIF, HEIF = (".avif",), (".heic", ".heif", ".hif")
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
-RAW = (".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos")
+RAW = (
+    ".3fr",
+    ".arw",
+    ".cr2",
+    ".cr3",
+    ".crw",
+    ".dng",
+    ".erf",
+    ".iiq",
+    ".kdc",
+    ".mef",
+    ".mos",
+)
 RAW += (".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".srw", ".x3f")
-OTHERS = (".exr", ".hdr", ".j2k", ".jp2", ".jxl", ".jxr", ".pbm", ".pcx", ".pfm", ".pgm", ".ppm")
+OTHERS = (
+    ".exr",
+    ".hdr",
+    ".j2k",
+    ".jp2",
+    ".jxl",
+    ".jxr",
+    ".pbm",
+    ".pcx",
+    ".pfm",
+    ".pgm",
+    ".ppm",
+)
 OTHERS += (".psb", ".psd", ".tga", ".xcf")
 UNREAD = dict.fromkeys(HEIF, ("HEIC photo", "convert to JPEG, or install pillow-heif"))
 UNREAD |= dict.fromkeys(AVIF, ("AVIF photo", "convert to JPEG"))
 UNREAD |= dict.fromkeys(RAW, ("raw file", "save as JPEG"))
 UNREAD |= dict.fromkeys(OTHERS, ("other picture", "save as JPEG or PNG"))
-NOT_THE_USERS = {"@eadir", "@recently-snapshot", "@recycle", "@tmp", "#recycle", "#snapshot"}
+NOT_THE_USERS = {
+    "@eadir",
+    "@recently-snapshot",
+    "@recycle",
+    "@tmp",
+    "#recycle",
+    "#snapshot",
+}
 NOT_THE_USERS |= {"$recycle.bin", "system volume information", "__macosx", "lost+found"}
 """What NAS, macOS and Windows put beside photos: small copies, and what was deleted."""
 TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE"}
 TURNS |= {6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90"}  # by EXIF's orientation
-SIXTEEN = ("PNG", "TIFF", "PPM")  # formats whose samples of 16 bits reach from black to white
+SIXTEEN = (
+    "PNG",
+    "TIFF",
+    "PPM",
+)  # formats whose samples of 16 bits reach from black to white
 EIGHT_BITS = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)  # of 16
 SIXTEEN_BITS = np.round(np.arange(1 << 12) * (65535 / 4095)).astype(np.uint16)  # of 12
 
@@ -68,7 +114,9 @@ def read_unscored(folder: File) -> pd.DataFrame:
     told = _passed_over(files, unreadable)
     if not photos:
         found = f" (passed over: {told})" if told else ""
-        raise InputError(f"{folder} holds no photos{found}; name a folder with {' '.join(known)}.")
+        raise InputError(
+            f"{folder} holds no photos{found}; name a folder with {' '.join(known)}."
+        )
     if told:
         warnings.warn(f"In {folder} were passed over: {told}.", Note, stacklevel=2)
     with reading(folder, "folder of photos", "rename those whose names are not UTF-8"):
@@ -172,7 +220,9 @@ class _Content(io.BytesIO):
         return str(self.path)
 
 
-def _opened(path: File, content: bytes | None, at_least: int | None) -> tuple[Image.Image, str]:
+def _opened(
+    path: File, content: bytes | None, at_least: int | None
+) -> tuple[Image.Image, str]:
     tags, metadata, given = None, {}, (path, "r", None)
     if content is not None:
         given = _Content(content, path), "r", FORMATS + _boxed_formats()
@@ -196,8 +246,12 @@ def _opened(path: File, content: bytes | None, at_least: int | None) -> tuple[Im
             _check_size(image.width, image.height)
             if image.format == "EPS":  # Pillow would run Ghostscript
                 raise ValueError("PostScript is a program")
-            if image.mode == "F" or (image.mode[0] == "I" and image.format not in SIXTEEN):
-                raise InputError(f"{path} has {image.mode} samples; save it with 8 bits a sample.")
+            if image.mode == "F" or (
+                image.mode[0] == "I" and image.format not in SIXTEEN
+            ):
+                raise InputError(
+                    f"{path} has {image.mode} samples; save it with 8 bits a sample."
+                )
             if at_least:
                 image.draft(None, (at_least, at_least))
             return _turned(image, tags, path), image.format
@@ -232,10 +286,15 @@ def _turned(image: Image.Image, tags: tiffs.Tags | None, path: File) -> Image.Im
     if image.format == "TIFF":
         picture = _turned_tiff(image, tiffs.turn_of(tags["turn"], xmp))
     else:
-        boxed = image.format in ("AVIF", "HEIF")  # their decoders have put XMP's turn aside
+        boxed = image.format in (
+            "AVIF",
+            "HEIF",
+        )  # their decoders have put XMP's turn aside
         turn = tiffs.orientation(image.info.get("exif") or b"", b"" if boxed else xmp)
         image.load()
-        picture = image.transpose(Image.Transpose[TURNS[turn]]) if turn > 1 else image.copy()
+        picture = (
+            image.transpose(Image.Transpose[TURNS[turn]]) if turn > 1 else image.copy()
+        )
     if picture.mode in ("La", "RGBa"):
         picture = picture.convert(picture.mode.upper())
     if picture.mode.startswith("I"):
@@ -252,7 +311,9 @@ def _turned_tiff(image: Image.Image, turn: int) -> Image.Image:
     for tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo, ExifTags.IFD.Interop):
         try:
             exif.get_ifd(tag)
-        except Exception:  # Pillow reads them while it decodes, though no pixel needs them
+        except (
+            Exception
+        ):  # Pillow reads them while it decodes, though no pixel needs them
             exif.pop(tag, None)
     exif[ExifTags.Base.Orientation] = turn
     image.load()
@@ -264,7 +325,9 @@ def _turned_tiff(image: Image.Image, turn: int) -> Image.Image:
     return picture
 
 
-def _sixteen_bits(values: np.ndarray, tags: tiffs.Tags | None, path: File) -> np.ndarray:
+def _sixteen_bits(
+    values: np.ndarray, tags: tiffs.Tags | None, path: File
+) -> np.ndarray:
     """Samples of 12, 16 or 32 bits to 16, with 0 for black."""
     bits = tags["bits"][0] if tags else 16
     if bits == 12:
@@ -292,7 +355,9 @@ def open_rgb(
             picture.putalpha(Image.fromarray(values != clear))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+        picture = Image.alpha_composite(
+            Image.new("RGBA", picture.size, "white"), picture
+        )
     return picture.convert("RGB")
 
 

@@ -24,7 +24,16 @@ from PIL import Image
 from torch.nn.functional import interpolate
 from tqdm.auto import tqdm
 
-from rsrl_lib.files import CACHE, InputError, locked, reading, replacing, size_of, to_disk, writing
+from rsrl_lib.files import (
+    CACHE,
+    InputError,
+    locked,
+    reading,
+    replacing,
+    size_of,
+    to_disk,
+    writing,
+)
 from rsrl_lib.pictures import open_rgb
 
 READING = 2
@@ -33,7 +42,14 @@ SIDE = 256
 CROP = 227
 CHUNK = 512
 """Photos, about 100 MB, after which decoding notes how far it is."""
-PASSING = {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EMFILE, errno.ENOMEM}
+PASSING = {
+    errno.EIO,
+    errno.ESTALE,
+    errno.ENOTCONN,
+    errno.ETIMEDOUT,
+    errno.EMFILE,
+    errno.ENOMEM,
+}
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
@@ -67,7 +83,10 @@ class Pixels:
         torch's global generator, for all `rows`; `share` says which of them are cut.
         """
         rows, side = torch.as_tensor(rows), SIDE if view == "whole" else CROP
-        corners, mirrored = torch.zeros(len(rows), 2, dtype=int), torch.zeros(len(rows), dtype=bool)
+        corners, mirrored = (
+            torch.zeros(len(rows), 2, dtype=int),
+            torch.zeros(len(rows), dtype=bool),
+        )
         if view == "random":
             corners = torch.randint(SIDE - CROP + 1, (len(rows), 2), generator=draw)
             mirrored = torch.rand(len(rows), generator=draw) < 0.5
@@ -91,21 +110,27 @@ class Pixels:
             return None
         held = torch.empty(self.array.shape, dtype=torch.uint8, device="cuda")
         for first in range(0, len(self), CHUNK):
-            held[first : first + CHUNK] = torch.tensor(self.array[first : first + CHUNK])
+            held[first : first + CHUNK] = torch.tensor(
+                self.array[first : first + CHUNK]
+            )
         return held
 
 
 def windows(array: np.ndarray, rows, corners, mirrored, side: int) -> torch.Tensor:
     """Windows (n, side, side, 3) of photos, copied one by one, which suits a processor best."""
     copies = np.empty((len(rows), side, side, 3), np.uint8)
-    places = zip(copies, rows.tolist(), corners.tolist(), mirrored.tolist(), strict=True)
+    places = zip(
+        copies, rows.tolist(), corners.tolist(), mirrored.tolist(), strict=True
+    )
     for copy, row, (top, left), mirror in places:
         window = array[row, top : top + side, left : left + side]
         copy[:] = window[:, ::-1] if mirror else window
     return torch.from_numpy(copies)
 
 
-def windows_at_once(photos: torch.Tensor, rows, corners, mirrored, side: int) -> torch.Tensor:
+def windows_at_once(
+    photos: torch.Tensor, rows, corners, mirrored, side: int
+) -> torch.Tensor:
     """The same windows in one gathering, which suits a GPU."""
     along = torch.arange(side)
     down = corners[:, :1] + along  # (n, side)
@@ -129,9 +154,15 @@ def normalised(photos: torch.Tensor, *, shrink_to: int | None = None) -> torch.T
     """
     if shrink_to:
         side = round(photos.shape[-1] * shrink_to / CROP)
-        photos = interpolate(photos.float(), (side, side), mode="bilinear", antialias=True)
-    scale = torch.tensor([1 / (255 * s) for s in STD], device=photos.device).view(3, 1, 1)
-    shift = torch.tensor([m / s for m, s in zip(MEAN, STD, strict=True)], device=photos.device)
+        photos = interpolate(
+            photos.float(), (side, side), mode="bilinear", antialias=True
+        )
+    scale = torch.tensor([1 / (255 * s) for s in STD], device=photos.device).view(
+        3, 1, 1
+    )
+    shift = torch.tensor(
+        [m / s for m, s in zip(MEAN, STD, strict=True)], device=photos.device
+    )
     return photos.float().mul_(scale).sub_(shift.view(3, 1, 1))
 
 
@@ -164,7 +195,12 @@ def decode(
                     _decode(paths, digests, pool, target, broken_list)
     with reading(target, "array of decoded photos", "delete it, and it is made again"):
         broken, array = np.load(broken_list), np.load(target, mmap_mode="r")
-        if array.dtype != np.uint8 or array.shape != (len(paths) - len(broken), SIDE, SIDE, 3):
+        if array.dtype != np.uint8 or array.shape != (
+            len(paths) - len(broken),
+            SIDE,
+            SIDE,
+            3,
+        ):
             raise ValueError(f"{array.shape} of {array.dtype}")
         left_out = table[["photo"]].iloc[broken].reset_index(drop=True)
     if len(broken) and strict:
@@ -177,7 +213,11 @@ def decode(
 
 
 def _decode(
-    paths: list[str], digests: list[str], pool: ThreadPoolExecutor, target: Path, broken_list: Path
+    paths: list[str],
+    digests: list[str],
+    pool: ThreadPoolExecutor,
+    target: Path,
+    broken_list: Path,
 ) -> None:
     """Append photos to a file; what the notes beside it call done is on the disk.
 
@@ -187,7 +227,10 @@ def _decode(
     done, broken = 0, []
     if partial.exists() and notes.exists():
         done, broken = json.loads(notes.read_text())
-    needed, free = (len(paths) - done) * SIDE * SIDE * 3, shutil.disk_usage(target.parent).free
+    needed, free = (
+        (len(paths) - done) * SIDE * SIDE * 3,
+        shutil.disk_usage(target.parent).free,
+    )
     if needed > free:
         raise InputError(
             f"Decoding {len(paths)} photos takes {needed / 1e9:.2f} GB in {target.parent}, "
@@ -206,7 +249,9 @@ def _decode(
             if done == len(paths):
                 break
             chunk = slice(done, done + CHUNK)
-            for row, photo in enumerate(pool.map(_decoded, paths[chunk], digests[chunk]), done):
+            for row, photo in enumerate(
+                pool.map(_decoded, paths[chunk], digests[chunk]), done
+            ):
                 if photo is None:
                     broken.append(row)
                 else:
@@ -230,7 +275,11 @@ def _decoded(path: str, digest: str) -> np.ndarray | None:
     except InputError as error:
         # A disk, a share or the memory that failed for a moment must not brand a photo for good.
         code = getattr(error.__cause__, "errno", None)
-        if isinstance(error.__cause__, MemoryError) or code in PASSING or _digest(path) != digest:
+        if (
+            isinstance(error.__cause__, MemoryError)
+            or code in PASSING
+            or _digest(path) != digest
+        ):
             raise
         return None
 

@@ -51,12 +51,17 @@ def contact_sheet(
     Each table has a `path`, and a `caption` where one is wanted.
     """
     figure, axes = plt.subplots(
-        len(rows), columns, figsize=(columns * 1.55, len(rows) * 1.4 + 0.5), squeeze=False
+        len(rows),
+        columns,
+        figsize=(columns * 1.55, len(rows) * 1.4 + 0.5),
+        squeeze=False,
     )
     for ax in axes.flat:
         ax.axis("off")
     for row, (name, photos) in zip(axes, rows, strict=True):
-        row[0].text(-0.12, 0.5, name, transform=row[0].transAxes, ha="right", va="center")
+        row[0].text(
+            -0.12, 0.5, name, transform=row[0].transAxes, ha="right", va="center"
+        )
         for ax, photo in zip(row, photos.itertuples(), strict=False):
             picture = open_rgb(photo.path)
             picture.thumbnail((220, 220), Image.Resampling.LANCZOS)
@@ -74,7 +79,9 @@ def contact_sheet(
     return figure
 
 
-def likelihoods_by_class(sample: pd.DataFrame, thresholds: dict[int, float], title: str) -> Axes:
+def likelihoods_by_class(
+    sample: pd.DataFrame, thresholds: dict[int, float], title: str
+) -> Axes:
     """Likelihood of the own class of every photo, by score, with K where a class has one."""
     ax = plt.subplots(figsize=(7.5, 4))[1]
     colours = score_colours(sorted(sample.label.unique()))
@@ -97,14 +104,23 @@ def likelihoods_by_class(sample: pd.DataFrame, thresholds: dict[int, float], tit
         at = order.index(score)
         ax.hlines(k, at - 0.45, at + 0.45, color="crimson", lw=2)
     for k in set(thresholds.values()):
-        ax.text(len(order) - 0.45, k, f"K = {k:.2g}", color="crimson", fontsize=9, va="center")
+        ax.text(
+            len(order) - 0.45,
+            k,
+            f"K = {k:.2g}",
+            color="crimson",
+            fontsize=9,
+            va="center",
+        )
     ax.set(xlabel="score of the photo", ylabel="likelihood of that score", title=title)
     ax.set_ylim(-0.03, 1.03)
     sns.despine(ax=ax)
     return ax
 
 
-def differences(sets: dict[str, pd.DataFrame], measures: dict[str, str], title: str) -> Figure:
+def differences(
+    sets: dict[str, pd.DataFrame], measures: dict[str, str], title: str
+) -> Figure:
     """What methods change: a row of panels for each set of photos, a panel for each measure.
 
     The tables are those of `comparisons.judged`, with a column `method`; `measures` names those to
@@ -123,7 +139,9 @@ def differences(sets: dict[str, pd.DataFrame], measures: dict[str, str], title: 
     figure.tight_layout()
     handles = [
         Line2D([], [], color="#1b3a6b", lw=1.4, label="95 % over other photos"),
-        Line2D([], [], color="#1b3a6b", lw=8, alpha=0.25, label="95 % over other trainings"),
+        Line2D(
+            [], [], color="#1b3a6b", lw=8, alpha=0.25, label="95 % over other trainings"
+        ),
         Line2D([], [], color="#1b3a6b", marker="o", ls="", label="believable"),
     ]
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "frameon": False}
@@ -138,9 +156,23 @@ def _intervals(ax: Axes, table: pd.DataFrame) -> None:
         over_trainings = row.trainings_low, row.trainings_high
         over_photos = row.photos_low, row.photos_high
         believable = row.verdict in ("better", "worse")
-        ax.plot(over_trainings, [y, y], lw=8, alpha=0.25, color=colour, solid_capstyle="butt")
+        ax.plot(
+            over_trainings,
+            [y, y],
+            lw=8,
+            alpha=0.25,
+            color=colour,
+            solid_capstyle="butt",
+        )
         ax.plot(over_photos, [y, y], lw=1.4, color=colour)
-        ax.plot(row.difference, y, "o", ms=7, color=colour, mfc=colour if believable else "w")
+        ax.plot(
+            row.difference,
+            y,
+            "o",
+            ms=7,
+            color=colour,
+            mfc=colour if believable else "w",
+        )
     ax.axvline(0, color="k", lw=0.8)
     ax.set_yticks(range(len(table)), table.method)
     ax.set_ylim(len(table) - 0.4, -0.6)
@@ -151,10 +183,14 @@ def _intervals(ax: Axes, table: pd.DataFrame) -> None:
 def score_distribution(scores: pd.Series, title: str) -> Axes:
     """Bars of the photos per score, with counts and shares (RSRL Fig. 1)."""
     counts = scores.value_counts().sort_index()
-    counts = counts.reindex(range(counts.index.min(), counts.index.max() + 1), fill_value=0)
+    counts = counts.reindex(
+        range(counts.index.min(), counts.index.max() + 1), fill_value=0
+    )
     ax = plt.subplots(figsize=(7, 3.6))[1]
     colours = score_colours(counts.index)
-    bars = ax.bar(counts.index, counts, color=[colours[s] for s in counts.index], edgecolor="0.3")
+    bars = ax.bar(
+        counts.index, counts, color=[colours[s] for s in counts.index], edgecolor="0.3"
+    )
     labels = [f"{n}\n{n / counts.sum():.1%}" for n in counts]
     ax.bar_label(bars, labels, fontsize=9, padding=2)
     ax.set(xlabel="score", ylabel="photos", title=title, xticks=counts.index)
@@ -163,7 +199,9 @@ def score_distribution(scores: pd.Series, title: str) -> Axes:
     return ax
 
 
-def training_set(rounds: pd.DataFrame, samples: pd.DataFrame, majorities: Sequence[int]) -> Figure:
+def training_set(
+    rounds: pd.DataFrame, samples: pd.DataFrame, majorities: Sequence[int]
+) -> Figure:
     """Photos each round is trained on, by score, and the share of the three largest classes."""
     kept = samples[samples.kept]
     sizes = kept.groupby(["round", "label"]).size().unstack(fill_value=0)
@@ -171,11 +209,15 @@ def training_set(rounds: pd.DataFrame, samples: pd.DataFrame, majorities: Sequen
     colours = score_colours(sizes.columns)
     bottom = np.zeros(len(sizes))
     for score in sizes.columns:
-        ax.bar(sizes.index, sizes[score], 0.8, bottom, color=colours[score], label=score)
+        ax.bar(
+            sizes.index, sizes[score], 0.8, bottom, color=colours[score], label=score
+        )
         bottom += sizes[score].to_numpy()
     share = sizes[[s for s in majorities if s in sizes]].sum(axis=1) / sizes.sum(axis=1)
     for number, (i, height) in enumerate(zip(sizes.index, bottom, strict=True)):
-        ax.text(i, height, f"{share.iloc[number]:.0%}", ha="center", va="bottom", fontsize=8)
+        ax.text(
+            i, height, f"{share.iloc[number]:.0%}", ha="center", va="bottom", fontsize=8
+        )
     total, after = rounds.kept.iloc[0], sizes.sum(axis=1).iloc[1:]
     names = ", ".join(map(str, sorted(majorities)))
     ax.set(
@@ -227,7 +269,12 @@ def over_rounds(
         line = rounds["test_majority_accuracy"].iloc[0]
         ax.axhline(line, color="0.25", lw=1, ls=":")
         ax.text(
-            rounds["round"].iloc[-1], line, "majority class", fontsize=8, ha="right", va="bottom"
+            rounds["round"].iloc[-1],
+            line,
+            "majority class",
+            fontsize=8,
+            ha="right",
+            va="bottom",
         )
     chosen = rounds["round"][rounds.chosen].item()
     ax.axvline(chosen, color="0.8", lw=6, zorder=0)
@@ -249,7 +296,9 @@ def life_of_photos(samples: pd.DataFrame, title: str) -> Figure:
     train = samples[samples.part == "train"]
     lives = train.pivot(index="photo", columns="round", values="kept")
     lives = lives[~lives.all(axis=1)]
-    lives = lives.assign(n=lives.sum(axis=1)).sort_values(["n", *lives.columns], ascending=False)
+    lives = lives.assign(n=lives.sum(axis=1)).sort_values(
+        ["n", *lives.columns], ascending=False
+    )
     lives = lives.drop(columns="n")
     figure, ax = plt.subplots(figsize=(6.5, 4.2))
     first, last = lives.columns[[0, -1]]
@@ -286,7 +335,10 @@ def dropped_and_kept(
         told = pd.DataFrame({"rounds_out": rounds_out, "path": paths[rounds_out.index]})
         told["caption"] = "rounds out: " + rounds_out.astype(str)
         is_out = told.rounds_out > 0
-        rows += [(f"{score}, left out", told[is_out]), (f"{score}, always in", told[~is_out])]
+        rows += [
+            (f"{score}, left out", told[is_out]),
+            (f"{score}, always in", told[~is_out]),
+        ]
     return [(name, told.head(8)) for name, told in rows if len(told)]
 
 
@@ -296,10 +348,14 @@ def assigned_rates(rates: pd.DataFrame, title: str) -> Axes:
     colours = score_colours(rates.columns)
     left = np.zeros(len(rates))
     for score in rates.columns:
-        bars = ax.barh(rates.index.astype(str), rates[score], 0.8, left, color=colours[score])
+        bars = ax.barh(
+            rates.index.astype(str), rates[score], 0.8, left, color=colours[score]
+        )
         dark = sum(colours[score][:3]) < 1.5
         texts = [f"{score}" if width > 0.035 else "" for width in rates[score]]
-        ax.bar_label(bars, texts, label_type="center", color="w" if dark else "k", fontsize=8)
+        ax.bar_label(
+            bars, texts, label_type="center", color="w" if dark else "k", fontsize=8
+        )
         left += rates[score].to_numpy()
     ax.invert_yaxis()
     ax.set(xlabel="share of the photos, by assigned score", ylabel="round", title=title)
@@ -325,14 +381,18 @@ def highlight_pictures(
         "difference": plt.cm.PuOr_r(plt.Normalize(-reach, reach)(highlight.diff)),
     }
     maps = {
-        name: Image.fromarray((colours[..., :3] * 255).astype(np.uint8)).resize(photo.size)
+        name: Image.fromarray((colours[..., :3] * 255).astype(np.uint8)).resize(
+            photo.size
+        )
         for name, colours in maps.items()
     }
     mask = Image.fromarray(highlight.mask(photo.size))
     return {"photo": photo} | maps | {"region": outlined(photo, mask, opacity=opacity)}
 
 
-def outlined(photo: Image.Image, mask: Image.Image, *, opacity: float = 1) -> Image.Image:
+def outlined(
+    photo: Image.Image, mask: Image.Image, *, opacity: float = 1
+) -> Image.Image:
     """A photo with a region: as it is inside `mask`, of its size; grey and hatched outside.
 
     The rest keeps clear of white and black, so that a region can be told on photos that are white,
@@ -355,7 +415,9 @@ def _hatching(size: tuple[int, int]) -> Image.Image:
     return Image.fromarray((down[:, None] + across) % step < max(2, step // 6))
 
 
-def activation_picture(photo: Image.Image, values: np.ndarray, reach: float) -> Image.Image:
+def activation_picture(
+    photo: Image.Image, values: np.ndarray, reach: float
+) -> Image.Image:
     """An activation map (S, S) over the photo in grey: orange above zero, purple below.
 
     Colours are full at `reach`; maps whose sums are compared need the same.
@@ -365,7 +427,9 @@ def activation_picture(photo: Image.Image, values: np.ndarray, reach: float) -> 
     return Image.blend(ImageOps.grayscale(photo).convert("RGB"), colours, 0.6)
 
 
-def framed(photo: Image.Image, box: Sequence[float], region: np.ndarray | None) -> Image.Image:
+def framed(
+    photo: Image.Image, box: Sequence[float], region: np.ndarray | None
+) -> Image.Image:
     """A photo with a crop's frame, in pixels of the photo, and its region as by `outlined`."""
     if region is not None:
         photo = outlined(photo, Image.fromarray(region).resize(photo.size))
@@ -389,13 +453,18 @@ def picture_rows(
     rows = [(name, list(pictures)) for name, pictures in rows]
     columns = max(len(pictures) for _, pictures in rows)
     figure, axes = plt.subplots(
-        len(rows), columns, figsize=(2.5 * columns, 2.1 * len(rows) + 0.4), squeeze=False
+        len(rows),
+        columns,
+        figsize=(2.5 * columns, 2.1 * len(rows) + 0.4),
+        squeeze=False,
     )
     for ax in axes.flat:
         ax.axis("off")
     captions = [[caption for caption, _ in pictures] for _, pictures in rows]
     for number, (line, (name, pictures)) in enumerate(zip(axes, rows, strict=True)):
-        line[0].text(-0.06, 0.5, name, transform=line[0].transAxes, ha="right", va="center")
+        line[0].text(
+            -0.06, 0.5, name, transform=line[0].transAxes, ha="right", va="center"
+        )
         repeated = number > 0 and captions[number] == captions[0]
         for ax, (caption, picture) in zip(line, pictures, strict=False):
             ax.imshow(picture)

@@ -63,7 +63,12 @@ def bare(stream: BinaryIO, path: File) -> tuple[bytes, dict[str, bytes]]:
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">L", len(data)) + kind + data + struct.pack(">L", zlib.crc32(kind + data))
+    return (
+        struct.pack(">L", len(data))
+        + kind
+        + data
+        + struct.pack(">L", zlib.crc32(kind + data))
+    )
 
 
 def _chunks(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
@@ -117,7 +122,9 @@ def _metadata(kind: bytes, data: bytes) -> dict[str, bytes]:
         if kind == b"iTXt" and name == b"XML:com.adobe.xmp":
             _language, _keyword, text = rest[2:].split(b"\0", 2)
             return {"xmp": _unpacked(text) if rest[0] else text}
-        if name == b"Raw profile type exif":  # ImageMagick's, in lines of hexadecimal digits
+        if (
+            name == b"Raw profile type exif"
+        ):  # ImageMagick's, in lines of hexadecimal digits
             text = _unpacked(rest[1:]) if kind == b"zTXt" else rest
             return {"old exif": bytes.fromhex("".join(text.decode().split("\n")[3:]))}
     except (ValueError, IndexError, zlib.error):

@@ -30,7 +30,9 @@ def merge_rare(
     """
     labels = np.asarray(scores).copy()
     while True:
-        classes, sizes = np.unique(labels[_once_a_class(labels, groups)], return_counts=True)
+        classes, sizes = np.unique(
+            labels[_once_a_class(labels, groups)], return_counts=True
+        )
         rare = np.flatnonzero(sizes < least)
         if len(classes) < 3 or not len(rare):
             break
@@ -52,11 +54,15 @@ def low_high(mean_scores: np.ndarray, cut: float) -> np.ndarray:
     high = (mean_scores > cut).astype(int)
     if high.min() == high.max():
         found = f"all mean scores, {mean_scores.min():g} to {mean_scores.max():g}, on one side"
-        raise InputError(f"Two levels are needed, found are {found} of the cut {cut:g}; move it.")
+        raise InputError(
+            f"Two levels are needed, found are {found} of the cut {cut:g}; move it."
+        )
     return high
 
 
-def one_of_each(labels: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def one_of_each(
+    labels: np.ndarray, groups: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows (m,) of one photo of each group, and for each photo (n,) its place among these.
 
     Of a group whose photos differ in label the one of the rarest label stands for it, since a rare
@@ -96,7 +102,9 @@ def split(
     smallest = pd.Series(own).value_counts().reindex(every, fill_value=0)
     if smallest.min() < FOLDS:
         has_twins = len(rows) < len(labels)
-        once = " (identical files count once, by their rarest score)" if has_twins else ""
+        once = (
+            " (identical files count once, by their rarest score)" if has_twins else ""
+        )
         rarest = smallest.idxmin()
         name = names[rarest] if names else f"score {rarest}"
         raise InputError(
@@ -107,7 +115,9 @@ def split(
     rest, test = list(folds)[fold]
     # A fifth, but of a tiny set at least a photo of each class.
     size = max(round(len(rest) / 5), len(every))
-    _, validation = train_test_split(rest, test_size=size, random_state=seed, stratify=own[rest])
+    _, validation = train_test_split(
+        rest, test_size=size, random_state=seed, stratify=own[rest]
+    )
     part = np.full(len(rows), "train", dtype=object)
     part[validation], part[test] = "validation", "test"
     return pd.Series(part[place], name="part")
@@ -166,7 +176,10 @@ def reported(samples: pd.DataFrame, rule: DropRule) -> pd.DataFrame:
         logits = held.own_logit.to_numpy(), held.top_logit.to_numpy()
         kept = decide(rule, held.label.to_numpy(int), *logits, after_round=number).kept
         row = {"round": number, "held_out": by_part["validation"]}
-        row |= {"held_out_kept": right[held.index][kept].mean(), "share_kept": kept.mean()}
+        row |= {
+            "held_out_kept": right[held.index][kept].mean(),
+            "share_kept": kept.mean(),
+        }
         row["majority_kept"] = held.label[kept].value_counts(normalize=True).max()
         rows.append(row | {"original": by_part["train"], "untouched": by_part["test"]})
     return pd.DataFrame(rows)

@@ -68,7 +68,9 @@ class Training:
     @property
     def view(self) -> dict[str, object]:
         """How `logits` and `judge` look at photos, so that they do as training did."""
-        return {name: getattr(self, name) for name in ("precision", "crops", "shrink_to")}
+        return {
+            name: getattr(self, name) for name in ("precision", "crops", "shrink_to")
+        }
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,10 @@ class Recipe:
     def __post_init__(self):
         check(self, rounds=1, patience=1, first_steps=1, loss_threshold=0)
         # ResNet-18 cannot normalise a photo alone in its batch whose last maps are one pixel.
-        check(self.training, shrink_to={"alexnet": 64, "resnet18": 33}.get(self.backbone, 32))
+        check(
+            self.training,
+            shrink_to={"alexnet": 64, "resnet18": 33}.get(self.backbone, 32),
+        )
         if not 0 <= self.fold < FOLDS:
             raise InputError(f"fold must lie in 0..{FOLDS - 1}, not {self.fold}.")
         if not 0 <= self.seed < 2**32:
@@ -135,6 +140,10 @@ class Recipe:
             found = f"{self.resplit!r} goes with no control, found is {self.control!r}"
             raise InputError(f"resplit {found}; leave one of them out.")
         if self.ambiguous[0] >= self.ambiguous[1]:
-            raise InputError(f"ambiguous must be a lower and a higher score, not {self.ambiguous}.")
+            raise InputError(
+                f"ambiguous must be a lower and a higher score, not {self.ambiguous}."
+            )
         if min(self.weights_ab) < 0 or max(self.weights_ab) == 0:
-            raise InputError(f"weights_ab must be 0 or more, not both 0, not {self.weights_ab}.")
+            raise InputError(
+                f"weights_ab must be 0 or more, not both 0, not {self.weights_ab}."
+            )

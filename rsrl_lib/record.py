@@ -111,7 +111,12 @@ class Record:
             self._save(i, network, halves, is_best=best == i - 1)
 
     def _save(
-        self, i: int, network: AestheticNet, halves: list[AestheticNet], *, is_best: bool
+        self,
+        i: int,
+        network: AestheticNet,
+        halves: list[AestheticNet],
+        *,
+        is_best: bool,
     ) -> None:
         folder = self.run.folder
         for name in ("rounds", "per_class", "confusion"):
@@ -152,10 +157,16 @@ def check_same(run: Run, recipe: Recipe, data: Dataset) -> None:
             f"{run.folder} holds a run of another recipe ({', '.join(changes)}); give another "
             "--run folder, or the recipe it was made with."
         )
-    others = [name for name, now in data.fingerprint.items() if there["fingerprint"][name] != now]
+    others = [
+        name
+        for name, now in data.fingerprint.items()
+        if there["fingerprint"][name] != now
+    ]
     if others:
         known = ["photo", "score", "digest"]
-        rows = pd.concat([run.split[known], data.table[known]]).drop_duplicates(keep=False)
+        rows = pd.concat([run.split[known], data.table[known]]).drop_duplicates(
+            keep=False
+        )
         names = rows.photo.unique()
         named = f" ({len(names)} photos, first: {names[0]})" if len(names) else ""
         raise InputError(

@@ -64,7 +64,9 @@ def repeat(
         record = Record(run, writes=is_first)
         _check_can_go_on(record, recipe)
         if is_first and not record.knows(recipe):
-            said = notices(recipe, photos, pixels.digests, data.training_rows, data.attributes)
+            said = notices(
+                recipe, photos, pixels.digests, data.training_rows, data.attributes
+            )
             record.describe(recipe, data, said)
         if is_first:
             on_start(run)
@@ -113,7 +115,10 @@ def finished(rounds: pd.DataFrame, recipe: Recipe) -> bool:
     """Whether the stop rule ends a run after these rounds."""
     if not len(rounds):
         return False
-    if recipe.stop == "loss" and rounds.train_quadratic_loss.iloc[-1] < recipe.loss_threshold:
+    if (
+        recipe.stop == "loss"
+        and rounds.train_quadratic_loss.iloc[-1] < recipe.loss_threshold
+    ):
         return True
     since_best = len(rounds) - 1 - int(rounds[f"{recipe.choose}_total_f"].argmax())
     if recipe.stop == "patience" and since_best >= recipe.patience:
@@ -160,7 +165,9 @@ def train(
         rows,
         targets,
         replace(recipe.training, steps=steps),
-        loss=partial(joint_loss, level_loss=control.level_loss(labels[data.training_rows])),
+        loss=partial(
+            joint_loss, level_loss=control.level_loss(labels[data.training_rows])
+        ),
         seed=int(seeds.generate_state(1)[0]),
         title=f"round {i} of {recipe.rounds}, {len(rows)} photos",
     )
@@ -196,7 +203,9 @@ class Halves:
         elif i == 1:
             self.networks = [untrained(self.data, self.recipe) for _ in range(2)]
         for n, network in enumerate(self.networks):
-            train(network, self.data, self.rows[kept & (self.half != n)], self.recipe, i)
+            train(
+                network, self.data, self.rows[kept & (self.half != n)], self.recipe, i
+            )
 
     def unseen(self) -> np.ndarray | None:
         """Logits (n, scores) of the training photos, each by the network that has not seen it."""
@@ -259,14 +268,19 @@ def relative_change(before: torch.Tensor, after: torch.Tensor) -> float:
 def _conv1_weight(network: AestheticNet) -> torch.Tensor:
     """A copy in one memory order: a trained and a read network differ in theirs, and so would
     the last digit of a sum over the weights."""
-    return network.conv1.weight.detach().cpu().clone(memory_format=torch.contiguous_format)
+    return (
+        network.conv1.weight.detach().cpu().clone(memory_format=torch.contiguous_format)
+    )
 
 
 def _thresholds(decision: Decision) -> dict[str, float]:
     """K of up to three majorities, as likelihoods and as the logits that decided."""
     none = [np.nan] * 3
     row = {}
-    for kind, values in {"": decision.thresholds, "_logit": decision.logit_thresholds}.items():
+    for kind, values in {
+        "": decision.thresholds,
+        "_logit": decision.logit_thresholds,
+    }.items():
         for n, value in enumerate([*values, *none][:3], 1):
             row[f"k{n}{kind}"] = value
     return row

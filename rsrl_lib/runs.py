@@ -66,7 +66,9 @@ class Run:
     @property
     def merged_scores(self) -> dict[int, int]:
         """From each score that was merged to the label that its photos carry."""
-        return {int(score): label for score, label in self.info["merged_scores"].items()}
+        return {
+            int(score): label for score, label in self.info["merged_scores"].items()
+        }
 
     @property
     def view(self) -> dict[str, object]:
@@ -77,7 +79,9 @@ class Run:
         with reading(self.folder / "run.json", *PART_OF_A_RUN):
             try:
                 view = Training(**self.info["recipe"]["training"]).view
-            except InputError as error:  # which does not say that it is the file's setting
+            except (
+                InputError
+            ) as error:  # which does not say that it is the file's setting
                 raise ValueError(error) from error
             side = view["shrink_to"]
             if side is not None and (type(side) is not int or side > 1024):
@@ -120,9 +124,13 @@ def open_run(folder: Path) -> Run:
     """A run that has at least one finished round; `InputError` where there is none."""
     if not Path(folder).is_dir():
         found = "is a file" if Path(folder).exists() else "is not there"
-        raise InputError(f"{folder} {found}; give the folder of a run, as rsrl train makes one.")
+        raise InputError(
+            f"{folder} {found}; give the folder of a run, as rsrl train makes one."
+        )
     if not Run(Path(folder)).has_begun:
-        raise InputError(f"{folder} holds no run with a finished round; make one with rsrl train.")
+        raise InputError(
+            f"{folder} holds no run with a finished round; make one with rsrl train."
+        )
     return Run(Path(folder))
 
 
@@ -131,7 +139,9 @@ def check_folder(folder: Path) -> None:
     there = folder.iterdir() if folder.exists() else ()
     has_files = any(path.suffix not in (".partial", ".lock") for path in there)
     if has_files and not (folder / "run.json").exists():
-        raise InputError(f"{folder} holds other files and no run; give a new or empty folder.")
+        raise InputError(
+            f"{folder} holds other files and no run; give a new or empty folder."
+        )
 
 
 def _with_logits(samples: pd.DataFrame) -> pd.DataFrame:
@@ -142,5 +152,7 @@ def _with_logits(samples: pd.DataFrame) -> pd.DataFrame:
     """
     for name in ("assigned", "own", "top"):
         if f"{name}_logit" not in samples:
-            samples[f"{name}_logit"] = logit(samples[f"{name}_likelihood"].astype(np.float64))
+            samples[f"{name}_logit"] = logit(
+                samples[f"{name}_likelihood"].astype(np.float64)
+            )
     return samples

@@ -46,10 +46,18 @@ def is_of_type(given: object, kind: object) -> bool:
     if form in (tuple, Sequence):
         if not isinstance(given, tuple | list):
             return False
-        kinds = parts if form is tuple and parts[-1] is not Ellipsis else parts[:1] * len(given)
+        kinds = (
+            parts
+            if form is tuple and parts[-1] is not Ellipsis
+            else parts[:1] * len(given)
+        )
         return len(given) == len(kinds) and all(map(is_of_type, given, kinds))
     if kind is float:
-        return isinstance(given, Real) and not isinstance(given, bool) and math.isfinite(given)
+        return (
+            isinstance(given, Real)
+            and not isinstance(given, bool)
+            and math.isfinite(given)
+        )
     if kind is int:
         return isinstance(given, Integral) and not isinstance(given, bool)
     return isinstance(given, kind)
@@ -65,7 +73,9 @@ def in_words(kind: object) -> str:
     if form is Literal:
         return f"one of {', '.join(parts)}"
     if form in (Union, UnionType):
-        return " or ".join(dict.fromkeys(in_words(part) for part in parts if part is not NoneType))
+        return " or ".join(
+            dict.fromkeys(in_words(part) for part in parts if part is not NoneType)
+        )
     if form in (tuple, Sequence):
         count = f"{len(parts)} " if form is tuple and parts[-1] is not Ellipsis else ""
         return f"a list of {count}{_SEVERAL[parts[0]]}"

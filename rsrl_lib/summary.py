@@ -60,8 +60,12 @@ def of_start(photos: ScoredPhotos, run: Run, recipe: Recipe) -> list[str]:
     if finished(done, recipe):
         return said
     if len(done):
-        said.append(f"{len(done)} rounds are finished already; round {len(done) + 1} is next.")
-    said.append(f"Up to {recipe.rounds} rounds of {recipe.backbone} {_on_what(recipe)}.")
+        said.append(
+            f"{len(done)} rounds are finished already; round {len(done) + 1} is next."
+        )
+    said.append(
+        f"Up to {recipe.rounds} rounds of {recipe.backbone} {_on_what(recipe)}."
+    )
     return said
 
 
@@ -76,7 +80,11 @@ def warnings(run: Run) -> list[str]:
     if drop["keep_share"] is not None or not CONTROLS[control].follows_rule:
         return []  # as few as were asked for
     rounds, samples = run.rounds.set_index("round"), run.samples
-    few = [i for i in rounds.index[1:] if _is_left_with_few(samples, i, drop["min_per_class"])]
+    few = [
+        i
+        for i in rounds.index[1:]
+        if _is_left_with_few(samples, i, drop["min_per_class"])
+    ]
     if not few:
         return []
     worst = int(rounds.kept[few].idxmin())
@@ -94,7 +102,9 @@ def warnings(run: Run) -> list[str]:
         f"{int(of_majorities.kept.sum())} stayed, {rounds.rescued[worst]} of these only by "
         f"--min-per-class {drop['min_per_class']}."
     ]
-    first, then = (rounds.loc[i, ["test_macro_f1", "test_accuracy"]] for i in (1, worst))
+    first, then = (
+        rounds.loc[i, ["test_macro_f1", "test_accuracy"]] for i in (1, worst)
+    )
     said.append(
         f"From round 1 to {worst}, macro-F1 on the test photos went from {first.iloc[0]:.2f} to "
         f"{then.iloc[0]:.2f}, accuracy from {first.iloc[1]:.2f} to {then.iloc[1]:.2f}. A K below "
@@ -103,7 +113,9 @@ def warnings(run: Run) -> list[str]:
     return said
 
 
-def few_of_sweep(rounds: pd.DataFrame, drops: pd.DataFrame, arms: Iterable[str]) -> list[str]:
+def few_of_sweep(
+    rounds: pd.DataFrame, drops: pd.DataFrame, arms: Iterable[str]
+) -> list[str]:
     """The same for cells of a sweep, in a sentence; `rounds` and `drops` are its tables."""
     photos = drops.groupby("cell").size()
     later = rounds[(rounds["round"] > 1) & rounds.arm.isin(list(arms))]
@@ -138,9 +150,13 @@ def device_in_words(precision: str) -> str:
 def _on_what(recipe: Recipe) -> str:
     """Where the weights come from, and on what is computed."""
     threads, processes = machine(recipe.training.precision)["threads"], team()[1]
-    weights = f"weights {recipe.weights!r}" if recipe.weights != "none" else "random weights"
+    weights = (
+        f"weights {recipe.weights!r}" if recipe.weights != "none" else "random weights"
+    )
     of_work = f"{threads} thread{'s' * (threads != 1)}"
-    said = f"from {weights}, {device_in_words(recipe.training.precision)} with {of_work}"
+    said = (
+        f"from {weights}, {device_in_words(recipe.training.precision)} with {of_work}"
+    )
     return f"{said}, by {processes} processes" if processes > 1 else said
 
 
@@ -167,8 +183,16 @@ def _legend(run: Run) -> list[str]:
         kept += f" --control {info['control']} chose them, no K did."
     elif least:
         kept += f" rescued: those below K that stayed as the {least} likeliest of their score."
-    seen = "no round learned from" if info["resplit"] == "never" else "earlier rounds learned from"
-    test = "they chose nothing" if choose == "validation" else "they chose the round, a leak"
+    seen = (
+        "no round learned from"
+        if info["resplit"] == "never"
+        else "earlier rounds learned from"
+    )
+    test = (
+        "they chose nothing"
+        if choose == "validation"
+        else "they chose the round, a leak"
+    )
     majority = [f"{first[f'{part}_majority_accuracy']:.3f} ({part})" for part in PARTS]
     return [
         kept,
@@ -199,7 +223,9 @@ def _counts(photos: ScoredPhotos) -> pd.Series:
 
 
 def _listed(counts: pd.Series) -> str:
-    return "score " + ", ".join(f"{score}: {photos}" for score, photos in counts.items())
+    return "score " + ", ".join(
+        f"{score}: {photos}" for score, photos in counts.items()
+    )
 
 
 def _joined(values: Iterable) -> str:

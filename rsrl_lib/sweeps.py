@@ -42,7 +42,14 @@ from rsrl_lib.protocols import merge_rare, reported
 from rsrl_lib.rounds import repeat
 from rsrl_lib.runs import Run
 
-REPORTED = ("macro_f1", "balanced_accuracy", "kappa", "macro_mae", "accuracy", "majority_accuracy")
+REPORTED = (
+    "macro_f1",
+    "balanced_accuracy",
+    "kappa",
+    "macro_mae",
+    "accuracy",
+    "majority_accuracy",
+)
 TABLES = ("predictions", "drops", "rounds")
 MADE_OF = ["fingerprint", "scores_fingerprint"]
 DONE = "cell.json"
@@ -68,8 +75,13 @@ def sweep(
     and where it holds cells of the same dataset with other photos or scores.
     """
     if out.suffix != ".csv":
-        raise InputError(f"{out} is to be the table of results; give a name that ends in .csv.")
-    cells, cache = read_grid(grid), str(cache.resolve())  # a worker may stand in another folder
+        raise InputError(
+            f"{out} is to be the table of results; give a name that ends in .csv."
+        )
+    cells, cache = (
+        read_grid(grid),
+        str(cache.resolve()),
+    )  # a worker may stand in another folder
     if cluster or not jobs:
         jobs = 1 if device().type == "cuda" and not cluster else -1
     with locked(_beside(out, "_cells") / "sweep.lock"):
@@ -82,19 +94,25 @@ def sweep(
             _note(grid, out, left[0], cluster)
         else:
             say(f"All {len(cells)} cells are finished already; nothing is trained.")
-        work = (delayed(_run)(cell, folder_of(cell, out).resolve(), cache) for cell in left)
+        work = (
+            delayed(_run)(cell, folder_of(cell, out).resolve(), cache) for cell in left
+        )
         failures, failed = {}, _beside(out, "_failures.csv")
         failed.unlink(missing_ok=True)
         try:
             with _where(cluster):
                 done = Parallel(n_jobs=jobs, return_as="generator_unordered")(work)
-                for name, error in tqdm(done, "cells", len(left), unit="cell", mininterval=1):
+                for name, error in tqdm(
+                    done, "cells", len(left), unit="cell", mininterval=1
+                ):
                     if error:
                         failures[name] = error
                         tqdm.write(f"failed: {name}: {error}")
                     _gather(out, cells)
         except BrokenExecutor:
-            failures["one in work"] = "its process was killed, as where memory ends; fewer --jobs"
+            failures["one in work"] = (
+                "its process was killed, as where memory ends; fewer --jobs"
+            )
         if failures:
             pd.Series(failures, name="error").rename_axis("cell").to_csv(failed)
             first = next(iter(failures.items()))
@@ -128,7 +146,9 @@ def _note(grid: Path, out: Path, cell: Cell, cluster: str) -> None:
     known = json.loads(facts.read_text())["grids"] if facts.exists() else {}
     earlier = known.get(grid.name, {}).get("machines", [])
     here = machine(cell.recipe.training.precision) | {"threads": 1}
-    here = {"cluster": cluster} if cluster else here  # its cells' rows tell of the workers
+    here = (
+        {"cluster": cluster} if cluster else here
+    )  # its cells' rows tell of the workers
     known[grid.name] = {
         "command": f"rsrl sweep {grid} --out {out}",
         "grid": grid.read_text("utf-8-sig"),
@@ -144,10 +164,14 @@ def _of_start(
     """What is going to be trained on what, in sentences."""
     said = [summary.of_photos(scored)]
     if left[0].labels == "single_vote":
-        said.append("The label of a photo is one of its votes, drawn anew by each seed.")
+        said.append(
+            "The label of a photo is one of its votes, drawn anew by each seed."
+        )
     elif left[0].recipe.levels == "scores":
         said += summary.of_scores(scored, merge_rare(scored.table.score.to_numpy())[1])
-    arms, folds, seeds = (len({getattr(c, n) for c in cells}) for n in ("arm", "fold", "seed"))
+    arms, folds, seeds = (
+        len({getattr(c, n) for c in cells}) for n in ("arm", "fold", "seed")
+    )
     finished = len(cells) - len(left)
     said.append(
         f"{len(cells)} cells: arms {arms} x folds {folds} x seeds {seeds}; {finished} are finished "
@@ -157,7 +181,10 @@ def _of_start(
         return [*said, f"They are trained on the workers of {cluster}."]
     at_once = min(len(left), jobs if jobs > 0 else os.cpu_count())
     where = summary.device_in_words(left[0].recipe.training.precision)
-    return [*said, f"They are trained {where}, {at_once} at once, each with one thread."]
+    return [
+        *said,
+        f"They are trained {where}, {at_once} at once, each with one thread.",
+    ]
 
 
 def few_kept(grid: Path, out: Path) -> list[str]:
@@ -166,10 +193,13 @@ def few_kept(grid: Path, out: Path) -> list[str]:
     by_k = {
         cell.arm
         for cell in cells
-        if CONTROLS[cell.recipe.control].follows_rule and cell.recipe.drop.keep_share is None
+        if CONTROLS[cell.recipe.control].follows_rule
+        and cell.recipe.drop.keep_share is None
     }
     ids = [cell.id for cell in cells]
-    rounds, drops = (pd.read_parquet(_beside(out, f"_{n}.parquet")) for n in ("rounds", "drops"))
+    rounds, drops = (
+        pd.read_parquet(_beside(out, f"_{n}.parquet")) for n in ("rounds", "drops")
+    )
     of_grid = rounds[rounds.cell.isin(ids)]
     return summary.few_of_sweep(of_grid, drops, by_k)
 
@@ -190,7 +220,9 @@ def reported_accuracies(grid: Path, out: Path, rule: DropRule) -> pd.DataFrame:
     for cell in read_grid(grid):
         run = Run(folder_of(cell, out))
         if not (run.folder / DONE).exists():
-            raise InputError(f"The run {run.folder} is needed and gone; give another --out table.")
+            raise InputError(
+                f"The run {run.folder} is needed and gone; give another --out table."
+            )
         facts = {name: cell.place[name] for name in ("dataset", "arm", "seed", "fold")}
         facts["resplit"] = cell.recipe.resplit
         facts["majority"] = run.rounds.test_majority_accuracy.iloc[0]
@@ -206,7 +238,9 @@ def single_votes(photos: ScoredPhotos, seed: int) -> tuple[ScoredPhotos, np.ndar
     """
     if photos.votes is None or (photos.votes.sum(axis=1) < 2).any():
         found = "none are known" if photos.votes is None else "a photo has but one"
-        raise InputError(f"Single votes need two votes a photo or more, {found}; give votes.")
+        raise InputError(
+            f"Single votes need two votes a photo or more, {found}; give votes."
+        )
     counts, values = photos.votes.to_numpy(), photos.votes.columns.to_numpy(int)
     rng = np.random.default_rng([seed, 7])
     shares = counts / counts.sum(1, keepdims=True)
@@ -228,9 +262,14 @@ def _where(cluster: str) -> Iterator[None]:
     try:
         client = Client(cluster, timeout=10)
     except (OSError, ValueError) as error:
-        raise InputError(f"No Dask scheduler answers at {cluster} ({error}); start one.") from error
+        raise InputError(
+            f"No Dask scheduler answers at {cluster} ({error}); start one."
+        ) from error
     # Long cells are not handed to a second worker: each is to be run once.
-    with client, parallel_config(backend="dask", client=client, wait_for_workers_timeout=60):
+    with (
+        client,
+        parallel_config(backend="dask", client=client, wait_for_workers_timeout=60),
+    ):
         yield
 
 
@@ -243,7 +282,9 @@ def _photos(source: str, cache: str) -> tuple[ScoredPhotos, pixels.Pixels, str]:
     else:
         where = given.get("source", "folder"), given["folder"], given.get("scores")
         scored = read_photos(*where, **given.get("options", {}))
-    decoded, broken = pixels.decode(scored.table, strict=scored.strict, cache=Path(cache))
+    decoded, broken = pixels.decode(
+        scored.table, strict=scored.strict, cache=Path(cache)
+    )
     scored = scored.without(broken)
     told = scored.table[["photo", "score"]].to_csv()
     told += "" if scored.votes is None else scored.votes.to_csv()
@@ -281,7 +322,11 @@ def _finish(cell: Cell, run: Run, scored: ScoredPhotos, crowd, of_scores: str) -
     known = "label" if crowd is None else "crowd"
     predictions = test[["photo", "assigned"]].assign(**{known: truth[known]})
     k = cell.recipe.drop.k
-    facts = {"k": np.nan if k is None else k[0], "rounds": len(rounds), "chosen": chosen}
+    facts = {
+        "k": np.nan if k is None else k[0],
+        "rounds": len(rounds),
+        "chosen": chosen,
+    }
     first, later = cell.recipe.first_steps, cell.recipe.training.steps
     if later:
         facts["steps"] = (first or later) + later * (len(rounds) - 1)
@@ -323,7 +368,9 @@ def _gather(out: Path, cells: list[Cell]) -> set[str]:
 
     The table of results is written last, so a cell that it names is whole in the others.
     """
-    results = read_results(out) if out.exists() else pd.DataFrame(columns=["cell", *KEYS])
+    results = (
+        read_results(out) if out.exists() else pd.DataFrame(columns=["cell", *KEYS])
+    )
     places = results.drop_duplicates("cell").set_index(KEYS).cell.to_dict()
     done = {}
     for cell in cells:
@@ -343,11 +390,15 @@ def _gather(out: Path, cells: list[Cell]) -> set[str]:
             path = _beside(out, f"_{name}.parquet")
             parts = [pd.read_parquet(path)] if path.exists() else []
             parts = [table[table.cell.isin(results.cell)] for table in parts]
-            parts += [pd.read_parquet(folder / f"cell_{name}.parquet") for folder in folders]
+            parts += [
+                pd.read_parquet(folder / f"cell_{name}.parquet") for folder in folders
+            ]
             with replacing(path) as partial:
                 pd.concat(parts, ignore_index=True).to_parquet(partial, index=False)
         news = pd.DataFrame([row for known in done.values() for row in known["rows"]])
-        results = pd.concat([results, news], ignore_index=True) if len(results) else news
+        results = (
+            pd.concat([results, news], ignore_index=True) if len(results) else news
+        )
         results = results.sort_values(KEYS, kind="stable", ignore_index=True)
         with replacing(out) as partial:
             results.to_csv(partial, index=False, float_format="%.5f")

@@ -88,7 +88,9 @@ def _has_no_reader(stream: TextIO) -> bool:
 def _wait_for_threads_to_start() -> None:
     """Python waits for no thread whose start was interrupted: within torch, it aborts the exit."""
     end = time.monotonic() + 1
-    while time.monotonic() < end and not all(t.is_alive() for t in threading.enumerate()):
+    while time.monotonic() < end and not all(
+        t.is_alive() for t in threading.enumerate()
+    ):
         time.sleep(0.01)
 
 

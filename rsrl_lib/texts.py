@@ -41,15 +41,21 @@ def read_text(path: File, needed: str) -> str:
         raise InputError(f"{path} cannot be read ({found}); give {instead}.") from error
     if other := _something_else(content):
         found, remedy = other
-        raise InputError(f"{path} cannot be read (it is {found}); give {needed}: {remedy}.")
+        raise InputError(
+            f"{path} cannot be read (it is {found}); give {needed}: {remedy}."
+        )
     if not content.removeprefix(codecs.BOM_UTF8).strip():
         raise InputError(f"{path} cannot be read (it is empty); give {needed}.")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = len(re.findall(rb"\r\n|\r|\n", content[: error.start])) + 1
-        found = f"line {line} is not utf-8, it has the byte 0x{content[error.start]:02x}"
-        raise InputError(f"{path} cannot be read ({found}); give {needed}: {IN_UTF_8}.") from error
+        found = (
+            f"line {line} is not utf-8, it has the byte 0x{content[error.start]:02x}"
+        )
+        raise InputError(
+            f"{path} cannot be read ({found}); give {needed}: {IN_UTF_8}."
+        ) from error
 
 
 def _why_not_there(path: Path, error: OSError) -> str:

@@ -16,28 +16,75 @@ from rsrl_lib.files import File, InputError
 
 HEADS = tuple(a + b for a in (b"II", b"MM") for b in (b"*\0", b"\0*", b"+\0", b"\0+"))
 ORIENTATION = 274
-NUMBERS = {1: "B", 3: "H", 4: "L", 5: "LL", 16: "Q"}  # of types: bytes, ..., fractions, 64 bits
+NUMBERS = {
+    1: "B",
+    3: "H",
+    4: "L",
+    5: "LL",
+    16: "Q",
+}  # of types: bytes, ..., fractions, 64 bits
 
 Tags = dict[str, tuple[float, ...]]
 TAGS = {"reduced": 254, "bits": 258, "compression": 259, "colour": 262, "fill": 266}
-TAGS |= {"turn": ORIENTATION, "samples": 277, "planes": 284, "inner": 330, "further": 338}
+TAGS |= {
+    "turn": ORIENTATION,
+    "samples": 277,
+    "planes": 284,
+    "inner": 330,
+    "further": 338,
+}
 TAGS |= {"kind": 339, "ycbcr": 529, "subsampling": 530, "range": 532}
-DEFAULTS = {"reduced": (0,), "bits": (1,), "compression": (1,), "colour": (), "fill": (1,)}
-DEFAULTS |= {"turn": (), "samples": (1,), "planes": (1,), "inner": (), "further": (), "kind": (1,)}
+DEFAULTS = {
+    "reduced": (0,),
+    "bits": (1,),
+    "compression": (1,),
+    "colour": (),
+    "fill": (1,),
+}
+DEFAULTS |= {
+    "turn": (),
+    "samples": (1,),
+    "planes": (1,),
+    "inner": (),
+    "further": (),
+    "kind": (1,),
+}
 DEFAULTS |= {"ycbcr": (0.299, 0.587, 0.114), "subsampling": (2, 2)}
 DEFAULTS |= {"range": (0, 255, 128, 255, 128, 255)}
 
 WHITE_IS_ZERO, GREY, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
-COLOURS = {0: "white-is-zero grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr"}
-COLOURS |= {8: "CIELab", 9: "ICCLab", 10: "ITULab", 32803: "a sensor's", 34892: "a sensor's"}
-KINDS = {1: "", 2: "signed ", 3: "float ", 4: "undefined ", 5: "complex ", 6: "complex float "}
+COLOURS = {
+    0: "white-is-zero grey",
+    1: "grey",
+    2: "RGB",
+    3: "palette",
+    5: "CMYK",
+    6: "YCbCr",
+}
+COLOURS |= {
+    8: "CIELab",
+    9: "ICCLab",
+    10: "ITULab",
+    32803: "a sensor's",
+    34892: "a sensor's",
+}
+KINDS = {
+    1: "",
+    2: "signed ",
+    3: "float ",
+    4: "undefined ",
+    5: "complex ",
+    6: "complex float ",
+}
 UNUSED, PREMULTIPLIED, ALPHA = MORE = 0, 1, 2  # what a further sample is
 FAX, JPEG = {2, 3, 4}, {6, 7}
 LOSSLESS = {1, 5, 8, 32773, 32946}  # none, LZW, Deflate, PackBits, Deflate
 COMPRESSIONS = LOSSLESS | FAX | JPEG | {34925, 50000}  # and LZMA, Zstandard
 
 # Colour, bits of a sample and further samples.
-TOGETHER = {(grey, bits, ()) for grey in (WHITE_IS_ZERO, GREY) for bits in (1, 2, 4, 8, 16)}
+TOGETHER = {
+    (grey, bits, ()) for grey in (WHITE_IS_ZERO, GREY) for bits in (1, 2, 4, 8, 16)
+}
 TOGETHER |= {(PALETTE, bits, ()) for bits in (1, 2, 4, 8)}
 TOGETHER |= {(colour, 8, ()) for colour in (RGB, CMYK, YCBCR)}
 TOGETHER |= {(colour, 16, ()) for colour in (RGB, CMYK)}
@@ -47,14 +94,23 @@ TOGETHER |= {(RGB, 8, (more, UNUSED)) for more in MORE}
 TOGETHER |= {(RGB, 8, (more, UNUSED, UNUSED)) for more in MORE}
 TOGETHER |= {(PALETTE, 8, (UNUSED,)), (PALETTE, 8, (ALPHA,))}
 TOGETHER |= {(CMYK, 8, (UNUSED,)), (CMYK, 8, (UNUSED, UNUSED))}
-UNPACKED = {(GREY, 12, ()), (GREY, 32, ())}  # scaled by `pictures`, which looks at the 32 bits
-LITTLE_ENDIAN = UNPACKED | {(WHITE_IS_ZERO, 16, ())}  # which Pillow does not know otherwise
+UNPACKED = {
+    (GREY, 12, ()),
+    (GREY, 32, ()),
+}  # scaled by `pictures`, which looks at the 32 bits
+LITTLE_ENDIAN = UNPACKED | {
+    (WHITE_IS_ZERO, 16, ())
+}  # which Pillow does not know otherwise
 # Where every sample has a plane of its own, as it is or compressed.
-APART = {(colour, 8, ()) for colour in (GREY, RGB, PALETTE, CMYK)} | {(RGB, 8, (ALPHA,))}
+APART = {(colour, 8, ()) for colour in (GREY, RGB, PALETTE, CMYK)} | {
+    (RGB, 8, (ALPHA,))
+}
 COMPRESSED_APART = APART | {(colour, 16, ()) for colour in (GREY, RGB, CMYK)}
 
 
-def read_tags(stream: BinaryIO, wanted: Collection[int]) -> dict[int, tuple[float, ...]]:
+def read_tags(
+    stream: BinaryIO, wanted: Collection[int]
+) -> dict[int, tuple[float, ...]]:
     """Numbers of some tags of a TIFF's first directory, 16 of each at the most (TIFF 6.0, BigTIFF).
 
     Raises `ValueError` or `struct.error` where it is damaged or one of them stands there twice.
@@ -64,7 +120,9 @@ def read_tags(stream: BinaryIO, wanted: Collection[int]) -> dict[int, tuple[floa
     if order is None:
         raise ValueError("the head of a TIFF is neither II nor MM")
     is_big = 43 in head[2:4]
-    count, pointer = (struct.Struct(order + kind) for kind in ("QQ" if is_big else "HL"))
+    count, pointer = (
+        struct.Struct(order + kind) for kind in ("QQ" if is_big else "HL")
+    )
     stream.seek(pointer.unpack_from(head, 8 if is_big else 4)[0])
     entries = min(count.unpack(stream.read(count.size))[0], 65535)
     entry = struct.Struct(f"{order}HH{'Q8s' if is_big else 'L4s'}")
@@ -122,7 +180,9 @@ def samples(stream: BinaryIO, path: File) -> Tags:
     if tags["compression"][0] in FAX and not tags["colour"]:
         tags["colour"] = (WHITE_IS_ZERO,)
     if tags["reduced"][0] & 1 and tags["inner"]:
-        raise InputError(f"{path} is a raw file, with a small copy in front; save it as JPEG.")
+        raise InputError(
+            f"{path} is a raw file, with a small copy in front; save it as JPEG."
+        )
     if not _is_known(tags):
         raise other_samples(tags, path)
     return tags
@@ -135,7 +195,11 @@ def _is_known(tags: Tags) -> bool:
         return False
     if layout in UNPACKED:
         kinds = {1} if layout == (GREY, 12, ()) else {1, 2}
-        return {*tags["kind"]} <= kinds and tags["planes"] == (1,) and compression in LOSSLESS
+        return (
+            {*tags["kind"]} <= kinds
+            and tags["planes"] == (1,)
+            and compression in LOSSLESS
+        )
     if {*tags["kind"]} != {1} or compression not in COMPRESSIONS:
         return False
     if tags["planes"] != (1,):
@@ -143,10 +207,16 @@ def _is_known(tags: Tags) -> bool:
             return layout in APART and tags["fill"] == (1,)
         return layout in COMPRESSED_APART
     if layout == (YCBCR, 8, ()) and compression == 1:  # else libtiff makes RGB of it
-        usual = {"subsampling": (1, 1), "ycbcr": DEFAULTS["ycbcr"], "range": DEFAULTS["range"]}
+        usual = {
+            "subsampling": (1, 1),
+            "ycbcr": DEFAULTS["ycbcr"],
+            "range": DEFAULTS["range"],
+        }
         return all(np.array_equal(tags[name], value) for name, value in usual.items())
     if layout == (YCBCR, 8, ()) and compression not in JPEG:
-        return tags["subsampling"] != DEFAULTS["subsampling"]  # which is often no more than unsaid
+        return (
+            tags["subsampling"] != DEFAULTS["subsampling"]
+        )  # which is often no more than unsaid
     if layout == (WHITE_IS_ZERO, 8, ()) and compression == 1:
         return tags["fill"] == (1,)
     return layout in TOGETHER
@@ -168,7 +238,9 @@ def _layout(tags: Tags) -> tuple[float, float, tuple[float, ...]] | None:
 def other_samples(tags: Tags, path: File) -> InputError:
     """An error that names the kind of a TIFF's samples."""
     bits = "/".join(str(number) for number in dict.fromkeys(tags["bits"]))
-    kind = "/".join(KINDS.get(number, f"kind {number} ") for number in dict.fromkeys(tags["kind"]))
+    kind = "/".join(
+        KINDS.get(number, f"kind {number} ") for number in dict.fromkeys(tags["kind"])
+    )
     facts = [COLOURS.get(colour, f"colour {colour}") for colour in tags["colour"]]
     facts = facts or ["of a colour that is not said"]
     if tags["samples"] != (1,):

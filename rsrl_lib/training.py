@@ -57,7 +57,9 @@ def fine_tune(
     targets: torch.Tensor,
     training: Training,
     *,
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = functional.cross_entropy,
+    loss: Callable[
+        [torch.Tensor, torch.Tensor], torch.Tensor
+    ] = functional.cross_entropy,
     seed: int,
     title: str = "fine-tuning",
 ) -> float:
@@ -77,7 +79,9 @@ def fine_tune(
     steps_an_epoch = -(-len(rows) // training.batch)
     steps = training.steps or training.epochs * steps_an_epoch
     optimiser, schedule = _optimiser(network, training, steps)
-    draw = torch.Generator().manual_seed(seed)  # of its own: others draw dropout elsewhere
+    draw = torch.Generator().manual_seed(
+        seed
+    )  # of its own: others draw dropout elsewhere
     rank = team()[0]
 
     with torch.random.fork_rng():
@@ -147,7 +151,9 @@ def _optimiser(
 ) -> tuple[Optimizer, LRScheduler]:
     """One learning rate for the transferred layers and one for the new ones, and how they fall."""
     new_layers = [
-        values for name, values in network.named_parameters() if not name.startswith("body.")
+        values
+        for name, values in network.named_parameters()
+        if not name.startswith("body.")
     ]
     groups = [
         {"params": list(network.body.parameters()), "lr": training.learning_rate},
@@ -156,7 +162,9 @@ def _optimiser(
     if training.optimiser == "adamw":
         optimiser = AdamW(groups, weight_decay=training.weight_decay, fused=True)
     else:
-        optimiser = SGD(groups, momentum=0.9, weight_decay=training.weight_decay, fused=True)
+        optimiser = SGD(
+            groups, momentum=0.9, weight_decay=training.weight_decay, fused=True
+        )
     if training.decay == "tenths":
         return optimiser, StepLR(optimiser, -(-steps // 3))
     return optimiser, CosineAnnealingLR(optimiser, steps)
@@ -186,7 +194,9 @@ def logits(
             total = 0
             for view in views:
                 photos = pixels.crops(some, view=view).to(device())
-                total = total + network(normalised(photos, shrink_to=shrink_to))  # (photos, nodes)
+                total = total + network(
+                    normalised(photos, shrink_to=shrink_to)
+                )  # (photos, nodes)
             mean = total / len(views)
             judged.append(mean[:, :scores].float())
     return all_shares(torch.cat(judged).cpu(), len(rows)).numpy()
@@ -229,7 +239,9 @@ def judge(
     if top_score is not None:
         logits_of["top"] = values[:, network.scores.index(top_score)]
 
-    table = pd.DataFrame({"label": label, "assigned": np.array(network.scores)[assigned]})
+    table = pd.DataFrame(
+        {"label": label, "assigned": np.array(network.scores)[assigned]}
+    )
     for name, logit in logits_of.items():
         table[f"{name}_logit"] = logit
         table[f"{name}_likelihood"] = likelihoods(logit)

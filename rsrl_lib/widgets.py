@@ -26,7 +26,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from rsrl_lib.activation import activation_maps, pooling
-from rsrl_lib.cropping import THRESHOLD, Box, aspect_ratio, crop_box, largest_region, save_crop
+from rsrl_lib.cropping import (
+    THRESHOLD,
+    Box,
+    aspect_ratio,
+    crop_box,
+    largest_region,
+    save_crop,
+)
 from rsrl_lib.drop_rules import Decision, DropRule, decide, largest_classes
 from rsrl_lib.files import InputError
 from rsrl_lib.highlight import Highlight, conv1_of, highlights, stacked
@@ -47,7 +54,9 @@ KEPT, DROPPED = "#35618f", "#c9772b"
 NEAREST = 4
 
 
-HAIR = 1e-9  # a fitted K is the likelihood of a photo that stays; rounded it could drop it
+HAIR = (
+    1e-9  # a fitted K is the likelihood of a photo that stays; rounded it could drop it
+)
 STILL = "Run this cell to get the controls"
 CAPTION = 36  # letters that fit above a picture
 
@@ -79,7 +88,9 @@ def drop_explorer(sample: pd.DataFrame, paths: pd.Series, drop: DropRule) -> w.V
     own, top = sample.own_logit.to_numpy(), sample.top_logit.to_numpy()
     majorities = largest_classes(labels)
     start = decide(drop, labels, own, top, after_round=1).thresholds
-    rule = w.Dropdown(options=["own-class", "top-class"], value=drop.rule, description="rule")
+    rule = w.Dropdown(
+        options=["own-class", "top-class"], value=drop.rule, description="rule"
+    )
     common = {"style": {"description_width": "110px"}, "continuous_update": False}
     sliders = []
     for number, (score, k) in enumerate(zip(majorities, start, strict=True), 1):
@@ -119,7 +130,8 @@ def _summary(
 ) -> str:
     kept = decision.kept
     of_class = ", ".join(
-        f"{kept[labels == s].sum()} of {(labels == s).sum()} with score {s}" for s in majorities
+        f"{kept[labels == s].sum()} of {(labels == s).sum()} with score {s}"
+        for s in majorities
     )
     share = np.isin(labels[kept], majorities).mean()
     names = ", ".join(map(str, sorted(majorities)))
@@ -145,7 +157,9 @@ def _near_threshold(
     """PNG with a row per majority class: histogram, photos just below K, photos just above."""
     figure = Figure(figsize=(12, 1.9 * len(majorities)), layout="constrained")
     widths = [2.4, *[1] * (2 * NEAREST)]
-    axes = figure.subplots(len(majorities), len(widths), squeeze=False, width_ratios=widths)
+    axes = figure.subplots(
+        len(majorities), len(widths), squeeze=False, width_ratios=widths
+    )
     likelihood, kept = likelihoods(logits), decision.kept
     bins = np.linspace(0, 1, 26)
     for row, score, k in zip(axes, majorities, decision.thresholds, strict=True):
@@ -164,7 +178,9 @@ def _near_threshold(
             ax.imshow(_thumbnail(str(paths[photo])))
             colour = KEPT if kept[photo] else DROPPED
             style = {"fontsize": 9, "color": colour, "ha": "center", "va": "top"}
-            ax.text(0.5, -0.04, f"{likelihood[photo]:.2f}", transform=ax.transAxes, **style)
+            ax.text(
+                0.5, -0.04, f"{likelihood[photo]:.2f}", transform=ax.transAxes, **style
+            )
     axes[0, 0].set_title("likelihood", fontsize=10)
     for at, text, colour in ((1, "dropped", DROPPED), (5, "kept", KEPT)):
         place = axes[0, at].transAxes
@@ -179,7 +195,12 @@ def _thumbnail(path: str) -> Image.Image:
     return picture
 
 
-SHOWN, LARGE, PAGE, LIMIT = 420, 1200, 18, 30 * 2**20  # pixels, pixels, thumbnails, bytes
+SHOWN, LARGE, PAGE, LIMIT = (
+    420,
+    1200,
+    18,
+    30 * 2**20,
+)  # pixels, pixels, thumbnails, bytes
 STYLE = f"<style>{Path(__file__).with_suffix('.css').read_text()}</style>"
 BUSY = '<div class="rsrl-busy" role="status" aria-busy="true">computing …</div>'
 AGAIN = "load the page again; in JupyterLab, run the cells again."
@@ -212,12 +233,18 @@ class _Explorer:
         self.network = cache(run.network)
         self.quiet, self.found, self.page, self.row = False, None, 0, None
         filters = {"score": "score", "predicted": f"predicted {self.target}"}
-        options = {name: ["all", *np.unique(self.photos[name]).tolist()] for name in filters}
-        self.filters = {n: choice(description=d, options=options[n]) for n, d in filters.items()}
+        options = {
+            name: ["all", *np.unique(self.photos[name]).tolist()] for name in filters
+        }
+        self.filters = {
+            n: choice(description=d, options=options[n]) for n, d in filters.items()
+        }
         self.thumbs = w.ToggleButtons().add_class("rsrl-thumbs")
         self.back = w.Button(icon="chevron-left", tooltip="previous photos")
         self.forth = w.Button(icon="chevron-right", tooltip="next photos")
-        self.upload = w.FileUpload(accept=",".join(endings()), description="Your own photo")
+        self.upload = w.FileUpload(
+            accept=",".join(endings()), description="Your own photo"
+        )
         self.save = w.Button(icon="download")
         self.images = {name: w.Image(format="jpeg") for name in figures}
         self.captions = {name: w.HTML() for name in figures}
@@ -227,7 +254,9 @@ class _Explorer:
         self.echo = w.jsdlink((self.asked, "value"), (self.answered, "value"))
         self.alive = w.HTML()
         self.pulse = w.Play(interval=PULSE, max=1, repeat=True, _view_count=0)
-        self.scope = f"rsrl-{uuid4().hex[:8]}"  # several explorers may stand on one page
+        self.scope = (
+            f"rsrl-{uuid4().hex[:8]}"  # several explorers may stand on one page
+        )
 
     def _start(self, actions: Iterable[tuple[w.Widget, Callable[[], None]]]) -> None:
         """Connect the controls, own and common ones, and show the first photo."""
@@ -248,21 +277,29 @@ class _Explorer:
         self, rows: tuple[int, ...], panels: list[w.Widget], *below: w.Widget, styles=()
     ) -> w.Box:
         """Pictures in `rows` of so many, with what is said of them; the controls beside them."""
-        figures = iter([w.VBox([self.images[n], self.captions[n]]) for n in self.images])
+        figures = iter(
+            [w.VBox([self.images[n], self.captions[n]]) for n in self.images]
+        )
         pictures = [w.HBox([next(figures) for _ in range(size)]) for size in rows]
         measured = w.HTML(html.escape(self.measured)).add_class("rsrl-measured")
         said = [measured, self.facts, w.HBox([self.save, self.link])]
         pager = w.HBox([self.back, self.count, self.forth]).add_class("rsrl-pager")
-        photos = _panel("Photo", self.thumbs, pager, *self.filters.values(), self.upload)
+        photos = _panel(
+            "Photo", self.thumbs, pager, *self.filters.values(), self.upload
+        )
         parts = [
-            w.VBox([self.busy, self.error, *pictures, *said]).add_class("rsrl-pictures"),
+            w.VBox([self.busy, self.error, *pictures, *said]).add_class(
+                "rsrl-pictures"
+            ),
             w.VBox([photos, *panels]).add_class("rsrl-controls"),
             w.VBox(below).add_class("rsrl-below"),
         ]
         hidden = w.VBox([w.HTML(STYLE), self.thumb_style, *styles, self.pulse])
         hidden.layout.display = "none"
         page = w.Box(parts).add_class("rsrl-page")
-        view = _View([hidden, w.HTML(ENDED), self.alive, page], partial(self._still, rows))
+        view = _View(
+            [hidden, w.HTML(ENDED), self.alive, page], partial(self._still, rows)
+        )
         return view.add_class("rsrl").add_class(self.kind).add_class(self.scope)
 
     def _still(self, rows: tuple[int, ...]) -> Image.Image:
@@ -287,7 +324,9 @@ class _Explorer:
         except InputError as error:
             self._say(str(error))
         except Exception as error:
-            self._say(f"This went wrong unexpectedly ({type(error).__name__}: {error}).")
+            self._say(
+                f"This went wrong unexpectedly ({type(error).__name__}: {error})."
+            )
             raise
         finally:
             self.busy.value = ""
@@ -314,7 +353,9 @@ class _Explorer:
             self.quiet = False
 
     def _say(self, sentence: str) -> None:
-        self.error.value = f'<div class="rsrl-error" role="alert">{html.escape(sentence)}</div>'
+        self.error.value = (
+            f'<div class="rsrl-error" role="alert">{html.escape(sentence)}</div>'
+        )
         if self.found is None:
             self.save.disabled = True
             for image in self.images.values():
@@ -330,20 +371,29 @@ class _Explorer:
         shown = rows.iloc[first:last]
         with self._quietly(), self.thumbs.hold_sync():
             self.thumbs.tooltips = [
-                f"{p.photo}: score {p.score}, predicted {p.predicted}" for p in shown.itertuples()
+                f"{p.photo}: score {p.score}, predicted {p.predicted}"
+                for p in shown.itertuples()
             ]
             self.thumbs.options = list(zip(shown.photo, shown.index, strict=True))
             self.thumbs.value = self.row if self.row in shown.index else None
-        self.thumbs.layout.display = None if len(shown) else "none"  # it keeps its last buttons
+        self.thumbs.layout.display = (
+            None if len(shown) else "none"
+        )  # it keeps its last buttons
         self.back.disabled, self.forth.disabled = first == 0, last == len(rows)
-        self.count.value = f"{first + 1} to {last} of {len(rows)}" if len(rows) else "no such photo"
+        self.count.value = (
+            f"{first + 1} to {last} of {len(rows)}" if len(rows) else "no such photo"
+        )
         with ThreadPoolExecutor() as pool:
-            self.thumb_style.value = self._css("rsrl-thumbs", pool.map(_thumb_look, shown.path))
+            self.thumb_style.value = self._css(
+                "rsrl-thumbs", pool.map(_thumb_look, shown.path)
+            )
 
     def _css(self, group: str, looks: Iterable[str]) -> str:
         """How each button of a group looks, in this view alone."""
         button = f".{self.scope} .{group} button:nth-child"
-        rules = (f"{button}({number}) {{{look}}}" for number, look in enumerate(looks, 1))
+        rules = (
+            f"{button}({number}) {{{look}}}" for number, look in enumerate(looks, 1)
+        )
         return f"<style>{' '.join(rules)}</style>"
 
     def _pick(self) -> None:
@@ -363,15 +413,23 @@ class _Explorer:
             self.upload.value = ()  # so that the same file can be given again
         if len(content) > LIMIT:
             found = f"{name} has {len(content) / 2**20:.0f} MB"
-            raise InputError(f"{found}, a photo may have {LIMIT >> 20} MB; give a smaller copy.")
+            raise InputError(
+                f"{found}, a photo may have {LIMIT >> 20} MB; give a smaller copy."
+            )
         opened = _opened(name, content)
         judged, levels = self._logits(opened[-1]), self.network("best").levels
         each = zip(levels, *_told_apart(judged), strict=True)
-        likelihoods_told = ", ".join(f"{level}: {likelihood}" for level, likelihood in each)
+        likelihoods_told = ", ".join(
+            f"{level}: {likelihood}" for level, likelihood in each
+        )
         predicted = f"predicted {self.target} {levels[judged.argmax()]}"
         note = OWN_LIKELIHOODS.format(self.target)
         said = f"your own photo, {predicted} (likelihoods {likelihoods_told}; {note})"
-        self.row, self.subject, self.read = None, (name, said, lambda: opened), lambda: content
+        self.row, self.subject, self.read = (
+            None,
+            (name, said, lambda: opened),
+            lambda: content,
+        )
         with self._quietly():
             self.thumbs.value = None
         self._show()
@@ -446,10 +504,16 @@ class _HighlightExplorer(_Explorer):
     def __init__(self, run: Run, photos: pd.DataFrame):
         super().__init__(run, photos, CAPTIONS)
         if (rounds := len(run.rounds)) < 2:
-            raise InputError(f"{run.folder} has one round, a highlight compares two; train it on.")
-        self.pair = lru_cache(64)(lambda *two: stacked(*(conv1_of(run, i) for i in two)))
+            raise InputError(
+                f"{run.folder} has one round, a highlight compares two; train it on."
+            )
+        self.pair = lru_cache(64)(
+            lambda *two: stacked(*(conv1_of(run, i) for i in two))
+        )
         slide = partial(w.IntSlider, continuous_update=False, **WIDE)
-        self.settings = {n: choice(description=d, options=o) for n, (d, o) in SETTINGS.items()}
+        self.settings = {
+            n: choice(description=d, options=o) for n, (d, o) in SETTINGS.items()
+        }
         self.later = slide(rounds, 2, rounds, description="round I")
         self.step = slide(1, 1, rounds - 1, description="k rounds before")
         self.fade = slider(1, max=1, step=0.05, description="grey out the rest")
@@ -461,7 +525,9 @@ class _HighlightExplorer(_Explorer):
             _panel("Rounds I and I - k", self.later, self.step),
             _panel("Maps and region", *self.settings.values(), self.fade),
         ]
-        strip = _panel("Channel J", self.strip.add_class("rsrl-channels"), w.HTML(LEGEND))
+        strip = _panel(
+            "Channel J", self.strip.add_class("rsrl-channels"), w.HTML(LEGEND)
+        )
         self.view = self._view((2, 3), panels, strip, styles=[self.strip_style])
         shown = (self.step, self.strip, *self.settings.values())
         actions = [(self.later, self._follow), (self.fade, self._fade)]
@@ -511,8 +577,12 @@ class _HighlightExplorer(_Explorer):
             self.images[name].value = _jpeg(picture)
 
     def _save(self) -> None:
-        pictures = [(self.labels[name], picture) for name, picture in self.pictures.items()]
-        figure = picture_rows([("", pictures)], "\n".join(self.text).replace("$", r"\$"))
+        pictures = [
+            (self.labels[name], picture) for name, picture in self.pictures.items()
+        ]
+        figure = picture_rows(
+            [("", pictures)], "\n".join(self.text).replace("$", r"\$")
+        )
         name = f"highlight_{Path(self.subject[0]).stem}_J{self.found.channel}.png"
         self._offer(name, "png", _png(figure, dpi=150, bbox_inches="tight"))
 
@@ -542,21 +612,34 @@ class _CropExplorer(_Explorer):
     def __init__(self, run: Run, photos: pd.DataFrame):
         network = run.network("best")
         pooling(network)
-        figures = ["photo", "crop", "good", "level", *["attribute"] * bool(network.attributes)]
+        figures = [
+            "photo",
+            "crop",
+            "good",
+            "level",
+            *["attribute"] * bool(network.attributes),
+        ]
         super().__init__(run, photos, figures)
         self.seen = None
         self.good = "level high" if "high" in network.levels else "a rising score"
         which = [(f"AesAM of {self.good}", GOOD), ("AesAM chosen below", LEVEL)]
         which += [("AesAM and AttAM, if they agree", BOTH)] * bool(network.attributes)
         self.which = choice(description="crop by", options=which)
-        self.threshold = slider(THRESHOLD, min=0.05, max=0.95, step=0.05, description="threshold")
+        self.threshold = slider(
+            THRESHOLD, min=0.05, max=0.95, step=0.05, description="threshold"
+        )
         self.threshold.readout_format = ".0%"
         self.ratio = choice(description="aspect ratio", options=RATIOS)
-        self.level = choice(description=f"AesAM of {self.target}", options=network.levels)
+        self.level = choice(
+            description=f"AesAM of {self.target}", options=network.levels
+        )
         self.attribute = choice(description="AttAM of")
         self.save.description = "Save the crop"
         maps = [self.level, *[self.attribute] * bool(network.attributes)]
-        panels = [_panel("Crop", self.which, self.threshold, self.ratio), _panel("Maps", *maps)]
+        panels = [
+            _panel("Crop", self.which, self.threshold, self.ratio),
+            _panel("Maps", *maps),
+        ]
         self.view = self._view((2, len(figures) - 2), panels)
         shown = (self.which, self.threshold, self.ratio, *maps)
         self._start((control, self._show) for control in shown)
@@ -565,7 +648,10 @@ class _CropExplorer(_Explorer):
         """What the network sees in the photo and says of it, once for each photo."""
         if self.seen is self.pixels:
             return
-        view, shrink_to = self.pixels.crops([0], view="whole"), self.run.view["shrink_to"]
+        view, shrink_to = (
+            self.pixels.crops([0], view="whole"),
+            self.run.view["shrink_to"],
+        )
         maps = activation_maps(self.network("best"), view, shrink_to=shrink_to)[0]
         before = self._logits(self.pixels)
         with self._quietly():
@@ -588,7 +674,9 @@ class _CropExplorer(_Explorer):
         )
         region = largest_region(used, threshold=threshold)
         crop = self.large.crop(self._within(self.large, box))
-        reach = max(np.abs([good, beside]).max(), 1e-6)  # one scale for both: sums are compared
+        reach = max(
+            np.abs([good, beside]).max(), 1e-6
+        )  # one scale for both: sums are compared
         pictures = {
             "photo": framed(self.picture, self._within(self.picture, box), region),
             "crop": crop,
@@ -605,7 +693,9 @@ class _CropExplorer(_Explorer):
         if attribute is not None:
             reach = max(np.abs(attribute).max(), 1e-6)
             pictures["attribute"] = activation_picture(self.picture, attribute, reach)
-            captions["attribute"] = f"AttAM of {self.attribute.value}, sum {attribute.sum():+.1f}"
+            captions["attribute"] = (
+                f"AttAM of {self.attribute.value}, sum {attribute.sum():+.1f}"
+            )
         self._tell(box, reason, crop)
         for name, picture in pictures.items():
             picture.thumbnail((SHOWN, SHOWN))
@@ -635,7 +725,9 @@ class _CropExplorer(_Explorer):
         name, target = Path(self.subject[0]), io.BytesIO()
         save_crop(io.BytesIO(self.read()), self.found, target)
         with Image.open(target) as crop:
-            self._offer(f"{name.stem}_crop{name.suffix}", crop.format.lower(), target.getvalue())
+            self._offer(
+                f"{name.stem}_crop{name.suffix}", crop.format.lower(), target.getvalue()
+            )
 
 
 def _judged(run: Run, photos: pd.DataFrame) -> pd.DataFrame:
@@ -644,7 +736,9 @@ def _judged(run: Run, photos: pd.DataFrame) -> pd.DataFrame:
     unlike = photos.photo[known != photos.score.to_numpy()]
     if len(unlike) or not len(photos):
         found = f"{len(unlike)} of {len(photos)} ({', '.join(unlike[:2])}) differ"
-        raise InputError(f"{run.folder} needs the photos and scores it was made with; {found}.")
+        raise InputError(
+            f"{run.folder} needs the photos and scores it was made with; {found}."
+        )
     judged = run.samples.query(f"round == {run.chosen} and part != 'other'")
     predicted = photos.photo.map(judged.set_index("photo").assigned)
     if run.info["recipe"]["levels"] == "low-high":
@@ -692,7 +786,10 @@ def _told_apart(*judged: np.ndarray) -> list[list[str]]:
         if all(texts.count(max(texts)) == 1 for texts in told):
             return told
     return [
-        [f"{text} (logit {logit:.1f})" for text, logit in zip(texts, logits, strict=True)]
+        [
+            f"{text} (logit {logit:.1f})"
+            for text, logit in zip(texts, logits, strict=True)
+        ]
         for texts, logits in zip(told, judged, strict=True)
     ]
 
