@@ -49,7 +49,7 @@ test: .venv/ready
 # An uploaded photo is one message; the server's own limit of 10 MB would drop the connection.
 # Kernels are this environment's, and nobody on the machine listens to what they say.
 LAB = --ServerApp.tornado_settings='{"websocket_max_message_size": 134217728}' \
-	--ServerApp.kernel_spec_manager_class=rsrl_lib.kernels.OwnSpecs \
+	--ServerApp.kernel_spec_manager_class=rsrl_lib.interface.kernels.OwnSpecs \
 	--KernelManager.transport_encryption=auto
 
 # It begins among the executed notebooks, whose runs are trained already, where a demo was made.

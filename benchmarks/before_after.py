@@ -23,7 +23,7 @@ JOBS = {"alexnet": "none", "squeezenet1_1": "starter"}
 DECODE = """
 import sys, time
 from pathlib import Path
-from rsrl_lib.pictures import read_unscored
+from rsrl_lib.reading.pictures import read_unscored
 from rsrl_lib.pixels import decode
 begun, (photos, cache) = time.perf_counter(), map(Path, sys.argv[1:])
 decode(read_unscored(photos), cache=cache)

@@ -28,14 +28,16 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from rsrl_lib import glassbox, pixels, widgets
+from rsrl_lib import pixels
 from rsrl_lib import training as t
+from rsrl_lib.drawing import glassbox
 from rsrl_lib.files import ROOT
+from rsrl_lib.interface import widgets
 from rsrl_lib.machine import fast_precision
 from rsrl_lib.network import aesthetic_net, save_network
-from rsrl_lib.photos import read_folder
 from rsrl_lib.recipe import Recipe, Training
 from rsrl_lib.rounds import repeat
+from rsrl_lib.sources import read_folder
 
 OTHERS = ROOT / ".venv-others/bin/python"
 LATEST = ROOT / "benchmarks/results/latest.csv"

@@ -24,8 +24,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.explorer_interaction import interactions
-from rsrl_lib import glassbox, widgets
+from rsrl_lib.drawing import glassbox
 from rsrl_lib.files import ROOT
+from rsrl_lib.interface import widgets
 from rsrl_lib.pixels import decode
 from rsrl_lib.recipe import Recipe, Training
 from rsrl_lib.rounds import repeat

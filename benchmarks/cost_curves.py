@@ -28,14 +28,16 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from rsrl_lib import glassbox, plots
+from rsrl_lib import plots
 from rsrl_lib import training as t
+from rsrl_lib.drawing import glassbox
 from rsrl_lib.files import ROOT
 from rsrl_lib.network import aesthetic_net
-from rsrl_lib.photos import read_folder, read_ours
 from rsrl_lib.pixels import decode
+from rsrl_lib.reading.tables import read_ours
 from rsrl_lib.recipe import Recipe, Training
 from rsrl_lib.rounds import repeat
+from rsrl_lib.sources import read_folder
 
 
 def draw(folder, count):

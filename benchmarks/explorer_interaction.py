@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rsrl_lib import glassbox, widgets
+from rsrl_lib.drawing import glassbox
+from rsrl_lib.interface import widgets
 from rsrl_lib.runs import Run, open_run
 
 

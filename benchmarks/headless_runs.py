@@ -18,7 +18,7 @@ import numpy as np
 import papermill
 import tyro
 
-from rsrl_lib import glassbox
+from rsrl_lib.drawing import glassbox
 from rsrl_lib.files import ROOT
 from rsrl_lib.pixels import decode
 from rsrl_lib.recipe import Recipe, Training

@@ -10,11 +10,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from rsrl_lib import glassbox
-from rsrl_lib.photos import read_folder
+from rsrl_lib.drawing import glassbox
 from rsrl_lib.pixels import decode
 from rsrl_lib.recipe import Recipe, Training
 from rsrl_lib.rounds import repeat
+from rsrl_lib.sources import read_folder
 
 
 def main(backbones=("squeezenet1_1", "alexnet")):

@@ -29,10 +29,10 @@ from torchvision import transforms
 from rsrl_lib.drop_rules import DropRule, decide, largest_classes
 from rsrl_lib.measures import measures
 from rsrl_lib.network import aesthetic_net
-from rsrl_lib.photos import read_folder
 from rsrl_lib.pixels import MEAN, STD, decode
 from rsrl_lib.protocols import merge_rare, split
 from rsrl_lib.recipe import Training
+from rsrl_lib.sources import read_folder
 from rsrl_lib.training import fine_tune, logits
 
 NORMAL = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]

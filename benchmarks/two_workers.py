@@ -18,7 +18,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from rsrl_lib.sweeps import read_results, sweep
+from rsrl_lib.comparing.sweeps import read_results, sweep
 
 GRID = """
 [photos]
@@ -64,7 +64,7 @@ def cluster(workers):
     try:
         with Client(address, timeout=30) as client:
             client.wait_for_workers(workers, timeout=60)
-            client.run(lambda: __import__("rsrl_lib.sweeps") and None)
+            client.run(lambda: __import__("rsrl_lib.comparing.sweeps") and None)
         yield address
     finally:
         for process in started:

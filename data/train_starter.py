@@ -17,11 +17,11 @@ from safetensors.torch import save_file
 from scipy.stats import spearmanr
 from torch.nn import functional
 
-from rsrl_lib import glassbox
+from rsrl_lib.drawing import glassbox
 from rsrl_lib.network import aesthetic_net
-from rsrl_lib.photos import read_folder
 from rsrl_lib.pixels import decode
 from rsrl_lib.recipe import Backbone, Training
+from rsrl_lib.sources import read_folder
 from rsrl_lib.training import fine_tune, logits
 
 

@@ -1,5 +1,5 @@
 """`python -m rsrl_lib`, for where the command `rsrl` is not on the path."""
 
-from rsrl_lib.cli import main
+from rsrl_lib.interface.cli import main
 
 main()

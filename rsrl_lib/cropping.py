@@ -19,8 +19,8 @@ from scipy import ndimage
 
 from rsrl_lib.activation import at_size
 from rsrl_lib.files import InputError
-from rsrl_lib.pictures import upright
 from rsrl_lib.pixels import SIDE
+from rsrl_lib.reading.pictures import upright
 
 Box = tuple[int, int, int, int]
 THRESHOLD, AGREEMENT = 0.3, 0.3

@@ -34,7 +34,7 @@ from rsrl_lib.files import (
     to_disk,
     writing,
 )
-from rsrl_lib.pictures import open_rgb
+from rsrl_lib.reading.pictures import open_rgb
 
 READING = 2
 """Counted up where a file becomes another picture than before: then it is decoded anew."""

@@ -20,7 +20,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 from rsrl_lib.activation import at_size
 from rsrl_lib.files import replacing
 from rsrl_lib.highlight import Highlight
-from rsrl_lib.pictures import open_rgb
+from rsrl_lib.reading.pictures import open_rgb
 
 PART_DASHES = {"train": "", "validation": (1, 1), "test": (4, 2)}
 PART_COLOURS = {"train": "#1b3a6b", "validation": "#7a7a7a", "test": "#b5541c"}

@@ -29,7 +29,7 @@ from scipy.special import logit
 
 from rsrl_lib.files import InputError, reading
 from rsrl_lib.network import AestheticNet, load_network
-from rsrl_lib.photos import read_ours
+from rsrl_lib.reading.tables import read_ours
 from rsrl_lib.recipe import Training
 
 PART_OF_A_RUN = ("part of a run", "train the run anew")

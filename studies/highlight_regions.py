@@ -52,18 +52,18 @@ from scipy.stats import rankdata
 from torch import nn
 from tqdm.auto import tqdm
 
-from rsrl_lib import glassbox
 from rsrl_lib import highlight as h
+from rsrl_lib.drawing import glassbox
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.files import ROOT, InputError
 from rsrl_lib.machine import machine
 from rsrl_lib.measures import against_mask
 from rsrl_lib.network import AestheticNet
-from rsrl_lib.photos import read_folder
 from rsrl_lib.pixels import CACHE, SIDE, decode, normalised
 from rsrl_lib.recipe import Recipe, Training
 from rsrl_lib.rounds import repeat
 from rsrl_lib.runs import Run
+from rsrl_lib.sources import read_folder
 
 MEASURES = ["iou", "auc", "auc_best_sign", "pointing", "area_share"]
 METHOD = ["method", "later", "earlier"]

@@ -43,18 +43,19 @@ from scipy.special import comb, expit
 from sklearn.metrics import roc_auc_score
 from tqdm.auto import tqdm
 
-from rsrl_lib import glassbox
 from rsrl_lib.activation import ActivationMaps, activation_maps
 from rsrl_lib.cropping import AGREEMENT, Box, crop_box, overlap, region, region_box
+from rsrl_lib.drawing import glassbox
 from rsrl_lib.files import ROOT, InputError
 from rsrl_lib.machine import device, machine
 from rsrl_lib.measures import against_mask
 from rsrl_lib.network import AestheticNet
-from rsrl_lib.photos import ScoredPhotos, read_folder
-from rsrl_lib.pictures import open_rgb
+from rsrl_lib.photos import ScoredPhotos
 from rsrl_lib.pixels import SIDE, Pixels, decode, normalised, square
 from rsrl_lib.protocols import low_high, split
+from rsrl_lib.reading.pictures import open_rgb
 from rsrl_lib.recipe import Training
+from rsrl_lib.sources import read_folder
 from rsrl_lib.training import logits
 
 PLACES = 4  # random crops a photo

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from said import check, interval, markdown, percent, signed
 
-from rsrl_lib import comparisons
-from rsrl_lib.comparisons import MEASURES, Trainings
+from rsrl_lib.comparing import comparisons
+from rsrl_lib.comparing.comparisons import MEASURES, Trainings
 from rsrl_lib.drop_rules import largest_classes
 from rsrl_lib.files import ROOT
 from rsrl_lib.measures import of_rare_scores

@@ -10,8 +10,8 @@ from of_dropping import RESULTS, all_sets
 from said import check, interval, markdown, signed, with_bounds
 from scipy.stats import bootstrap
 
-from rsrl_lib import comparisons
-from rsrl_lib.comparisons import TEST_OVER_TRAIN, corrected_interval
+from rsrl_lib.comparing import comparisons
+from rsrl_lib.comparing.comparisons import TEST_OVER_TRAIN, corrected_interval
 from rsrl_lib.files import InputError
 from rsrl_lib.recipe import Recipe
 

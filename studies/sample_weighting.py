@@ -36,16 +36,17 @@ import tyro
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
-from rsrl_lib import glassbox
 from rsrl_lib.dataset import soft_attributes
+from rsrl_lib.drawing import glassbox
 from rsrl_lib.files import ROOT, InputError, replacing
 from rsrl_lib.losses import joint_loss, joint_targets, sample_weights
 from rsrl_lib.machine import machine
 from rsrl_lib.network import AestheticNet, aesthetic_net
-from rsrl_lib.photos import ScoredPhotos, read_folder
+from rsrl_lib.photos import ScoredPhotos
 from rsrl_lib.pixels import CACHE, Pixels, decode
 from rsrl_lib.protocols import FOLDS, low_high, split
 from rsrl_lib.recipe import Training
+from rsrl_lib.sources import read_folder
 from rsrl_lib.training import fine_tune, logits
 
 CUT, AMBIGUOUS = 4.0, (3.0, 5.0)

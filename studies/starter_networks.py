@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.torch import load_file
 
-from rsrl_lib import glassbox
+from rsrl_lib.drawing import glassbox
 from rsrl_lib.files import ROOT
 from rsrl_lib.measures import measures
 from rsrl_lib.network import STARTER, aesthetic_net

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import tyro
 
+from rsrl_lib.comparing.sweeps import reported_accuracies, sweep
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.files import ROOT, replacing
-from rsrl_lib.sweeps import reported_accuracies, sweep
 
 
 def main(

@@ -33,13 +33,15 @@ import tyro
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from rsrl_lib import glassbox
-from rsrl_lib.comparisons import FEWEST_TRAININGS, holm, read_recipes
+from rsrl_lib.comparing.comparisons import FEWEST_TRAININGS, holm, read_recipes
+from rsrl_lib.comparing.sweeps import single_votes
+from rsrl_lib.drawing import glassbox
 from rsrl_lib.drop_rules import largest_classes
 from rsrl_lib.files import ROOT, replacing
-from rsrl_lib.photos import ScoredPhotos, read_folder, read_ours
+from rsrl_lib.photos import ScoredPhotos
 from rsrl_lib.protocols import merge_rare
-from rsrl_lib.sweeps import single_votes
+from rsrl_lib.reading.tables import read_ours
+from rsrl_lib.sources import read_folder
 
 RESULTS = ROOT / "data" / "results"
 KEYS = ["dataset", "labels", "arm"]

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from rsrl_lib import photos, pixels
+from rsrl_lib import pixels, sources
 
 # A shell's background jobs ignore Ctrl-C, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -37,7 +37,7 @@ def draw_coloured_photos(folder: Path) -> Path:
 def coloured(tmp_path_factory):
     """The tiny scored folder, read and decoded: (ScoredPhotos, Pixels)."""
     folder = tmp_path_factory.mktemp("coloured")
-    scored = photos.read_folder(folder, draw_coloured_photos(folder))
+    scored = sources.read_folder(folder, draw_coloured_photos(folder))
     return scored, pixels.decode(scored.table, cache=tmp_path_factory.mktemp("cache"))[0]
 
 

@@ -25,10 +25,10 @@ import tyro
 from PIL import Image
 from safetensors.torch import load_file
 
-from rsrl_lib import glassbox
-from rsrl_lib.photos import read_ours
+from rsrl_lib.comparing.sweeps import read_results
+from rsrl_lib.drawing import glassbox
+from rsrl_lib.reading.tables import read_ours
 from rsrl_lib.runs import open_run
-from rsrl_lib.sweeps import read_results
 
 GRID = """
 [photos]
@@ -54,7 +54,7 @@ keep_share = 0.7
 """
 DECODE = """
 from pathlib import Path
-from rsrl_lib.photos import read_folder
+from rsrl_lib.sources import read_folder
 from rsrl_lib.pixels import decode
 decode(read_folder(Path("photos"), Path("many.csv")).table, cache=Path(r"{out}"))
 """

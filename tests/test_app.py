@@ -6,8 +6,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from rsrl_lib import app
 from rsrl_lib.files import InputError
+from rsrl_lib.interface import app
 from tests.conftest import draw_coloured_photos
 
 pytest.importorskip("papermill")

@@ -11,8 +11,8 @@ import pytest
 
 papermill = pytest.importorskip("papermill")
 
-from rsrl_lib import batch  # noqa: E402
 from rsrl_lib.files import ROOT, InputError  # noqa: E402
+from rsrl_lib.interface import batch  # noqa: E402
 
 ODD = ["a{b}", "{run}", "{", "}{", "{0}", "50%s", "#1", "what?", "http:", "s3:"]
 

@@ -23,7 +23,8 @@ import pytest
 import torch
 from PIL import Image
 
-from rsrl_lib import app, network, photos, rounds
+from rsrl_lib import network, rounds, sources
+from rsrl_lib.interface import app
 from tests.conftest import ROOT
 from tests.test_rounds import RECIPE
 
@@ -68,7 +69,7 @@ def folder(coloured, small_crops, tmp_path_factory):
     (given["photos"] / "01.png").rename(given["photos"] / f"{EVIL.format(1)}.png")
     named = given["scores"].read_text().replace("01.png", f"{EVIL.format(1)}.png")
     given["scores"].write_text(named)
-    scored = photos.read_folder(given["photos"], given["scores"]), coloured[1]
+    scored = sources.read_folder(given["photos"], given["scores"]), coloured[1]
     rounds.repeat(*scored, given["run"], RECIPE)
     make_crop_run(scored, given["gap_run"])
     app.write_page(folder, {name: str(path) for name, path in given.items()})
@@ -472,7 +473,7 @@ def told_size(page):
 SLOW = """
 import time
 
-from rsrl_lib import widgets
+from rsrl_lib.interface import widgets
 
 quick = widgets.crop_box
 widgets.crop_box = lambda *given, **how: (time.sleep(1), quick(*given, **how))[1]

@@ -11,7 +11,8 @@ import torch
 from PIL import ExifTags, Image
 from safetensors.torch import load_file, save_file
 
-from rsrl_lib import batch, cli, rounds, runs
+from rsrl_lib import rounds, runs
+from rsrl_lib.interface import batch, cli
 from rsrl_lib.network import aesthetic_net, save_network
 from tests.conftest import draw_coloured_photos
 
@@ -484,7 +485,7 @@ HEAVY = {"torch", "torchvision", "pandas", "scipy", "sklearn", "matplotlib", "py
 def test_help_and_misspelt_options_answer_without_heavy_libraries(words):
     code = f"""
 import sys
-from rsrl_lib import cli
+from rsrl_lib.interface import cli
 sys.argv = {["rsrl", *words]}
 try:
     cli.main()

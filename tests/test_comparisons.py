@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from rsrl_lib import comparisons as c
+from rsrl_lib.comparing import comparisons as c
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.files import ROOT, InputError
 from rsrl_lib.measures import measures, paired_interval

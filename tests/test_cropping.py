@@ -7,7 +7,7 @@ from PIL import ExifTags, Image, ImageCms
 
 from rsrl_lib import cropping as c
 from rsrl_lib.files import InputError
-from rsrl_lib.pictures import open_rgb
+from rsrl_lib.reading.pictures import open_rgb
 from tests.odd_pictures import chunk, png, ramp, tiff, whole
 from tests.test_pictures import FORMS, ODD_EXIF, PASSED_OVER, XMP, with_exif
 

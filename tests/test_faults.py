@@ -124,8 +124,12 @@ def command(coloured, tmp_path):
     words += ["--epochs", 1, "--rounds", 2]
 
     def start(*more, first=""):
-        code = ["import sys", f"sys.argv = {[*map(str, [*words, *more])]}", "import rsrl_lib.cli"]
-        python = [sys.executable, "-c", "\n".join([*code, first, "rsrl_lib.cli.main()"])]
+        code = [
+            "import sys",
+            f"sys.argv = {[*map(str, [*words, *more])]}",
+            "import rsrl_lib.interface.cli",
+        ]
+        python = [sys.executable, "-c", "\n".join([*code, first, "rsrl_lib.interface.cli.main()"])]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(python, **quiet)
 
@@ -182,7 +186,7 @@ def test_memory_that_runs_out_is_a_sentence(command):
 ALL_COMMANDS = """
 import sys
 from pathlib import Path
-from rsrl_lib import cli
+from rsrl_lib.interface import cli
 from tests.conftest import draw_coloured_photos
 from tests.test_sweeps import GRID
 out = Path(sys.argv[1])

@@ -6,7 +6,7 @@ import re
 import pandas as pd
 import pytest
 
-from rsrl_lib.comparisons import MEASURES
+from rsrl_lib.comparing.comparisons import MEASURES
 from rsrl_lib.files import InputError
 from tests.conftest import ROOT
 

@@ -22,10 +22,12 @@ from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image
 from scipy.io import savemat
 
-from rsrl_lib import batch, cli, network, photos, pixels, sweeps
+from rsrl_lib import network, pixels, sources
+from rsrl_lib.comparing import sweeps
 from rsrl_lib.cropping import save_crop
 from rsrl_lib.files import InputError
-from rsrl_lib.pictures import open_rgb, read_unscored
+from rsrl_lib.interface import batch, cli
+from rsrl_lib.reading.pictures import open_rgb, read_unscored
 from tests.conftest import draw_coloured_photos
 from tests.odd_pictures import png, ramp, tiff, whole
 from tests.test_pictures import FORMS, PASSED_OVER, XMP
@@ -251,7 +253,7 @@ def test_any_table_of_scores_and_votes_is_read_or_refused(
     options = {"mean_column": "mean" if mean else None, "strict": strict}
     options |= {"attribute_columns": ["kind"] * kind}
     options["votes"] = None if votes is None else tmp_path / "v.csv"
-    scored = told(photos.read_folder, tmp_path, tmp_path / "s.csv", **options)
+    scored = told(sources.read_folder, tmp_path, tmp_path / "s.csv", **options)
     check(scored)
     if scored is not None and not mean and votes is None:
         assert (scored.table.score - scored.table.mean_score).abs().max() <= 0.5 + 1e-9
@@ -272,7 +274,7 @@ def test_any_table_of_scores_and_votes_is_read_or_refused(
 def test_a_table_of_absurd_size_or_kind_is_refused_with_its_fault(tmp_path, text, says):
     (tmp_path / "s.csv").write_bytes(text)
     with pytest.raises(InputError, match=says) as caught:
-        photos.read_folder(tmp_path, tmp_path / "s.csv")
+        sources.read_folder(tmp_path, tmp_path / "s.csv")
     assert len(str(caught.value)) < 2000
 
 
@@ -281,10 +283,10 @@ def test_columns_that_would_grow_into_gigabytes_are_refused(tmp_path):
     table = pd.DataFrame({"photo": names, "score": np.arange(30_000) % 7})
     table.to_csv(tmp_path / "s.csv", index=False)
     with pytest.raises(InputError, match=r"photo has 30000 different words.*name another column"):
-        photos.read_folder(tmp_path, tmp_path / "s.csv", attribute_columns=["photo"])
+        sources.read_folder(tmp_path, tmp_path / "s.csv", attribute_columns=["photo"])
     table.assign(score=range(30_000)).to_csv(tmp_path / "v.csv", index=False)
     with pytest.raises(InputError, match=r"v.csv line 103: score '101' is not .* -100\.\.100"):
-        photos.read_folder(tmp_path, tmp_path / "s.csv", votes=tmp_path / "v.csv")
+        sources.read_folder(tmp_path, tmp_path / "s.csv", votes=tmp_path / "v.csv")
 
 
 def published(source):
@@ -333,19 +335,19 @@ def test_a_damaged_public_set_is_read_or_refused(tmp_path, source, data):
     (tmp_path / FOLDERS[source]).mkdir(parents=True, exist_ok=True)
     for name in ("7.jpg", "8.jpg"):
         (tmp_path / FOLDERS[source] / name).write_bytes(b"x")
-    assert len(photos.read_photos(source, tmp_path)) == 2
+    assert len(sources.read_photos(source, tmp_path)) == 2
     victim = data.draw(st.sampled_from(sorted(files)))
     header = files[victim].split(b"\n")[0].decode(errors="replace").split(",")
     content = data.draw(damaged([files[victim], *files.values()]) | tables(header))
     (tmp_path / victim).write_bytes(content)
-    check(told(photos.read_photos, source, tmp_path, strict=data.draw(st.booleans())))
+    check(told(sources.read_photos, source, tmp_path, strict=data.draw(st.booleans())))
 
 
 @pytest.mark.parametrize("tag", ["999999999", "-5"])
 def test_a_tag_that_would_be_a_column_of_gigabytes_is_refused(tmp_path, tag):
     (tmp_path / "AVA.txt").write_text(f"1 7 {'1 ' * 10}{tag} 0 9\n")
     with pytest.raises(InputError, match=rf"AVA\.txt line 1: tag 1 '{tag}' is not .* 0\.\.999"):
-        photos.read_ava(tmp_path)
+        sources.read_ava(tmp_path)
 
 
 DEEP = ["-" * 9000 + "1", "[" * 9000, "(" * 150 + ")" * 150, "{[]: 1}", "{{}}", "9" * 5000]
@@ -542,7 +544,7 @@ def test_a_photo_whose_name_is_not_utf8_is_one_sentence(world, tmp_path):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_names_of_no_photo_are_told_before_any_work(world, command, tmp_path, monkeypatch):
     monkeypatch.setattr(pixels, "decode", None)
-    monkeypatch.setattr("rsrl_lib.pictures.open_rgb", None)
+    monkeypatch.setattr("rsrl_lib.reading.pictures.open_rgb", None)
     words = [command, "--run", world / "run"]
     words += [word.replace("OUT", str(tmp_path / "out")) for word in COMMANDS[command]]
     there, pipe = world / "originals" / "00.png", tmp_path / "pipe.png"

@@ -4,9 +4,8 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from rsrl_lib import glassbox
-from rsrl_lib.files import InputError
-from rsrl_lib.glassbox import (
+from rsrl_lib.drawing import glassbox
+from rsrl_lib.drawing.glassbox import (
     ATTRIBUTES,
     BORDERS,
     DEMO_SCENES,
@@ -15,7 +14,8 @@ from rsrl_lib.glassbox import (
     STARTER_SCENES,
     TAGS,
 )
-from rsrl_lib.photos import read_folder
+from rsrl_lib.files import InputError
+from rsrl_lib.sources import read_folder
 
 PERFECT = dict.fromkeys(ATTRIBUTES, 1.0) | {"clutter": 0.0}
 SHARES = (0.04, 0.22, 0.50, 0.15, 0.06, 0.025, 0.0045, 0.0006)  # of scores 2..9 in xiheAA

@@ -8,8 +8,9 @@ from PIL import Image
 from sklearn.cluster import KMeans
 from torch import nn
 
-from rsrl_lib import cli, highlight, plots, rounds
+from rsrl_lib import highlight, plots, rounds
 from rsrl_lib.files import InputError
+from rsrl_lib.interface import cli
 from rsrl_lib.network import AestheticNet
 from rsrl_lib.pixels import normalised
 from rsrl_lib.recipe import Recipe, Training

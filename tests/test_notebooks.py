@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("papermill")
 
-from rsrl_lib import batch
+from rsrl_lib.interface import batch
 from tests.conftest import ROOT
 
 SMOKE = {
@@ -111,7 +111,7 @@ def test_a_chapter_draws_from_its_kept_tables(chapter, said, places, tmp_path):
 
 
 def test_the_lesson_on_dropping_reads_any_sweep_and_says_which_arms_are_missing(places, tmp_path):
-    from rsrl_lib.sweeps import read_results
+    from rsrl_lib.comparing.sweeps import read_results
 
     results = ROOT / "data" / "results"
     kept = read_results(results / "glassbox_arms.csv")
@@ -161,7 +161,7 @@ def test_a_chapter_types_no_figure_but_those_that_documents_publish(chapter):
 def test_a_failing_cell_is_named_and_the_batch_goes_on(monkeypatch, tmp_path):
     import sys
 
-    from rsrl_lib import cli
+    from rsrl_lib.interface import cli
 
     words = ["rsrl", "notebooks", "01", "--out", str(tmp_path), "-p", "photos", "nowhere"]
     monkeypatch.setattr(sys, "argv", [*words, "-p", "scores", "nowhere.csv"])

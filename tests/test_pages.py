@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from rsrl_lib import app, cli, pages
+from rsrl_lib.interface import app, cli, pages
 from tests.conftest import ROOT
 
 nbformat = pytest.importorskip("nbformat")

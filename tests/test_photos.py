@@ -14,8 +14,10 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from rsrl_lib import photos
+from rsrl_lib import photos, sources
 from rsrl_lib.files import ROOT, InputError
+from rsrl_lib.reading import tables
+from rsrl_lib.sources import checked, public_sets
 
 
 def touch(folder, *names):
@@ -27,7 +29,7 @@ def touch(folder, *names):
 
 def own(folder, text, **options):
     (folder / "scores.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
-    return photos.read_folder(folder, folder / "scores.csv", **options)
+    return sources.read_folder(folder, folder / "scores.csv", **options)
 
 
 def message(*parts):
@@ -178,7 +180,7 @@ def test_a_column_of_words_becomes_an_attribute_for_each_and_blanks_stay_unknown
 
 def test_a_missing_table_is_named(folder):
     with pytest.raises(InputError, match=message("none.csv cannot be read", "No such file")):
-        photos.read_folder(folder, folder / "none.csv")
+        sources.read_folder(folder, folder / "none.csv")
     with pytest.raises(InputError, match=message("votes.csv cannot be read", "give")):
         own(folder, HEAD + "b.jpg,5\n", votes=folder / "votes.csv")
 
@@ -226,7 +228,7 @@ def test_a_decimal_comma_is_told_from_a_word(folder):
 def test_a_folder_that_is_none_is_told_and_not_its_photos(folder, given, says):
     own(folder, HEAD + "b.jpg,5\n")
     with pytest.raises(InputError, match=message("line 2: " + says.format(folder / given))):
-        photos.read_folder(folder / given, folder / "scores.csv")
+        sources.read_folder(folder / given, folder / "scores.csv")
 
 
 @pytest.mark.parametrize("name", ["a", "A.jpg", "a.JPG", "a.jpeg"])
@@ -291,10 +293,10 @@ def test_ava_tags_become_attributes_by_name_and_are_unknown_where_a_photo_has_no
     ]
     (tmp_path / "AVA.txt").write_text("\n".join(rows))
     touch(tmp_path, *(f"images/{image}.jpg" for image in tags))
-    scored = photos.read_ava(tmp_path)
+    scored = sources.read_ava(tmp_path)
     assert scored.attributes.columns.tolist() == [f"tag={tag}" for tag in range(1, 67)]
     (tmp_path / "tags.txt").write_text("1 Abstract\n24 Black and White \n66 Analog\n")
-    named = photos.read_ava(tmp_path).attributes
+    named = sources.read_ava(tmp_path).attributes
     assert named.columns[[0, 1, 23, 65]].tolist() == [
         "tag=Abstract",
         "tag=2",
@@ -312,25 +314,25 @@ def test_ava_is_read_with_its_votes_and_missing_photos_are_left_out(tmp_path):
     rows = [ava_row(i + 1, 50 + i, *row) for i, row in enumerate(counts)]
     (tmp_path / "AVA.txt").write_text("\n".join(rows) + "\n")
     touch(tmp_path, "images/50.jpg", "images/51.jpg")
-    scored = photos.read_ava(tmp_path)
+    scored = sources.read_ava(tmp_path)
     assert scored.table["photo"].tolist() == ["50.jpg", "51.jpg"]
     assert scored.table["mean_score"].tolist() == [4.5, 10]
     assert scored.table["score"].tolist() == [5, 10]
     assert scored.votes.loc["50.jpg"].tolist() == counts[0]
     assert scored.left_out["photo"].tolist() == ["52.jpg"]
-    alone = photos.ava_votes(tmp_path / "AVA.txt")
+    alone = sources.ava_votes(tmp_path / "AVA.txt")
     assert alone.columns.tolist() == list(range(1, 11)) and alone.index.name == "photo"
     assert alone.loc["52.jpg"].tolist() == counts[2]
     with pytest.raises(InputError, match=message("AVA.txt line 3: no such file", "no --strict")):
-        photos.read_ava(tmp_path, strict=True)
+        sources.read_ava(tmp_path, strict=True)
     (tmp_path / "AVA.txt").write_text("1 50 7\n")
     with pytest.raises(InputError, match=message("AVA.txt line 1: votes of 2 ''", "write")):
-        photos.read_ava(tmp_path)
+        sources.read_ava(tmp_path)
 
 
 def test_most_of_ava_lies_in_the_ambiguous_middle(shared):
     started = time.monotonic()
-    votes = photos.ava_votes(shared / "ava/AVA.txt")
+    votes = sources.ava_votes(shared / "ava/AVA.txt")
     means = votes @ votes.columns / votes.sum(axis=1)
     assert means.between(4.5, 6.5).mean() == pytest.approx(0.83, abs=0.01)
     assert len(votes) == 48_604 and time.monotonic() - started < 10
@@ -342,7 +344,7 @@ def test_eva_is_read_with_votes_and_mean_grades_of_its_raters(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data/votes_filtered.csv").write_text("\n".join([head, *rows]))
     touch(tmp_path, "images/EVA_together/7.jpg", "images/EVA_together/8.jpg")
-    scored = photos.read_eva(tmp_path)
+    scored = sources.read_eva(tmp_path)
     assert scored.table["photo"].tolist() == ["7.jpg", "8.jpg"]
     assert scored.table["path"][0] == f"{tmp_path}/images/EVA_together/7.jpg"
     assert scored.table["mean_score"].tolist() == [7.5, 0] and scored.table["score"][0] == 8
@@ -356,13 +358,13 @@ def test_aadb_means_are_put_back_on_the_raters_scale(tmp_path):
     (labels / "imgListTrainRegression_score.txt").write_text("a_1.jpg 0.65\nb.jpg 0.05\n")
     (labels / "imgListTestNewRegression_score.txt").write_text("c.jpg 1\n")
     touch(tmp_path, "datasetImages_originalSize/a_1.jpg", "AADB_newtest_originalSize/c.jpg")
-    scored = photos.read_aadb(tmp_path)
+    scored = sources.read_aadb(tmp_path)
     by_name = scored.table.set_index("photo")
     assert by_name["mean_score"].to_dict() == pytest.approx({"a_1.jpg": 3.6, "c.jpg": 5})
     assert by_name["score"].to_dict() == {"a_1.jpg": 4, "c.jpg": 5}
     assert scored.left_out["photo"].tolist() == ["b.jpg"]
     with pytest.raises(InputError, match=message("_score.txt cannot be read", "give")):
-        photos.read_aadb(tmp_path / "imgListFiles")
+        sources.read_aadb(tmp_path / "imgListFiles")
 
 
 def test_aadb_attributes_are_read_from_the_lists_beside_the_scores(tmp_path):
@@ -374,14 +376,14 @@ def test_aadb_attributes_are_read_from_the_lists_beside_the_scores(tmp_path):
         for name, text in files.items():
             (tmp_path / f"imgList{part}Regression_{name}.txt").write_text(text)
     touch(tmp_path, "images/a.jpg", "images/b.jpg", "images/c.jpg")
-    attributes = photos.read_aadb(tmp_path).attributes
+    attributes = sources.read_aadb(tmp_path).attributes
     assert attributes["BalancingElements"].to_dict() == {"a.jpg": -0.4, "b.jpg": 0.8, "c.jpg": 0.2}
     assert attributes["DoF"].dropna().to_dict() == {"c.jpg": 1}
     (tmp_path / "imgListTestNewRegression_DoF.txt").write_text("c.jpg deep")
     with pytest.raises(
         InputError, match=message("Regression_DoF.txt line 1: mean 'deep'", "write")
     ):
-        photos.read_aadb(tmp_path)
+        sources.read_aadb(tmp_path)
 
 
 def test_para_joins_its_two_lists_and_keeps_attribute_means(tmp_path):
@@ -390,14 +392,14 @@ def test_para_joins_its_two_lists_and_keeps_attribute_means(tmp_path):
     (tmp_path / "annotation/PARA-GiaaTrain.csv").write_text(head + "s1,a.jpg,2.5,.3,3.1\n")
     (tmp_path / "annotation/PARA-GiaaTest.csv").write_text(head + "s2,a.jpg,4.2,.3,\n")
     touch(tmp_path, "imgs/s1/a.jpg", "imgs/s2/a.jpg")
-    scored = photos.read_para(tmp_path)
+    scored = sources.read_para(tmp_path)
     assert scored.table["photo"].tolist() == ["s1/a.jpg", "s2/a.jpg"]
     assert scored.table["score"].tolist() == [3, 4]
     assert scored.attributes.loc["s1/a.jpg", "qualityScore_mean"] == 3.1
     assert np.isnan(scored.attributes.loc["s2/a.jpg", "qualityScore_mean"])
     (tmp_path / "annotation/PARA-GiaaTest.csv").write_text(head + "s2,a.jpg,none,.3,\n")
     with pytest.raises(InputError, match=message("PARA-GiaaTest.csv line 2: mean_score 'none'")):
-        photos.read_para(tmp_path)
+        sources.read_para(tmp_path)
 
 
 def oasis(folder):
@@ -417,7 +419,7 @@ def oasis(folder):
 def test_oasis_gets_its_beauty_votes_from_the_matrix_of_raters(tmp_path):
     votes = [[4, 2, 7, np.nan], [5, np.nan, 7, 1], [np.nan, 3, 6, 1]]
     savemat(oasis(tmp_path) / "corrData.mat", {"corrData": np.array(votes)})
-    scored = photos.read_oasis(tmp_path)
+    scored = sources.read_oasis(tmp_path)
     assert scored.table["photo"].tolist() == ["Acorns 1.jpg", "Crosswalk 1.jpg"]
     assert scored.table["mean_score"].tolist() == [4.5, 2.5]
     assert scored.table["score"].tolist() == [5, 3]
@@ -430,7 +432,7 @@ def test_oasis_gets_its_beauty_votes_from_the_matrix_of_raters(tmp_path):
         "category=Scenery": 0,
     }
     assert scored.left_out["reason"].str.startswith("disturbing").all()
-    every = photos.read_oasis(tmp_path, disturbing=True)
+    every = sources.read_oasis(tmp_path, disturbing=True)
     assert every.table["score"].tolist() == [5, 3, 1, 7] and len(every.left_out) == 0
 
 
@@ -439,23 +441,23 @@ def test_oasis_without_its_votes_says_which_file_is_missing(tmp_path):
         if content is not None:
             (tmp_path / "corrData.mat").write_bytes(content)
         with pytest.raises(InputError, match=message("corrData.mat, the beauty votes", "fetch")):
-            photos.read_oasis(oasis(tmp_path))
+            sources.read_oasis(oasis(tmp_path))
     savemat(tmp_path / "corrData.mat", {"corrData": np.ones((3, 2))})
     with pytest.raises(InputError, match=message("corrData.mat", "fetch")):
-        photos.read_oasis(oasis(tmp_path))
+        sources.read_oasis(oasis(tmp_path))
 
 
 def test_the_rule_for_disturbing_themes_keeps_the_photos_known_to_be_harmless(shared):
     paths = pd.read_csv(shared / "oasis/registry.csv")["path"]
-    assert not paths.str.removeprefix("images/").str.match(photos.DISTURBING).any()
+    assert not paths.str.removeprefix("images/").str.match(public_sets.DISTURBING).any()
     named = ["Nude couple 11", "Injury 4", "Animal carcass 5", "Dead bodies 1", "War 2", "Dog 31"]
-    assert pd.Series(named).str.match(photos.DISTURBING).all()
-    assert not pd.Series(["Warthog 1", "Dog 2", "Baby 1"]).str.match(photos.DISTURBING).any()
+    assert pd.Series(named).str.match(public_sets.DISTURBING).all()
+    assert not pd.Series(["Warthog 1", "Dog 2", "Baby 1"]).str.match(public_sets.DISTURBING).any()
 
 
 def test_real_photos_with_votes_agree_with_their_published_means(shared):
     folder = shared / "oasis"
-    scored = photos.read_folder(
+    scored = sources.read_folder(
         folder / "photos", folder / "photos.csv", votes=folder / "votes.csv"
     )
     published = pd.read_csv(folder / "photos.csv")
@@ -466,16 +468,16 @@ def test_real_photos_with_votes_agree_with_their_published_means(shared):
 
 def test_a_source_is_picked_by_name_with_its_own_strictness(folder):
     (folder / "scores.csv").write_text(HEAD + "b.jpg,5\n")
-    scored = photos.read_photos("folder", folder, folder / "scores.csv", strict=None)
+    scored = sources.read_photos("folder", folder, folder / "scores.csv", strict=None)
     assert scored.strict
-    lenient = photos.read_photos("folder", folder, folder / "scores.csv", strict=False)
+    lenient = sources.read_photos("folder", folder, folder / "scores.csv", strict=False)
     assert not lenient.strict
     savemat(oasis(folder) / "corrData.mat", {"corrData": np.arange(1.0, 5)[None]})
-    assert not photos.read_photos("oasis", folder, strict=None).strict
-    assert len(photos.read_photos("oasis", folder, disturbing=True)) == 4
+    assert not sources.read_photos("oasis", folder, strict=None).strict
+    assert len(sources.read_photos("oasis", folder, disturbing=True)) == 4
     for source in ("folder", "flickr"):
         with pytest.raises(InputError, match=message("a CSV with 'folder'", "'ava'", source)):
-            photos.read_photos(source, folder)
+            sources.read_photos(source, folder)
 
 
 class Server(http.server.BaseHTTPRequestHandler):
@@ -537,8 +539,8 @@ def oasis_server(tmp_path, monkeypatch):
 
 
 def test_oasis_is_fetched_as_photos_a_table_and_votes(oasis_server, tmp_path):
-    table = photos.fetch_oasis(tmp_path / "oasis", **oasis_server)
-    scored = photos.read_folder(
+    table = sources.fetch_oasis(tmp_path / "oasis", **oasis_server)
+    scored = sources.read_folder(
         tmp_path / "oasis" / "photos",
         table,
         mean_column="mean_score",
@@ -558,7 +560,7 @@ def test_oasis_is_fetched_as_photos_a_table_and_votes(oasis_server, tmp_path):
 @pytest.mark.parametrize("fault", ["dropped", "wrong bytes", "404"])
 def test_a_download_that_fails_once_is_tried_again(oasis_server, tmp_path, fault):
     Server.faults = {"a/images/Bee 1.jpg": [fault]}
-    assert photos.fetch_oasis(tmp_path / "oasis", **oasis_server).exists()
+    assert sources.fetch_oasis(tmp_path / "oasis", **oasis_server).exists()
     assert Server.asked.count("a/images/Bee 1.jpg") == 2
 
 
@@ -566,16 +568,16 @@ def test_a_download_that_fails_once_is_tried_again(oasis_server, tmp_path, fault
 def test_a_download_that_keeps_failing_is_named_and_goes_on_later(oasis_server, tmp_path, fault):
     Server.faults = {"a/images/Bee 1.jpg": [fault] * 9}
     with pytest.raises(InputError, match=r"images/Bee 1.jpg could not .* 3 of 4 files are there"):
-        photos.fetch_oasis(tmp_path / "oasis", **oasis_server)
+        sources.fetch_oasis(tmp_path / "oasis", **oasis_server)
     assert not (tmp_path / "oasis" / "photos.csv").exists()
     Server.faults, Server.asked = {}, []
-    assert photos.fetch_oasis(tmp_path / "oasis", **oasis_server).exists()
+    assert sources.fetch_oasis(tmp_path / "oasis", **oasis_server).exists()
     assert Server.asked == ["a/images/Bee 1.jpg"]
 
 
 def test_no_server_at_all_is_told(oasis_server, tmp_path):
     with pytest.raises(InputError, match=r"0 of 4 files are there: go online"):
-        photos.fetch_oasis(tmp_path / "oasis", **oasis_server | {"server": "http://127.0.0.1:1"})
+        sources.fetch_oasis(tmp_path / "oasis", **oasis_server | {"server": "http://127.0.0.1:1"})
 
 
 def test_the_shipped_registry_lists_what_lies_in_the_real_folder(shared):
@@ -612,7 +614,7 @@ def test_two_spellings_that_the_drive_takes_for_one_file_are_refused(folder, mon
     touch(folder, first)
     (folder / again).hardlink_to(folder / first)
     listed = sorted(path for path in folder.iterdir() if path.name != again)
-    monkeypatch.setattr(photos.Path, "iterdir", lambda self: iter(listed))
+    monkeypatch.setattr(checked.Path, "iterdir", lambda self: iter(listed))
     with pytest.raises(InputError, match="score the same photo"):
         own(folder, f"photo,score\n{first},4\n{again},5\nb.jpg,6\n")
 
@@ -628,7 +630,7 @@ def test_names_and_words_that_others_take_for_nothing_or_numbers_stay_as_given(t
     votes = pd.DataFrame([(name, vote) for name in names for vote in (3, 5)])
     votes.to_csv(tmp_path / "votes.csv", index=False, header=["photo", "score"])
     how = {"votes": tmp_path / "votes.csv", "attribute_columns": ["kind"]}
-    scored = photos.read_folder(tmp_path, tmp_path / "s.csv", **how)
+    scored = sources.read_folder(tmp_path, tmp_path / "s.csv", **how)
     assert scored.table["photo"].tolist() == names
     assert scored.votes.sum(axis=1).tolist() == [2] * len(names)
     kinds = [f"kind={word}" for word in ("NA", "None", "nan", "null", "true")]
@@ -641,4 +643,4 @@ def test_a_table_of_ours_keeps_names_and_misses_numbers_where_nothing_stands(tmp
     table = pd.DataFrame({"photo": ["NA", "007", "1e5"], "arm": ["None", "0.90", "nan"]})
     table["score"], table["kappa"] = [4, 5, 6], [np.nan, 0.5, -np.inf]
     table.to_csv(tmp_path / "table.csv", index=False)
-    pd.testing.assert_frame_equal(photos.read_ours(tmp_path / "table.csv"), table)
+    pd.testing.assert_frame_equal(tables.read_ours(tmp_path / "table.csv"), table)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, ImageOps, features
 
-from rsrl_lib import photos, pictures
+from rsrl_lib import sources
 from rsrl_lib.files import InputError, Note
+from rsrl_lib.reading import pictures
 from tests.odd_pictures import chunk, png, ramp, tiff, whole
 
 
@@ -561,10 +562,10 @@ def test_what_a_nas_keeps_hides_no_photo_of_a_public_set(tmp_path):
     votes = "image_id=user_id=score\n7=1=8\n8=1=0\n"
     (tmp_path / "eva" / "data").mkdir()
     (tmp_path / "eva" / "data" / "votes_filtered.csv").write_text(votes)
-    paths = photos.read_eva(tmp_path / "eva").table.path
+    paths = sources.read_eva(tmp_path / "eva").table.path
     assert paths.tolist() == [f"{tmp_path}/eva/x/7.jpg", f"{tmp_path}/eva/y/8.jpg"]
     touch(tmp_path, "aadb/x/7.jpg", "aadb/8.jpg", "aadb/z/7.jpg/a.txt")
     touch(tmp_path, "aadb/@eaDir/imgListRegression_score.txt/SYNOINDEX")
     (tmp_path / "aadb" / "imgListRegression_score.txt").write_text("7.jpg 0.65\n8.jpg 0.05\n")
-    paths = photos.read_aadb(tmp_path / "aadb").table.path
+    paths = sources.read_aadb(tmp_path / "aadb").table.path
     assert paths.tolist() == [f"{tmp_path}/aadb/x/7.jpg", f"{tmp_path}/aadb/8.jpg"]

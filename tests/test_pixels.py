@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional
 
 from rsrl_lib import pixels
 from rsrl_lib.files import InputError
-from rsrl_lib.pictures import open_rgb
+from rsrl_lib.reading.pictures import open_rgb
 from rsrl_lib.recipe import Backbone
 
 

@@ -391,11 +391,11 @@ def test_each_stop_rule_ends_where_it_says(recipe, ends_after):
 
 KILLED = """
 from pathlib import Path
-from rsrl_lib import photos, pixels, rounds
+from rsrl_lib import pixels, rounds, sources
 from tests.test_rounds import RECIPE
 pixels.CROP = 67
 folder = Path({folder!r})
-scored = photos.read_folder(folder, folder / "scores.csv")
+scored = sources.read_folder(folder, folder / "scores.csv")
 decoded, _ = pixels.decode(scored.table, cache=folder / "cache")
 print("ready", flush=True)
 rounds.repeat(scored, decoded, folder / "run", RECIPE)

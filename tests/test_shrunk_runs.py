@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from rsrl_lib import activation, cli, glassbox, highlight, rounds
+from rsrl_lib import activation, highlight, rounds
+from rsrl_lib.drawing import glassbox
 from rsrl_lib.drop_rules import DropRule
+from rsrl_lib.interface import cli
 from rsrl_lib.pixels import decode
 from rsrl_lib.recipe import Recipe, Training
 from rsrl_lib.training import logits
@@ -129,7 +131,7 @@ def test_commands_look_at_the_view_of_the_run(
 )
 def test_explorers_look_at_the_view_of_the_run(explorer, expected, run, drawn, sides):
     pytest.importorskip("ipywidgets")
-    from rsrl_lib import widgets
+    from rsrl_lib.interface import widgets
 
     getattr(widgets, explorer)(run, drawn[0].table)
     assert sides == {(side, side) for side in expected}

@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsrl_lib import cli, sweeps
+from rsrl_lib.comparing import sweeps
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.files import InputError, locked
+from rsrl_lib.interface import cli
 from rsrl_lib.measures import measures
 from rsrl_lib.photos import ScoredPhotos
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from rsrl_lib.files import InputError
-from rsrl_lib.texts import read_text
+from rsrl_lib.reading.texts import read_text
 
 TABLE = "photo,score\n\N{LATIN SMALL LETTER E WITH ACUTE}.jpg,4\n"
 

@@ -112,7 +112,7 @@ def test_it_is_used_where_it_is_installed_and_writes_to_the_users_cache(installe
     for place in places:
         assert Path(place).is_relative_to(installed.packages)
     assert Path(cache).is_relative_to(installed.home)
-    program = "from rsrl_lib.photos import fetch_oasis as f; print(f.__kwdefaults__['registry'])"
+    program = "from rsrl_lib.sources import fetch_oasis as f; print(f.__kwdefaults__['registry'])"
     registry = Path(installed("python", "-c", program).strip())
     assert registry.is_relative_to(installed.packages)
     assert len(pd.read_csv(registry)) > 500

@@ -24,14 +24,14 @@ from rsrl_lib import activation, cropping, highlight, plots, rounds, runs
 from rsrl_lib.drop_rules import DropRule, decide
 from rsrl_lib.files import InputError
 from rsrl_lib.network import AestheticNet
-from rsrl_lib.pictures import FORMATS, PICTURES, open_rgb
+from rsrl_lib.reading.pictures import FORMATS, PICTURES, open_rgb
 from rsrl_lib.training import likelihoods, logits
 from tests.conftest import ROOT
 from tests.test_rounds import RECIPE
 
 ipywidgets = pytest.importorskip("ipywidgets")
 
-from rsrl_lib import widgets  # noqa: E402
+from rsrl_lib.interface import widgets  # noqa: E402
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def execute(path: Path, target: Path, given: dict[str, object], *, timeout: int)
     it will when it is opened there. Raises what papermill and nbclient raise."""
     import papermill
 
-    from rsrl_lib.kernels import OwnKernel
+    from rsrl_lib.interface.kernels import OwnKernel
 
     return papermill.execute_notebook(
         literal(path),

@@ -6,10 +6,10 @@ import warnings
 from contextlib import chdir
 from pathlib import Path
 
-from rsrl_lib.batch import literal, run_notebooks
 from rsrl_lib.files import ROOT, InputError, needing
-from rsrl_lib.pages import INDEX, PAGES, write_pages
-from rsrl_lib.photos import read_photos
+from rsrl_lib.interface.batch import literal, run_notebooks
+from rsrl_lib.interface.pages import INDEX, PAGES, write_pages
+from rsrl_lib.sources import read_photos
 
 DEMO = Path("demo")
 PARTS = ("notebooks", "figures", "run", "gap", PAGES, INDEX)
@@ -29,7 +29,7 @@ PAGE = (
     "--VoilaConfiguration.file_allowlist=[]",
     "--VoilaConfiguration.allow_template_override=NO",
     "--VoilaConfiguration.allow_theme_override=NO",
-    "--VoilaConfiguration.kernel_spec_manager_class=rsrl_lib.kernels.OwnSpecs",
+    "--VoilaConfiguration.kernel_spec_manager_class=rsrl_lib.interface.kernels.OwnSpecs",
     "--MappingKernelManager.cull_idle_timeout=600",
     "--MappingKernelManager.cull_interval=60",
     "--KernelManager.transport_encryption=auto",

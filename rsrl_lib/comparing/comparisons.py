@@ -16,13 +16,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from rsrl_lib.comparing.grids import read_grid
+from rsrl_lib.comparing.sweeps import read_results
 from rsrl_lib.drop_rules import largest_classes
 from rsrl_lib.files import InputError
-from rsrl_lib.grids import read_grid
 from rsrl_lib.measures import of_confusions, of_rare_scores
 from rsrl_lib.protocols import merge_rare
 from rsrl_lib.recipe import Recipe
-from rsrl_lib.sweeps import read_results
 
 TEST_OVER_TRAIN = 0.2 / 0.64
 """Test photos over training photos, in the split of `protocols`."""

@@ -18,7 +18,8 @@ from scipy.interpolate import pchip_interpolate
 from scipy.special import ndtr
 
 from rsrl_lib.files import WORK, InputError, replacing
-from rsrl_lib.photos import ScoredPhotos, read_folder
+from rsrl_lib.photos import ScoredPhotos
+from rsrl_lib.sources import read_folder
 
 ATTRIBUTES = (
     "distinctness",

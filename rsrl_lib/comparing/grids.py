@@ -31,13 +31,13 @@ from itertools import product
 from pathlib import Path
 from typing import Literal, get_type_hints
 
+from rsrl_lib.drawing.glassbox import open_set
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.files import InputError, reading
-from rsrl_lib.glassbox import open_set
-from rsrl_lib.photos import READERS
+from rsrl_lib.reading.texts import read_text
 from rsrl_lib.recipe import FOLDS, Recipe, Training
 from rsrl_lib.settings import check_type, is_of_type, told
-from rsrl_lib.texts import read_text
+from rsrl_lib.sources import READERS
 
 KEYS = ["dataset", "labels", "seed", "fold", "arm"]
 THRESHOLDS = {"k", "k_schedule", "keep_share"}
@@ -197,7 +197,9 @@ def _check_tables(path: Path, grid: dict) -> None:
             )
     for name in ("photos", "arms"):
         if not grid.get(name):
-            raise InputError(f"{path} needs a table [{name}]; see rsrl_lib/grids.py.")
+            raise InputError(
+                f"{path} needs a table [{name}]; see rsrl_lib/comparing/grids.py."
+            )
     for name, arm in grid["arms"].items():
         if not isinstance(arm, dict):
             found = (

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from PIL import ExifTags, Image, UnidentifiedImageError, features
 
-from rsrl_lib import pngs, tiffs
 from rsrl_lib.files import File, InputError, Note, reading, size_of
+from rsrl_lib.reading import pngs, tiffs
 
 PICTURES = (
     ".bmp",

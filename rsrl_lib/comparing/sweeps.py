@@ -30,17 +30,20 @@ import pandas as pd
 from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
-from rsrl_lib import glassbox, pixels, summary
+from rsrl_lib import pixels, summary
+from rsrl_lib.comparing.grids import KEYS, Cell, read_grid
 from rsrl_lib.controls import CONTROLS
+from rsrl_lib.drawing import glassbox
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.files import InputError, locked, needing, reading, replacing
-from rsrl_lib.grids import KEYS, Cell, read_grid
 from rsrl_lib.machine import device, machine, threads
 from rsrl_lib.measures import measures
-from rsrl_lib.photos import ScoredPhotos, read_ours, read_photos, round_half_up
+from rsrl_lib.photos import ScoredPhotos, round_half_up
 from rsrl_lib.protocols import merge_rare, reported
+from rsrl_lib.reading.tables import read_ours
 from rsrl_lib.rounds import repeat
 from rsrl_lib.runs import Run
+from rsrl_lib.sources import read_photos
 
 REPORTED = (
     "macro_f1",

@@ -27,8 +27,8 @@ from rsrl_lib.files import (
     size_of,
     writing,
 )
+from rsrl_lib.interface.terminal import in_one_sentence
 from rsrl_lib.recipe import Recipe
-from rsrl_lib.terminal import in_one_sentence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,9 +103,9 @@ def train(
     from rsrl_lib import pixels, summary
     from rsrl_lib.machine import team
     from rsrl_lib.network import check_weights
-    from rsrl_lib.photos import read_photos
     from rsrl_lib.rounds import repeat
     from rsrl_lib.runs import Run, check_folder
+    from rsrl_lib.sources import read_photos
 
     check_folder(run)
     before = _written(Run(run))
@@ -149,8 +149,8 @@ def _unscored(
     folder: Path, *, strict: bool, cache: Path
 ) -> tuple[tuple["pd.DataFrame", "Pixels"], "pd.DataFrame"]:
     """Photos of another source, decoded, and those of them that cannot be read."""
-    from rsrl_lib.pictures import read_unscored
     from rsrl_lib.pixels import decode
+    from rsrl_lib.reading.pictures import read_unscored
 
     table = read_unscored(folder)
     pixels, unreadable = decode(table, strict=strict, cache=cache)
@@ -306,9 +306,9 @@ def _draw_highlight(path: str, target: Path, pair: "nn.Conv2d", options: dict) -
     from PIL import Image
 
     from rsrl_lib.highlight import highlights
-    from rsrl_lib.pictures import open_rgb
     from rsrl_lib.pixels import square
     from rsrl_lib.plots import highlight_pictures
+    from rsrl_lib.reading.pictures import open_rgb
 
     photo = open_rgb(path)
     crops = torch.from_numpy(square(photo)).permute(2, 0, 1)[None]
@@ -407,7 +407,7 @@ def _network_with_maps(
 def _crop_one(path: str, target: Path, aes: "np.ndarray", shape: dict) -> list:
     """Write a photo's crop by a map; returns its line of the table."""
     from rsrl_lib.cropping import crop_box, save_crop
-    from rsrl_lib.pictures import open_rgb
+    from rsrl_lib.reading.pictures import open_rgb
 
     box, reason = crop_box(aes, open_rgb(path).size, **shape)
     save_crop(path, box, target)
@@ -427,7 +427,7 @@ def draw(out: Path, count: int = 1000, seed: int = 0) -> None:
     """
     check_writable(out, "--out", folder=True)
 
-    from rsrl_lib import glassbox
+    from rsrl_lib.drawing import glassbox
 
     started = time.monotonic()
     table = glassbox.write(out, count, seed=seed)
@@ -445,7 +445,7 @@ def fetch(what: tyro.conf.Positional[Literal["oasis"]], out: Path) -> None:
     """
     check_writable(out, "--out", folder=True)
 
-    from rsrl_lib.photos import fetch_oasis
+    from rsrl_lib.sources import fetch_oasis
 
     table = fetch_oasis(out)
     print(
@@ -465,7 +465,7 @@ def run_sweep(
     Example: rsrl sweep oasis.toml --out sweeps/oasis.csv --jobs 2
 
     Args:
-        grid: TOML file of the grid; rsrl_lib/grids.py says what stands in it.
+        grid: TOML file of the grid; rsrl_lib/comparing/grids.py says what stands in it.
         out: Table of results (.csv); predictions, drops and rounds lie beside it under its name.
             Cells that it holds are not trained again.
         jobs: Cells trained at once, a thread each; else one per core, or one where there is a GPU.
@@ -477,7 +477,7 @@ def run_sweep(
     check_writable(out, "--out")
     check_writable(cache, "--cache", folder=True)
 
-    from rsrl_lib import sweeps
+    from rsrl_lib.comparing import sweeps
 
     how = {"jobs": jobs, "cluster": cluster, "cache": cache}
     table = sweeps.sweep(grid, out, **how, say=functools.partial(print, flush=True))
@@ -511,7 +511,7 @@ def run_notebooks(
         parameters: Name and value of a notebook parameter; may be repeated.
         timeout: Seconds a single cell may take.
     """
-    from rsrl_lib import batch
+    from rsrl_lib.interface import batch
 
     batch.run_notebooks(names, out, parameters, timeout=timeout)
 
@@ -525,7 +525,7 @@ def make_demo(out: Path = Path("demo"), timeout: int = 1800) -> None:
         out: Folder of the demo alone; what an earlier demo made there is replaced.
         timeout: Seconds a single cell may take.
     """
-    from rsrl_lib import app
+    from rsrl_lib.interface import app
 
     index = app.make_demo(out, timeout=timeout)
     print(f"Executed notebooks, figures and two runs (run and gap) are in {out}.")
@@ -556,7 +556,7 @@ def show_app(
         port: Where the page is: http://127.0.0.1:PORT.
         no_browser: Open no browser on it.
     """
-    from rsrl_lib import app
+    from rsrl_lib.interface import app
 
     own = {"photos": photos, "scores": scores, "source": source, "options": options}
     app.serve(run, gap_run, **own, port=port, browser=not no_browser)
@@ -599,7 +599,7 @@ def _show(message, category, *place, usual=warnings.showwarning, **how) -> None:
 
 def _paths(photos: tuple[Path, ...], skip_broken: bool) -> list[str]:
     """Files, and the pictures of folders; with `skip_broken` also names of no file."""
-    from rsrl_lib.pictures import read_unscored
+    from rsrl_lib.reading.pictures import read_unscored
 
     absent = [str(path) for path in photos if not path.is_dir() and size_of(path) < 0]
     if absent and not skip_broken:
@@ -628,7 +628,7 @@ def _refuse(options: list[str], source: str) -> None:
 
 def _check_table(path: Path) -> None:
     """`InputError` where a table cannot be written, or would be written over a photo."""
-    from rsrl_lib.pictures import PICTURES
+    from rsrl_lib.reading.pictures import PICTURES
 
     if path.suffix.lower() in PICTURES:  # --csv *.jpg names the first photo
         found = f"--csv {path} is the name of a picture"

@@ -38,7 +38,6 @@ from rsrl_lib.drop_rules import Decision, DropRule, decide, largest_classes
 from rsrl_lib.files import InputError
 from rsrl_lib.highlight import Highlight, conv1_of, highlights, stacked
 from rsrl_lib.machine import threads
-from rsrl_lib.pictures import endings, open_rgb
 from rsrl_lib.pixels import Pixels, square
 from rsrl_lib.plots import (
     IN_COLOUR,
@@ -47,6 +46,7 @@ from rsrl_lib.plots import (
     highlight_pictures,
     picture_rows,
 )
+from rsrl_lib.reading.pictures import endings, open_rgb
 from rsrl_lib.runs import Run
 from rsrl_lib.training import likelihoods, logits
 

@@ -1,0 +1,1 @@
+"""Photos drawn by a seeded generator, whose truth is known."""

@@ -1,0 +1,1 @@
+"""How one works with the library: the command `rsrl`, widgets, pages, batches of notebooks."""

@@ -1,0 +1,52 @@
+"""Scored photos of your own and of public sets: one validated table for every source."""
+
+from rsrl_lib.files import File, InputError
+from rsrl_lib.photos import ScoredPhotos
+from rsrl_lib.sources.download import fetch_oasis
+from rsrl_lib.sources.folder import read_folder
+from rsrl_lib.sources.public_sets import (
+    ava_votes,
+    read_aadb,
+    read_ava,
+    read_eva,
+    read_oasis,
+    read_para,
+)
+
+__all__ = [
+    "READERS",
+    "ava_votes",
+    "fetch_oasis",
+    "read_aadb",
+    "read_ava",
+    "read_eva",
+    "read_folder",
+    "read_oasis",
+    "read_para",
+    "read_photos",
+]
+
+READERS = {
+    "folder": read_folder,
+    "ava": read_ava,
+    "eva": read_eva,
+    "aadb": read_aadb,
+    "para": read_para,
+    "oasis": read_oasis,
+}
+
+
+def read_photos(
+    source: str, folder: File, scores: File | None = None, **columns
+) -> ScoredPhotos:
+    """Scored photos of a source by name; `columns` are options of its reader, None its default."""
+    if source not in READERS or (source == "folder" and scores is None):
+        known = ", ".join(map(repr, list(READERS)[1:]))
+        found = f"{source!r}" if source not in READERS else f"{source!r} without one"
+        raise InputError(
+            f"Needed is a CSV with 'folder' (--scores), or a public set ({known}) by --source; "
+            f"found is {found}."
+        )
+    columns = {name: value for name, value in columns.items() if value is not None}
+    tables = [scores] if source == "folder" else []
+    return READERS[source](folder, *tables, **columns)

@@ -1,0 +1,64 @@
+"""Your own photos: a folder, and a CSV of names and scores."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from rsrl_lib.files import File, InputError
+from rsrl_lib.photos import ScoredPhotos, round_half_up
+from rsrl_lib.reading.tables import numbers, read_table
+from rsrl_lib.sources.checked import attributes_of, rounding_of, scored_photos
+
+COLUMN_OPTIONS = {
+    "photo": "--photo-column",
+    "score": "--score-column",
+    "mean_score": "--mean-column",
+}
+
+
+def read_folder(
+    folder: File,
+    scores: File,
+    *,
+    photo_column: str = "photo",
+    score_column: str = "score",
+    mean_column: str | None = None,
+    votes: File | None = None,
+    attribute_columns: Sequence[str] = (),
+    strict: bool = True,
+) -> ScoredPhotos:
+    """Own photos: a folder and a CSV of file names and scores, which are rounded half up.
+
+    `mean_score` is `mean_column`, else the mean of `votes` (CSV: photo, score; a row per vote),
+    else, and where any score has a fraction, the score. A column `mask` names files beside the CSV.
+    Bad input raises `InputError`.
+    """
+    columns = {"photo": photo_column, "score": score_column, "mean_score": mean_column}
+    columns = {name: header for name, header in columns.items() if header}
+    cells = read_table(Path(scores), columns, options=COLUMN_OPTIONS)
+    given, known = numbers(cells, "score"), {}
+    table = cells[["photo"]].assign(score=round_half_up(given))
+    table["path"] = [str(Path(folder, photo)) for photo in cells["photo"]]
+    if "mask" in cells:
+        table["mask"] = [
+            str(Path(scores).parent / m) if m else None for m in cells["mask"]
+        ]
+    if mean_column or not votes or (given % 1).any():
+        table["mean_score"] = numbers(cells, "mean_score") if mean_column else given
+    if votes:
+        cast = read_table(Path(votes), {"photo": "photo", "score": "score"})
+        # A wider range is a wrong column, and a table larger than the memory.
+        known["votes"] = pd.crosstab(
+            cast["photo"], numbers(cast, "score", "whole", -100, 100)
+        )
+        if not known["votes"].index.isin(cells["photo"]).any():
+            raise InputError(
+                f"{votes} names no photo of {scores}; write the names as there."
+            )
+    if attribute_columns:  # read by themselves: one may bear a name that is used above
+        columns = {name: name for name in attribute_columns} | {"photo": photo_column}
+        options = dict.fromkeys(attribute_columns, "--attributes")
+        cells = read_table(Path(scores), columns, options=options)
+        known["attributes"] = attributes_of(cells, attribute_columns)
+    return scored_photos(table, strict, rounding=rounding_of(given), **known)
