@@ -180,7 +180,7 @@ def _legend(run: Run) -> list[str]:
     train = int((run.split.part == "train").sum())
     kept = f"kept: photos that the round learned from, of {train} for training."
     if not CONTROLS[info["control"]].follows_rule:
-        kept += f" --control {info['control']} chose them, no K did."
+        kept += f" The control {info['control']} chose them, no K did."
     elif least:
         kept += f" rescued: those below K that stayed as the {least} likeliest of their score."
     seen = (

@@ -312,7 +312,7 @@ def test_output_that_has_no_room_is_a_sentence(monkeypatch):
 @pytest.mark.parametrize("closed", ["<&- >&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_do_not_take_the_place_of_a_file(closed, tmp_path):
     code = f"import sys, os; sys.argv = ['rsrl', 'glassbox', '--out', {str(tmp_path / 'g')!r}, "
-    code += "'--count', '2']; from rsrl_lib import cli; cli.main(); os.write(1, b'x')"
+    code += "'--count', '2']; from rsrl_lib.interface import cli; cli.main(); os.write(1, b'x')"
     line = f'exec {sys.executable} -c "{code}" {closed}'
     done = subprocess.run(["bash", "-c", line], capture_output=True)
     assert done.returncode == 0, done.stderr
@@ -456,6 +456,20 @@ def test_a_file_of_weights_that_is_none_is_told_before_the_photos_are_read(
     said = refused(monkeypatch, *words)
     assert "w.pth is no readable safetensors file" in said
     assert "safetensors.torch.save_file(torch.load('in.pth', weights_only=True)" in said
+
+
+def test_help_of_train_begins_with_a_dozen_options_and_leaves_comparisons_to_grids(
+    monkeypatch, capsys
+):
+    with pytest.raises(SystemExit):
+        rsrl(monkeypatch, "train", "--help")
+    said = capsys.readouterr().out
+    first, *groups = said.split("╭─ ")[1:]
+    assert len(re.findall(r"^│ -", first, flags=re.M)) <= 12
+    names = ["options", "recipe options", "recipe.drop options", "recipe.training options"]
+    assert [part.split(" ─")[0] for part in (first, *groups)] == [*names, "columns options"]
+    for name in ("control", "resplit", "first-steps", "literal-weights"):
+        assert f"--{name}" not in said
 
 
 @pytest.mark.parametrize("command", ["train", "assess", "crop", "glassbox", "notebooks"])

@@ -186,7 +186,9 @@ def test_memory_that_runs_out_is_a_sentence(command):
 ALL_COMMANDS = """
 import sys
 from pathlib import Path
+from rsrl_lib import pixels, rounds, sources
 from rsrl_lib.interface import cli
+from rsrl_lib.recipe import Recipe, Training
 from tests.conftest import draw_coloured_photos
 from tests.test_sweeps import GRID
 out = Path(sys.argv[1])
@@ -198,7 +200,6 @@ photos = [out / "photos" / name for name in ("00.png", "30.png", "59.png")]
 train = ["train", "--photos", out / "photos", "--scores", out / "photos" / "scores.csv"]
 train += ["--run", out / "run", "--cache", out / "cache", "--weights", "none", "--epochs", 1]
 train += ["--backbone", "squeezenet1_1", "--shrink-to", 64, "--rounds", 2]
-train += ["--control", "cross-fitted"]
 run = ["--run", out / "run"]
 for words in (
     train,
@@ -209,6 +210,20 @@ for words in (
 ):
     sys.argv = ["rsrl", *map(str, words)]
     cli.main()
+scored = sources.read_folder(out / "photos", out / "photos" / "scores.csv")
+decoded = pixels.decode(scored.table, cache=out / "cache")[0]
+quick = Training(epochs=1, shrink_to=64)
+recipe = Recipe("squeezenet1_1", "none", rounds=3, control="cross-fitted", training=quick)
+stopped = iter((False, True))
+def stop(*args, save=rounds.Record.add, **kwargs):
+    save(*args, **kwargs)
+    if next(stopped):
+        raise KeyboardInterrupt
+rounds.Record.add = stop
+try:
+    rounds.repeat(scored, decoded, out / "halves", recipe)
+except KeyboardInterrupt:
+    assert list((out / "halves").glob("half_?_2.safetensors"))
 """
 
 

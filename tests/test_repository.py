@@ -73,11 +73,12 @@ def test_every_file_that_a_page_shows_or_links_to_is_there(path):
 
 LIBRARY = ROOT / "rsrl_lib"
 # Rooms of the house; each knows those above it. A sub-package is one room.
-ORDER = """
-files settings reading photos sources drawing pixels drop_rules recipe losses network machine
-training measures protocols controls notices runs dataset record rounds summary comparing highlight
-activation cropping plots interface
-""".split()
+ORDER = [
+    *("files", "settings", "reading", "photos", "sources", "drawing", "pixels", "drop_rules"),
+    *("recipe", "losses", "network", "machine", "training", "measures", "protocols", "controls"),
+    *("notices", "runs", "dataset", "record", "rounds", "summary", "comparing", "highlight"),
+    *("activation", "cropping", "plots", "interface"),
+]
 # Within a sub-package the same holds of its modules.
 ORDER_WITHIN = {
     "reading": "texts tables tiffs pngs pictures",

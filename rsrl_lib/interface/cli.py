@@ -13,8 +13,9 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import tyro
 
@@ -28,7 +29,7 @@ from rsrl_lib.files import (
     writing,
 )
 from rsrl_lib.interface.terminal import in_one_sentence
-from rsrl_lib.recipe import Recipe
+from rsrl_lib.recipe import ControlName, Recipe, Resplit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,20 +44,44 @@ Flat = tyro.conf.OmitArgPrefixes
 Listed = tyro.conf.Positional
 Source = Literal["folder", "ava", "eva", "aadb", "para", "oasis"]
 RUN = "run", "give a whole one, or make one with rsrl train"
+HIGHLIGHT_COLUMNS = ["photo", "J", "correlation", "area_share"]
+HIGHLIGHT_COLUMNS += ["left", "top", "width", "height"]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """How the scores are read."""
+
+    photo_column: str | None = None
+    """Header of the photos' file names (photo)."""
+    score_column: str | None = None
+    """Header of the scores (score)."""
+    mean_column: str | None = None
+    """Header of the mean scores, where the CSV has them beside the score."""
+    votes: Path | None = None
+    """CSV with a row per vote (columns photo, score)."""
+    strict: bool = False
+    """Make a missing or unreadable photo of a public set an error."""
+
+
+@dataclass(frozen=True)
+class Method(Recipe):
+    """What the run does. More, to compare it with, stands in grids: see `rsrl sweep`."""
+
+    literal_weights: tyro.conf.Suppress[bool] = False
+    resplit: tyro.conf.Suppress[Resplit] = "never"
+    control: tyro.conf.Suppress[ControlName] = "none"
+    first_steps: tyro.conf.Suppress[int | None] = None
 
 
 def train(
     photos: Path,
     run: Path,
-    recipe: Flat[Recipe],
+    recipe: Flat[Method],
+    columns: Flat[Columns],
     scores: Path | None = None,
     source: Source = "folder",
-    photo_column: str | None = None,
-    score_column: str | None = None,
-    mean_column: str | None = None,
-    votes: Path | None = None,
     skip_broken: bool = False,
-    strict: bool = False,
     other: Path | None = None,
     cache: Path = CACHE,
 ) -> None:
@@ -69,34 +94,16 @@ def train(
         photos: Folder of photos; for a public set, the folder it was unpacked into.
         run: Folder for the run: tables, conv1 of every round, best and last network.
         recipe: What the run does.
+        columns: How the scores are read.
         scores: CSV with a row per photo (source 'folder').
         source: A folder with a CSV, or a public set as published.
-        photo_column: Header of the photos' file names (photo).
-        score_column: Header of the scores (score).
-        mean_column: Header of the mean scores, where the CSV has them beside the score.
-        votes: CSV with a row per vote (columns photo, score).
         skip_broken: Leave out missing and unreadable photos of an own folder, and list them.
-        strict: Make a missing or unreadable photo of a public set an error.
         other: Folder of unscored photos that every round assigns scores to (SSRL-2019 Table 3).
         cache: Folder for decoded photos.
     """
     check_writable(run, "--run", folder=True)
     check_writable(cache, "--cache", folder=True)
-    own = {"photo_column": photo_column, "score_column": score_column}
-    own |= {"mean_column": mean_column, "votes": votes}
-    if source == "folder":
-        columns = own | {
-            "attribute_columns": recipe.attributes,
-            "strict": not skip_broken,
-        }
-        _refuse(["--strict, which is for public sets,"] if strict else [], source)
-    else:
-        columns = {"strict": strict}
-        own |= {"scores": scores, "skip_broken": skip_broken or None}
-        _refuse(
-            [f"--{name.replace('_', '-')}" for name in own if own[name] is not None],
-            source,
-        )
+    options = _reader_options(source, columns, scores, skip_broken, recipe.attributes)
 
     import pandas as pd
 
@@ -111,10 +118,11 @@ def train(
     before = _written(Run(run))
     if before is None:
         check_weights(recipe.weights)
-    scored = read_photos(source, photos, scores, **columns)
+    scored = read_photos(source, photos, scores, **options)
     decoded, broken = pixels.decode(scored.table, strict=scored.strict, cache=cache)
-    scored, strangers = scored.without(broken), None
+    scored = scored.without(broken)
     left_out = scored.left_out
+    strangers = None
     if other is not None:
         strangers, unreadable = _unscored(other, strict=scored.strict, cache=cache)
         left_out = pd.concat([left_out, unreadable], ignore_index=True)
@@ -129,10 +137,35 @@ def train(
         return
     print(*summary.of_end(made), sep="\n")
     state = "was finished already" if before == _written(made) else "is finished"
-    print(
-        f"The run {state}; round {made.chosen} was chosen on the {recipe.choose} photos."
-    )
+    chosen = f"round {made.chosen} was chosen on the {recipe.choose} photos"
+    print(f"The run {state}; {chosen}.")
     print(f"Its tables and networks are in {run}.")
+
+
+def _reader_options(
+    source: str,
+    columns: Columns,
+    scores: Path | None,
+    skip_broken: bool,
+    attributes: tuple[str, ...],
+) -> dict[str, object]:
+    """Options for the reader of a source; `InputError` for those of the other kind of source."""
+    own_table = {
+        "photo_column": columns.photo_column,
+        "score_column": columns.score_column,
+        "mean_column": columns.mean_column,
+        "votes": columns.votes,
+    }
+    if source == "folder":
+        if columns.strict:
+            _refuse(["--strict, which is for public sets,"], source)
+        is_strict = {"strict": not skip_broken}
+        return own_table | {"attribute_columns": attributes} | is_strict
+    for_folders = own_table | {"scores": scores, "skip_broken": skip_broken or None}
+    given = [name for name, value in for_folders.items() if value is not None]
+    if given:
+        _refuse([f"--{name.replace('_', '-')}" for name in given], source)
+    return {"strict": columns.strict}
 
 
 def _written(run: "Run") -> int | None:
@@ -234,69 +267,62 @@ def highlight(
     check_writable(out, "--out", folder=True)
     later, earlier = rounds
     if later <= earlier:
-        found = f"{later} {earlier}"
         raise InputError(
-            f"--rounds takes the later round, then the earlier one, not {found}."
+            "--rounds takes the later round, then the earlier one, not "
+            f"{later} {earlier}."
         )
 
     from tqdm.auto import tqdm
 
-    from rsrl_lib import highlight as h
+    from rsrl_lib.highlight import conv1_of, stacked
     from rsrl_lib.runs import open_run
 
     with reading(run, *RUN):
-        pair = h.stacked(*(h.conv1_of(open_run(run), i) for i in rounds))
-        shrink_to = open_run(run).view["shrink_to"]
-    channels = pair.out_channels // 2  # of each of the two
-    if channel is not None and not 0 <= channel < channels:
-        found = f"conv1 of this network has {channels} channels"
-        raise InputError(
-            f"--channel is {channel}, {found}; give one of 0..{channels - 1}."
-        )
+        opened = open_run(run)
+        pair = stacked(conv1_of(opened, later), conv1_of(opened, earlier))
+        shrink_to = opened.view["shrink_to"]
+    _check_channel(channel, pair.out_channels // 2)  # of each of the two
     options = {
         "channel": channel,
         "after_relu": after_relu,
         "absolute": absolute,
         "flip": flip,
+        "shrink_to": shrink_to,
     }
-    options |= {"shrink_to": shrink_to}
     paths = _paths(photos, skip_broken)
     targets = _targets(paths, out, "highlights", ".png")
-    columns = [
-        "photo",
-        "J",
-        "correlation",
-        "area_share",
-        "left",
-        "top",
-        "width",
-        "height",
-    ]
     written = 0
     with (out / "highlights.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, columns)
+        table = csv.DictWriter(file, HIGHLIGHT_COLUMNS)
         table.writeheader()
-        for path, target in zip(
-            tqdm(paths, "highlights", unit="photo"), targets, strict=True
-        ):
+        bar = tqdm(paths, "highlights", unit="photo")
+        for path, target in zip(bar, targets, strict=True):
             try:
                 facts = _draw_highlight(path, target, pair, options)
             except InputError as error:
-                said = str(error) if path in str(error) else f"{path}: {error}"
+                reason = str(error) if path in str(error) else f"{path}: {error}"
                 if not skip_broken:
                     raise InputError(
-                        f"{said} ({written} photos before it are done; --skip-broken leaves such "
-                        "photos out)"
+                        f"{reason} ({written} photos before it are done; "
+                        "--skip-broken leaves such photos out)"
                     ) from error
-                tqdm.write(f"left out: {said}", file=sys.stderr)
+                tqdm.write(f"left out: {reason}", file=sys.stderr)
                 continue
             table.writerow({"photo": path} | facts)
             written += 1
     if not written:
         raise InputError(_nothing_left("highlight", len(paths)))
-    print(
-        f"{written} photos: original, later map, earlier map, difference and region in {out}."
-    )
+    shown = "original, later map, earlier map, difference and region"
+    print(f"{written} photos: {shown} in {out}.")
+
+
+def _check_channel(channel: int | None, count: int) -> None:
+    """`InputError` where conv1 has not so many channels."""
+    if channel is not None and not 0 <= channel < count:
+        raise InputError(
+            f"--channel is {channel}, conv1 of this network has {count} channels; "
+            f"give one of 0..{count - 1}."
+        )
 
 
 def _draw_highlight(path: str, target: Path, pair: "nn.Conv2d", options: dict) -> dict:
@@ -312,10 +338,10 @@ def _draw_highlight(path: str, target: Path, pair: "nn.Conv2d", options: dict) -
 
     photo = open_rgb(path)
     crops = torch.from_numpy(square(photo)).permute(2, 0, 1)[None]
-    found = highlights(pair, crops, **options)[0]
-    facts = found.facts(photo.size)
+    highlight = highlights(pair, crops, **options)[0]
+    facts = highlight.facts(photo.size)
     photo.thumbnail((480, 480))
-    pictures = highlight_pictures(photo, found).values()
+    pictures = highlight_pictures(photo, highlight).values()
     Image.fromarray(np.hstack(list(pictures))).save(target, compress_level=1)
     return facts
 
@@ -618,12 +644,11 @@ def _paths(photos: tuple[Path, ...], skip_broken: bool) -> list[str]:
     return paths
 
 
-def _refuse(options: list[str], source: str) -> None:
-    if options:
-        found = f"{', '.join(options)} with --source {source}"
-        raise InputError(
-            f"A public set is read as published, found is {found}; leave it out."
-        )
+def _refuse(options: list[str], source: str) -> NoReturn:
+    raise InputError(
+        f"A public set is read as published, found is {', '.join(options)} with "
+        f"--source {source}; leave it out."
+    )
 
 
 def _check_table(path: Path) -> None:
