@@ -119,7 +119,7 @@ def precisions(add):
     """Automatic precision against both that it chooses from."""
     network = aesthetic_net("alexnet", range(2, 9), weights="none")
     array = np.random.default_rng(0).integers(256, size=(32, 256, 256, 3), dtype=np.uint8)
-    photos = pixels.Pixels(array, "")
+    photos = pixels.Pixels(array)
 
     def speed(precision, count, repeats):
         training = Training(steps=1, precision=precision)

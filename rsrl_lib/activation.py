@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
 from rsrl_lib.files import InputError, needing
@@ -37,21 +36,14 @@ class ActivationMaps:
         if "high" in self.levels:
             return self.levels["high"]
         scores = np.array([int(name) for name in self.levels], np.float32)
-        return np.tensordot(
-            scores - scores.mean(), np.stack(list(self.levels.values())), 1
-        )
-
-
-def at_size(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A map (S, S) at the size (width, height) of a photo: bilinear, float32 (height, width)."""
-    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
+        maps = np.stack(list(self.levels.values()))  # (scores, S, S)
+        return np.tensordot(scores - scores.mean(), maps, 1)
 
 
 def pooling(network: AestheticNet) -> nn.Module:
     """The global average pooling, whose input the maps weigh; `InputError` where there is none."""
-    layer = next(
-        m for m in network.body.modules() if isinstance(m, nn.AdaptiveAvgPool2d)
-    )
+    layers = network.body.modules()
+    layer = next(m for m in layers if isinstance(m, nn.AdaptiveAvgPool2d))
     if layer.output_size not in (1, (1, 1)):
         raise InputError(
             "Activation maps need a head of global average pooling, do not exist for the several "
@@ -70,29 +62,39 @@ def activation_maps(
     see `pixels.normalised`). Raises `InputError` where the network has no global average pooling or
     its maps are not finite (AWCU-2018 eq. 5-8).
     """
-    seen = []
-    hook = pooling(network).register_forward_pre_hook(
-        lambda _layer, given: seen.append(given[0])
-    )
+    inputs = []
+
+    def keep_input(_layer: nn.Module, given: tuple) -> None:
+        inputs.append(given[0])
+
+    hook = pooling(network).register_forward_pre_hook(keep_input)
     network.to(device()).eval()
     with hook, torch.inference_mode(), torch.autocast(device().type, enabled=False):
         logits = network(normalised(photos.to(device()), shrink_to=shrink_to)).cpu()
         heads = filter(None, (network.head, network.attribute_head))
-        weights = torch.cat([head.weight for head in heads])  # (nodes, M)
-        maps = torch.einsum("cm,nmxy->ncxy", weights, seen[0]).cpu().numpy()
+        weights = torch.cat([head.weight for head in heads])  # w (nodes, M)
+        features = inputs[0]  # X (photos, M, S, S)
+        maps = torch.einsum("cm,nmxy->ncxy", weights, features).cpu().numpy()
     if not np.isfinite(maps).all():
         raise InputError(
             "An activation map is not finite; the network is broken, train it anew."
         )
-    names, count = [*network.levels, *network.attributes], len(network.levels)
-    found = []
-    for own, values in zip(maps, logits[:, count:], strict=True):
-        likeliest = (count + values.argsort(descending=True)[:top]).tolist()
-        parts = (
-            {names[i]: own[i] for i in nodes} for nodes in (range(count), likeliest)
-        )
-        found.append(ActivationMaps(*parts))
-    return found
+    return [
+        _named_maps(network, maps_of_photo, logits_of_photo, top)
+        for maps_of_photo, logits_of_photo in zip(maps, logits, strict=True)
+    ]
+
+
+def _named_maps(
+    network: AestheticNet, maps: np.ndarray, logits: torch.Tensor, top: int
+) -> ActivationMaps:
+    """Maps (nodes, S, S) of a photo by name: all levels, and the `top` likeliest attributes."""
+    level_count = len(network.levels)
+    levels = dict(zip(network.levels, maps[:level_count], strict=True))
+    attribute_maps = maps[level_count:]
+    likeliest = logits[level_count:].argsort(descending=True)[:top].tolist()
+    attributes = {network.attributes[i]: attribute_maps[i] for i in likeliest}
+    return ActivationMaps(levels, attributes)
 
 
 def grad_cam(
@@ -108,10 +110,10 @@ def grad_cam(
         from pytorch_grad_cam import GradCAM
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
     network.to(device()).eval()
-    layers = (
-        network.body.layer4 if network.backbone == "resnet18" else network.body.features
-    )
+    is_resnet = network.backbone == "resnet18"
+    layers = network.body.layer4 if is_resnet else network.body.features
     last = next(layer for layer in layers[::-1] if not isinstance(layer, nn.MaxPool2d))
     targets = [ClassifierOutputTarget(network.levels.index(level))] * len(photos)
+    crops = normalised(photos.to(device()), shrink_to=shrink_to)
     with GradCAM(network, [last]) as cam:
-        return cam(normalised(photos.to(device()), shrink_to=shrink_to), targets)
+        return cam(crops, targets)

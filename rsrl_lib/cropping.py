@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import torch
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 from scipy import ndimage
+from torchvision.ops import box_iou
 
-from rsrl_lib.activation import at_size
 from rsrl_lib.files import InputError
-from rsrl_lib.pixels import SIDE
+from rsrl_lib.pixels import SIDE, at_size
 from rsrl_lib.reading.pictures import upright
 
 Box = tuple[int, int, int, int]
@@ -57,6 +58,7 @@ EXPOSURE += (
     42240,
 )
 PLACE = range(32)
+TRUE_OF_PARTS = {None: OF_PARTS, IFD.Exif: EXPOSURE, IFD.GPSInfo: PLACE}
 OWN_WORDS = re.compile(
     rb'ImageJ=|\{"shape"|<\?xml|<OME'
 )  # descriptions of the file's pixels
@@ -68,7 +70,8 @@ def region(values: np.ndarray, *, threshold: float = THRESHOLD) -> np.ndarray:
     Nowhere where no value is positive.
     """
     large = at_size(values.astype(np.float32), (SIDE, SIDE))
-    return (large >= threshold * large.max()) & (large.max() > 0)
+    highest = large.max()
+    return (large >= threshold * highest) & (highest > 0)
 
 
 def largest_region(
@@ -78,21 +81,22 @@ def largest_region(
     parts, count = ndimage.label(region(values, threshold=threshold))
     if not count:
         return None
-    return parts == 1 + np.bincount(parts.ravel())[1:].argmax()
+    areas = np.bincount(parts.ravel())[1:]  # part 0 is what is not in the region
+    return parts == 1 + areas.argmax()
 
 
 def region_box(values: np.ndarray, *, threshold: float = THRESHOLD) -> Box | None:
     """Box of the `largest_region` of a map in pixels of the 256 px view, None without one."""
-    if (part := largest_region(values, threshold=threshold)) is None:
+    part = largest_region(values, threshold=threshold)
+    if part is None:
         return None
     return Image.fromarray(part).getbbox()
 
 
 def overlap(a: Box, b: Box) -> float:
     """Intersection over union of two boxes."""
-    width, height = (max(0, min(a[i + 2], b[i + 2]) - max(a[i], b[i])) for i in (0, 1))
-    areas = [(right - left) * (foot - top) for left, top, right, foot in (a, b)]
-    return width * height / (sum(areas) - width * height)
+    boxes = torch.tensor([a, b], dtype=torch.float64)
+    return box_iou(boxes[:1], boxes[1:]).item()
 
 
 def crop_box(
@@ -110,23 +114,28 @@ def crop_box(
     more, coordinates are averaged (AWCU-2018). To `aspect` (width / height) and to a shortest side
     of `least` pixels the box grows about its centre, as far as the photo reaches.
     """
-    if (box := region_box(aes, threshold=threshold)) is None:
-        return (0, 0, *size), "the map's maximum is not positive"
-    other = None if att is None else region_box(att, threshold=threshold)
-    if other and overlap(box, other) >= AGREEMENT:
-        box = np.mean([box, other], 0)
+    whole = (0, 0, *size)
+    box = region_box(aes, threshold=threshold)
+    if box is None:
+        return whole, "the map's maximum is not positive"
+    attribute_box = None if att is None else region_box(att, threshold=threshold)
+    if attribute_box and overlap(box, attribute_box) >= AGREEMENT:
+        box = np.mean([box, attribute_box], 0)
+    # From the 256 px view to the photo: its pixels that the box touches.
     start, stop = np.reshape(box, (2, 2)) * size / SIDE
-    start, stop = np.floor(start), np.ceil(stop)
+    start = np.floor(start)
+    stop = np.ceil(stop)
     sides = np.maximum(stop - start, least)
     if aspect is not None:
         sides = np.array([aspect, 1]) * max(sides[0] / aspect, sides[1])
         sides *= min(1, *(size / sides))
     sides = np.clip(sides.round(), 1, size)
     if min(sides) < least:
-        return (0, 0, *size), f"no crop with sides of {least} pixels or more fits"
-    start = np.clip(((start + stop - sides) / 2).round(), 0, size - sides)
+        return whole, f"no crop with sides of {least} pixels or more fits"
+    centred = ((start + stop - sides) / 2).round()
+    start = np.clip(centred, 0, size - sides)
     box = tuple(np.concatenate([start, start + sides]).astype(int).tolist())
-    return box, "the crop reaches all four edges" if box == (0, 0, *size) else ""
+    return box, "the crop reaches all four edges" if box == whole else ""
 
 
 def aspect_ratio(text: str) -> float:
@@ -145,9 +154,10 @@ def save_crop(path: str | Path | BinaryIO, box: Box, target: Path | BinaryIO) ->
 
     Raises `InputError` where the photo cannot be read, or its format be written.
     """
-    is_file = isinstance(path, str | Path)
-    name, content = (path, None) if is_file else ("The photo", path.read())
-    photo, kind = upright(name, content)
+    if isinstance(path, str | Path):
+        photo, kind = upright(path, None)
+    else:
+        photo, kind = upright("The photo", path.read())
     kind = "JPEG" if kind == "MPO" else kind
     part = photo.crop(box)
     kept = ("transparency", "background", "compression")
@@ -163,17 +173,20 @@ def save_crop(path: str | Path | BinaryIO, box: Box, target: Path | BinaryIO) ->
     comment = photo.info.get("comment", b"")
     try:
         try:
-            made = _encoded(part, kind, exif=exif, comment=comment, **options)
+            encoded = _encoded(part, kind, exif=exif, comment=comment, **options)
         except (
             Exception
         ):  # Pillow raises anything for metadata that a format cannot hold
-            made = _encoded(part, kind, **options)
-        Path(target).write_bytes(made) if isinstance(
-            target, str | Path
-        ) else target.write(made)
+            encoded = _encoded(part, kind, **options)
+        if isinstance(target, str | Path):
+            Path(target).write_bytes(encoded)
+        else:
+            target.write(encoded)
     except Exception as error:
-        found = f"{getattr(target, 'name', 'The crop')} cannot be written as {kind} ({error})"
-        raise InputError(f"{found}; convert the photo to JPEG or PNG.") from error
+        name = getattr(target, "name", "The crop")
+        raise InputError(
+            f"{name} cannot be written as {kind} ({error}); convert the photo to JPEG or PNG."
+        ) from error
 
 
 def _encoded(part: Image.Image, kind: str, **options) -> bytes:
@@ -184,23 +197,21 @@ def _encoded(part: Image.Image, kind: str, **options) -> bytes:
 
 def _exif_of_parts(given: bytes | Image.Exif) -> bytes:
     """EXIF with the tags that are true of a part of the photo and come out as they went in."""
-    exif, kept = given, Image.Exif()
+    exif = given
     if isinstance(given, bytes):
         exif = Image.Exif()
         with suppress(Exception):  # damaged, for which Pillow raises anything
             exif.load(given)
+    kept = Image.Exif()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what is damaged, which is not kept
-        for ifd, tags in ((None, OF_PARTS), (IFD.Exif, EXPOSURE), (IFD.GPSInfo, PLACE)):
+        for ifd, tags in TRUE_OF_PARTS.items():
             for tag in tags:
                 value = _writable(exif, ifd, tag)
                 if value is not None:
                     _directory(kept, ifd)[tag] = value
-    return (
-        kept.tobytes()
-        if kept or kept.get_ifd(IFD.Exif) or kept.get_ifd(IFD.GPSInfo)
-        else b""
-    )
+    is_empty = not (kept or kept.get_ifd(IFD.Exif) or kept.get_ifd(IFD.GPSInfo))
+    return b"" if is_empty else kept.tobytes()
 
 
 def _directory(exif: Image.Exif, ifd: int | None) -> MutableMapping:

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from sklearn.cluster import KMeans
 from torch import nn
+from torch.nn.functional import cosine_similarity
 
 from rsrl_lib.files import InputError
 from rsrl_lib.network import AestheticNet
@@ -44,40 +45,43 @@ class Highlight:
     @property
     def rising(self) -> np.ndarray:
         """The difference (h, w), its sign turned so that it is larger inside the region."""
-        return (
-            self.diff
-            if self.diff[self.region].mean() > self.diff.mean()
-            else -self.diff
-        )
+        rises_inside = self.diff[self.region].mean() > self.diff.mean()
+        return self.diff if rises_inside else -self.diff
 
     def mask(self, size: tuple[int, int]) -> np.ndarray:
         """The region at the size (width, height) of a photo, boolean (height, width)."""
-        return np.asarray(
-            Image.fromarray(self.region).resize(size, Image.Resampling.NEAREST)
-        )
+        region = Image.fromarray(self.region)
+        return np.asarray(region.resize(size, Image.Resampling.NEAREST))
 
     def facts(self, size: tuple[int, int]) -> dict[str, float]:
         """J, its correlation, share of the area, and the box in pixels of a photo of that size."""
         mask = self.mask(size)
         left, top, right, foot = Image.fromarray(mask).getbbox() or (0, 0, 0, 0)
-        row = {"J": self.channel, "correlation": float(self.correlations[self.channel])}
-        row |= {"area_share": float(mask.mean()), "left": left, "top": top}
-        return row | {"width": right - left, "height": foot - top}
+        return {
+            "J": self.channel,
+            "correlation": float(self.correlations[self.channel]),
+            "area_share": float(mask.mean()),
+            "left": left,
+            "top": top,
+            "width": right - left,
+            "height": foot - top,
+        }
 
 
 def conv1_of(run: Run, i: int) -> nn.Conv2d:
     """The first layer of round `i` of a run; nothing else of a network is read."""
     with torch.device("meta"):
         layer = AestheticNet(run.info["recipe"]["backbone"], [0]).conv1
-    kept = run.conv1()
-    if f"round_{i:02d}.weight" not in kept:
-        last = sum(name.endswith(".weight") for name in kept)
-        found = f"{run.folder} holds conv1 of rounds 1 to {last}, not of round {i}"
-        raise InputError(f"{found}; give two of these.")
-    parts = {
-        name: kept[f"round_{i:02d}.{name}"] for name, _ in layer.named_parameters()
-    }
-    layer.load_state_dict(parts, assign=True)
+    of_rounds = run.conv1()
+    if f"round_{i:02d}.weight" not in of_rounds:
+        last = sum(name.endswith(".weight") for name in of_rounds)
+        raise InputError(
+            f"{run.folder} holds conv1 of rounds 1 to {last}, not of round {i}; "
+            "give two of these."
+        )
+    names = [name for name, _ in layer.named_parameters()]
+    of_round = {name: of_rounds[f"round_{i:02d}.{name}"] for name in names}
+    layer.load_state_dict(of_round, assign=True)
     return layer.requires_grad_(False)
 
 
@@ -87,8 +91,10 @@ def stacked(later: nn.Conv2d, earlier: nn.Conv2d) -> nn.Conv2d:
     Raises `InputError` where they differ by less than `FLOOR` of their norm: the maps would show
     rounding, not what was learned.
     """
-    new, old = later.state_dict(), earlier.state_dict()
-    moved = ((new["weight"] - old["weight"]).norm() / old["weight"].norm()).item()
+    new = later.state_dict()
+    old = earlier.state_dict()
+    change = new["weight"] - old["weight"]
+    moved = (change.norm() / old["weight"].norm()).item()
     if not moved >= FLOOR:
         raise InputError(
             f"conv1 of the two rounds differs by {moved:.1e} of its norm, a highlight map needs "
@@ -124,10 +130,9 @@ def highlights(
     never chosen. Raises `InputError` where no channel is least correlated (all flat, or a
     tie), where a map is not finite, and where the difference is flat.
     """
-    found = []
-    for some in photos.split(
-        8
-    ):  # float64 sums over the maps of more would fill the memory
+    results = []
+    # Eight at once: float64 sums over the maps of more would fill the memory.
+    for some in photos.split(8):
         with torch.autocast(photos.device.type, enabled=False):
             maps = pair(normalised(some, shrink_to=shrink_to))
         maps = maps.unflatten(1, (2, -1))  # (8, 2, channels, h, w)
@@ -135,20 +140,22 @@ def highlights(
             raise InputError(
                 "A conv1 map is not finite; one of the two networks is broken."
             )
-        later, earlier = (maps.relu() if after_relu else maps).unbind(1)
-        for own, a, b in zip(correlations(later, earlier), later, earlier, strict=True):
-            j = _least(own) if channel is None else channel
-            if not 0 <= j < len(own):
-                raise InputError(f"J must lie in 0..{len(own) - 1}, not {j}.")
-            a, b = (
-                a[j].numpy().copy(),
-                b[j].numpy().copy(),
-            )  # a view would keep every channel
-            diff = np.abs(a - b) if absolute else a - b
-            found.append(
-                Highlight(j, own.numpy(), a, b, diff, two_means(diff, flip=flip))
-            )
-    return found
+        if after_relu:
+            maps = maps.relu()
+        later, earlier = maps.unbind(1)
+        of_channels = correlations(later, earlier)
+        for correlation, a, b in zip(of_channels, later, earlier, strict=True):
+            j = _least(correlation) if channel is None else channel
+            if not 0 <= j < len(correlation):
+                raise InputError(f"J must lie in 0..{len(correlation) - 1}, not {j}.")
+            a_j = a[j].numpy().copy()  # a view would keep every channel
+            b_j = b[j].numpy().copy()
+            diff = a_j - b_j
+            if absolute:
+                diff = np.abs(diff)
+            region = two_means(diff, flip=flip)
+            results.append(Highlight(j, correlation.numpy(), a_j, b_j, diff, region))
+    return results
 
 
 def correlations(later: torch.Tensor, earlier: torch.Tensor) -> torch.Tensor:
@@ -156,13 +163,17 @@ def correlations(later: torch.Tensor, earlier: torch.Tensor) -> torch.Tensor:
 
     Summed in float64: maps of neighbouring rounds correlate to the sixth digit.
     """
-    a, b = (m.flatten(-2).double() for m in (later, earlier))  # (..., positions)
-    flat = (a.std(-1) <= 1e-6 * a.abs().amax(-1)) | (
-        b.std(-1) <= 1e-6 * b.abs().amax(-1)
-    )
-    a, b = (x - x.mean(-1, keepdim=True) for x in (a, b))
-    found = (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))
-    return torch.where(flat, torch.nan, found)
+    a = later.flatten(-2).double()  # (..., positions)
+    b = earlier.flatten(-2).double()
+    is_flat = _is_flat(a) | _is_flat(b)
+    a = a - a.mean(-1, keepdim=True)
+    b = b - b.mean(-1, keepdim=True)
+    return cosine_similarity(a, b, dim=-1, eps=0).masked_fill(is_flat, torch.nan)
+
+
+def _is_flat(maps: torch.Tensor) -> torch.Tensor:
+    """Whether maps (..., positions) have one value, up to the rounding of float32."""
+    return maps.std(-1) <= 1e-6 * maps.abs().amax(-1)
 
 
 def two_means(diff: np.ndarray, *, flip: bool = False) -> np.ndarray:
@@ -171,19 +182,24 @@ def two_means(diff: np.ndarray, *, flip: bool = False) -> np.ndarray:
         raise InputError(
             "The difference map has one value everywhere; 2-means needs two."
         )
-    values = diff.reshape(-1, 1)
     # From both ends of the line: always the same region, nearly always that of many random starts.
-    means = KMeans(2, init=np.array([[diff.min()], [diff.max()]]), n_init=1).fit(values)
-    highlight = np.abs(means.cluster_centers_[:, 0]).argmax()
-    return (means.labels_ == highlight).reshape(diff.shape) ^ flip
+    ends = np.array([[diff.min()], [diff.max()]])
+    means = KMeans(2, init=ends, n_init=1).fit(diff.reshape(-1, 1))
+    farther = np.abs(means.cluster_centers_[:, 0]).argmax()
+    is_highlight = (means.labels_ == farther).reshape(diff.shape)
+    return is_highlight ^ flip
 
 
 def _least(correlation: torch.Tensor) -> int:
-    known = correlation[correlation.isfinite()]
-    lowest = (correlation == known.min()).nonzero()[:, 0].tolist() if len(known) else []
-    if len(lowest) != 1:
-        found = f"channels {lowest} tie" if lowest else "all maps are flat"
-        raise InputError(
-            f"No channel is least correlated: {found}; choose another photo, or J."
-        )
-    return lowest[0]
+    """J, the channel of lowest correlation; `InputError` where none is lower than all others."""
+    of_curved = correlation[correlation.isfinite()]
+    if not len(of_curved):
+        reason = "all maps are flat"
+    else:
+        lowest = (correlation == of_curved.min()).nonzero()[:, 0].tolist()
+        if len(lowest) == 1:
+            return lowest[0]
+        reason = f"channels {lowest} tie"
+    raise InputError(
+        f"No channel is least correlated: {reason}; choose another photo, or J."
+    )

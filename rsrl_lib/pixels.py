@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -40,6 +41,8 @@ READING = 2
 """Counted up where a file becomes another picture than before: then it is decoded anew."""
 SIDE = 256
 CROP = 227
+BYTES = SIDE * SIDE * 3
+"""Of a decoded photo."""
 CHUNK = 512
 """Photos, about 100 MB, after which decoding notes how far it is."""
 PASSING = {
@@ -56,12 +59,14 @@ STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Pixels:
-    """Decoded photos: `array` (n, 256, 256, 3) of uint8, `fingerprint`, a hash of the files, and
-    `digests` (n,) of each."""
+    """Decoded photos."""
 
     array: np.ndarray
-    fingerprint: str
+    """(n, 256, 256, 3), uint8."""
+    fingerprint: str = ""
+    """Of the contents of the photos' files; empty where they come from none."""
     digests: np.ndarray | None = None
+    """Of the content of each photo's file (n,), where they come from files."""
 
     def __len__(self) -> int:
         return len(self.array)
@@ -82,37 +87,42 @@ class Pixels:
         a crop's top and left, or `"whole"` (all 256 px). Places are drawn by `draw`, else by
         torch's global generator, for all `rows`; `share` says which of them are cut.
         """
-        rows, side = torch.as_tensor(rows), SIDE if view == "whole" else CROP
-        corners, mirrored = (
-            torch.zeros(len(rows), 2, dtype=int),
-            torch.zeros(len(rows), dtype=bool),
-        )
+        rows = torch.as_tensor(rows)
+        count = len(rows)
+        side = SIDE if view == "whole" else CROP
+        corners = torch.zeros(count, 2, dtype=int)
+        mirrored = torch.zeros(count, dtype=bool)
         if view == "random":
-            corners = torch.randint(SIDE - CROP + 1, (len(rows), 2), generator=draw)
-            mirrored = torch.rand(len(rows), generator=draw) < 0.5
+            corners = torch.randint(SIDE - CROP + 1, (count, 2), generator=draw)
+            mirrored = torch.rand(count, generator=draw) < 0.5
         elif view == "five":
-            drawn = torch.randint(5, (len(rows),), generator=draw)
-            corners = torch.tensor(five_corners())[drawn]
-        elif view == "centre" or isinstance(view, tuple):
-            corners += torch.tensor(five_corners()[-1] if view == "centre" else view)
+            which = torch.randint(5, (count,), generator=draw)
+            corners = torch.tensor(five_corners())[which]
+        elif view == "centre":
+            corners += torch.tensor(five_corners()[-1])
+        elif isinstance(view, tuple):
+            corners += torch.tensor(view)
         elif view != "whole":
             raise ValueError(f"view must be one of the five above, not {view!r}")
         place = rows[share], corners[share], mirrored[share], side
         if view == "whole" or self.on_gpu is None:
-            return windows(self.array, *place).permute(0, 3, 1, 2)
-        return windows_at_once(self.on_gpu, *place).permute(0, 3, 1, 2)
+            cut = windows(self.array, *place)
+        else:
+            cut = windows_at_once(self.on_gpu, *place)
+        return cut.permute(0, 3, 1, 2)
 
     @cached_property
     def on_gpu(self) -> torch.Tensor | None:
         """The array in the GPU's memory, where it takes at most two thirds of what is free."""
-        room = 2 / 3 * torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
-        if self.array.nbytes >= room:
+        if not torch.cuda.is_available():
+            return None
+        free = torch.cuda.mem_get_info()[0]
+        if self.array.nbytes >= 2 / 3 * free:
             return None
         held = torch.empty(self.array.shape, dtype=torch.uint8, device="cuda")
         for first in range(0, len(self), CHUNK):
-            held[first : first + CHUNK] = torch.tensor(
-                self.array[first : first + CHUNK]
-            )
+            chunk = slice(first, first + CHUNK)
+            held[chunk] = torch.tensor(self.array[chunk])
         return held
 
 
@@ -133,15 +143,18 @@ def windows_at_once(
 ) -> torch.Tensor:
     """The same windows in one gathering, which suits a GPU."""
     along = torch.arange(side)
+    along_mirrored = torch.where(mirrored[:, None], side - 1 - along, along)
     down = corners[:, :1] + along  # (n, side)
-    across = corners[:, 1:] + torch.where(mirrored[:, None], side - 1 - along, along)
+    across = corners[:, 1:] + along_mirrored
     where = rows[:, None, None], down[:, :, None], across[:, None, :]
-    return photos[tuple(index.to(photos.device, non_blocking=True) for index in where)]
+    on_device = [index.to(photos.device, non_blocking=True) for index in where]
+    return photos[tuple(on_device)]
 
 
 def five_corners() -> list[tuple[int, int]]:
     """Top and left of the five crops of AWCU-2018: the four corners, then the centre."""
-    far, middle = SIDE - CROP, (SIDE - CROP) // 2
+    far = SIDE - CROP
+    middle = far // 2
     return [(0, 0), (0, far), (far, 0), (far, far), (middle, middle)]
 
 
@@ -154,21 +167,23 @@ def normalised(photos: torch.Tensor, *, shrink_to: int | None = None) -> torch.T
     """
     if shrink_to:
         side = round(photos.shape[-1] * shrink_to / CROP)
-        photos = interpolate(
-            photos.float(), (side, side), mode="bilinear", antialias=True
-        )
-    scale = torch.tensor([1 / (255 * s) for s in STD], device=photos.device).view(
-        3, 1, 1
-    )
-    shift = torch.tensor(
-        [m / s for m, s in zip(MEAN, STD, strict=True)], device=photos.device
-    )
-    return photos.float().mul_(scale).sub_(shift.view(3, 1, 1))
+        size = (side, side)
+        photos = interpolate(photos.float(), size, mode="bilinear", antialias=True)
+    scale = [1 / (255 * spread) for spread in STD]
+    shift = [mean / spread for mean, spread in zip(MEAN, STD, strict=True)]
+    scale = torch.tensor(scale, device=photos.device).view(3, 1, 1)
+    shift = torch.tensor(shift, device=photos.device).view(3, 1, 1)
+    return photos.float().mul_(scale).sub_(shift)
 
 
 def square(photo: Image.Image) -> np.ndarray:
     """An upright RGB photo as every network here sees it: bilinear to (256, 256, 3) uint8."""
     return np.array(photo.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+
+
+def at_size(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A map (S, S) at the size (width, height) of a photo: bilinear, float32 (height, width)."""
+    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
 
 
 def decode(
@@ -183,24 +198,26 @@ def decode(
     """
     paths = list(table["path"])
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        # By chunks, as every task that waits takes 2 kB.
-        chunks = [paths[n : n + CHUNK] for n in range(0, len(paths), CHUNK)]
-        digests = [digest for chunk in chunks for digest in pool.map(_digest, chunk)]
+        digests = []
+        for first in range(0, len(paths), CHUNK):  # as every task that waits takes 2 kB
+            digests += pool.map(_digest, paths[first : first + CHUNK])
         fingerprint = hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
         name = f"{READING}-{fingerprint}"
-        target, broken_list = cache / f"{name}.npy", cache / f"{name}.broken.npy"
-        if not (target.exists() and broken_list.exists()):
+        target = cache / f"{name}.npy"
+        broken_list = cache / f"{name}.broken.npy"
+
+        def is_there() -> bool:
+            return target.exists() and broken_list.exists()
+
+        if not is_there():
             with writing(target), locked(cache / f"{name}.lock", wait=True):
-                if not (target.exists() and broken_list.exists()):
+                if not is_there():  # another process may have made it in the meantime
                     _decode(paths, digests, pool, target, broken_list)
     with reading(target, "array of decoded photos", "delete it, and it is made again"):
-        broken, array = np.load(broken_list), np.load(target, mmap_mode="r")
-        if array.dtype != np.uint8 or array.shape != (
-            len(paths) - len(broken),
-            SIDE,
-            SIDE,
-            3,
-        ):
+        broken = np.load(broken_list)
+        array = np.load(target, mmap_mode="r")
+        shape = (len(paths) - len(broken), SIDE, SIDE, 3)
+        if array.dtype != np.uint8 or array.shape != shape:
             raise ValueError(f"{array.shape} of {array.dtype}")
         left_out = table[["photo"]].iloc[broken].reset_index(drop=True)
     if len(broken) and strict:
@@ -223,35 +240,20 @@ def _decode(
 
     Appended, not mapped: a disk that is full is then an error of writing, not a dead process.
     """
-    partial, notes = target.with_suffix(".partial"), target.with_suffix(".notes")
+    partial = target.with_suffix(".partial")
+    notes = target.with_suffix(".notes")
     done, broken = 0, []
     if partial.exists() and notes.exists():
         done, broken = json.loads(notes.read_text())
-    needed, free = (
-        (len(paths) - done) * SIDE * SIDE * 3,
-        shutil.disk_usage(target.parent).free,
-    )
-    if needed > free:
-        raise InputError(
-            f"Decoding {len(paths)} photos takes {needed / 1e9:.2f} GB in {target.parent}, "
-            f"{free / 1e9:.2f} GB are free; free more, or make it a link to a larger disk."
-        )
-    title = f"decoding to {len(paths) * SIDE * SIDE * 3 / 1e9:.2f} GB"
+    _check_room(target.parent, len(paths), len(paths) - done)
+    title = f"decoding to {len(paths) * BYTES / 1e9:.2f} GB"
     bar = tqdm(None, title, len(paths), initial=done, unit="photo", mininterval=2)
     with partial.open("r+b" if done else "w+b") as file, bar:
-        while True:
-            shape = (done - len(broken), SIDE, SIDE, 3)
-            file.seek(0)
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            file.seek(math.prod(shape), os.SEEK_CUR)
-            file.truncate()  # what came after the notes
-            if done == len(paths):
-                break
+        _keep_photos(file, done - len(broken))
+        while done < len(paths):
             chunk = slice(done, done + CHUNK)
-            for row, photo in enumerate(
-                pool.map(_decoded, paths[chunk], digests[chunk]), done
-            ):
+            photos = pool.map(_decoded, paths[chunk], digests[chunk])
+            for row, photo in enumerate(photos, done):
                 if photo is None:
                     broken.append(row)
                 else:
@@ -262,11 +264,32 @@ def _decode(
             to_disk(file.fileno())
             with replacing(notes) as new:
                 new.write_text(json.dumps([done, broken]))
+        _keep_photos(file, done - len(broken))
     with replacing(broken_list) as new, new.open("wb") as file:
         np.save(file, np.array(broken, int))
     with replacing(target) as new:
         partial.rename(new)
     notes.unlink()
+
+
+def _check_room(folder: Path, count: int, missing: int) -> None:
+    """`InputError` where a disk has no room for the photos that are not decoded yet."""
+    free = shutil.disk_usage(folder).free
+    if missing * BYTES > free:
+        raise InputError(
+            f"Decoding {count} photos takes {missing * BYTES / 1e9:.2f} GB in {folder}, "
+            f"{free / 1e9:.2f} GB are free; free more, or make it a link to a larger disk."
+        )
+
+
+def _keep_photos(file: BinaryIO, count: int) -> None:
+    """Make a file an array of its first photos, ready to have more of them appended."""
+    shape = (count, SIDE, SIDE, 3)
+    file.seek(0)
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    file.seek(math.prod(shape), os.SEEK_CUR)
+    file.truncate()
 
 
 def _decoded(path: str, digest: str) -> np.ndarray | None:

@@ -17,9 +17,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
-from rsrl_lib.activation import at_size
 from rsrl_lib.files import replacing
 from rsrl_lib.highlight import Highlight
+from rsrl_lib.pixels import at_size
 from rsrl_lib.reading.pictures import open_rgb
 
 PART_DASHES = {"train": "", "validation": (1, 1), "test": (4, 2)}

@@ -287,7 +287,7 @@ def of_crops(
 
 def high_of(network: AestheticNet, array: np.ndarray) -> np.ndarray:
     """Probability of the high level (n,) of photos (n, 256, 256, 3), over the five crops."""
-    low, high = logits(network, Pixels(array, ""), crops="five").T
+    low, high = logits(network, Pixels(array), crops="five").T
     return expit(high - low)
 
 

@@ -7,7 +7,7 @@ import torch
 from rsrl_lib import activation as a
 from rsrl_lib.files import InputError
 from rsrl_lib.network import aesthetic_net
-from rsrl_lib.pixels import normalised
+from rsrl_lib.pixels import at_size, normalised
 
 BACKBONES = ("alexnet", "vgg16", "squeezenet1_0", "squeezenet1_1", "resnet18")
 ATTRIBUTES = ("sky", "dog", "dusk", "snow")
@@ -75,7 +75,7 @@ def test_the_high_map_is_that_of_the_high_level_or_of_a_rising_expected_score():
 
 
 def test_a_map_is_brought_to_the_size_of_a_photo():
-    large = a.at_size(np.array([[0, 1], [0, 1]], np.float32), (8, 3))
+    large = at_size(np.array([[0, 1], [0, 1]], np.float32), (8, 3))
     assert large.shape == (3, 8)
     assert np.allclose(large[0], large[2]) and (np.diff(large[1]) >= 0).all()
 
@@ -98,7 +98,7 @@ def test_maps_that_are_not_finite_are_refused(photos):
 
 def scaled(values, side=256):
     """A map at the view's size, then scaled to 0..1: scaled last, as resizing lowers peaks."""
-    large = a.at_size(values, (side, side))
+    large = at_size(values, (side, side))
     return (large - large.min()) / max(np.ptp(large), 1e-7)
 
 

@@ -18,7 +18,7 @@ from rsrl_lib.recipe import Training
 from rsrl_lib.network import aesthetic_net
 from rsrl_lib.pixels import Pixels
 
-pixels = Pixels(np.load(sys.argv[1]), "")
+pixels = Pixels(np.load(sys.argv[1]))
 labels = np.arange(len(pixels)) % 3 + 2
 backbone = sys.argv[4]
 weights = "starter" if backbone == "squeezenet1_1" else "none"

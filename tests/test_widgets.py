@@ -697,7 +697,7 @@ def test_the_likelihoods_of_photo_and_crop_are_those_of_the_network(steered, gap
     network, photo = gap_run.network("best"), open_rgb(coloured[0].table.path[0])
     crop = photo.crop(box_in(steered.text))
     both = np.stack([widgets.square(picture) for picture in (photo, crop)])
-    before, after = likelihoods(logits(network, widgets.Pixels(both, "")))
+    before, after = likelihoods(logits(network, widgets.Pixels(both)))
     said = f"low: {before[0]:.2f} to {after[0]:.2f}, high: {before[1]:.2f} to {after[1]:.2f}"
     assert said in steered.text
 

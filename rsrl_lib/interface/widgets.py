@@ -710,7 +710,7 @@ class _CropExplorer(_Explorer):
     def _tell(self, box: Box, reason: str, crop: Image.Image) -> None:
         """Where the crop lies, and what the network says of it."""
         left, top, right, foot = box
-        after = self._logits(Pixels(square(crop)[None], ""))
+        after = self._logits(Pixels(square(crop)[None]))
         told = _told_apart(self.before, after)
         levels = zip(self.network("best").levels, *told, strict=True)
         change = ", ".join(f"{level}: {was} to {now}" for level, was, now in levels)
@@ -751,7 +751,7 @@ def _opened(
 ) -> tuple[tuple[int, int], Image.Image, Image.Image, Pixels]:
     """Size of a photo, the photo to crop from and to show, and as the networks see it."""
     photo = open_rgb(path, content)
-    size, pixels = photo.size, Pixels(square(photo)[None], "")
+    size, pixels = photo.size, Pixels(square(photo)[None])
     photo.thumbnail((LARGE, LARGE), Image.Resampling.LANCZOS)
     shown = photo.copy()
     shown.thumbnail((SHOWN, SHOWN), Image.Resampling.LANCZOS)
