@@ -297,12 +297,10 @@ def _decoded(path: str, digest: str) -> np.ndarray | None:
         return square(open_rgb(path, at_least=2 * SIDE))
     except InputError as error:
         # A disk, a share or the memory that failed for a moment must not brand a photo for good.
-        code = getattr(error.__cause__, "errno", None)
-        if (
-            isinstance(error.__cause__, MemoryError)
-            or code in PASSING
-            or _digest(path) != digest
-        ):
+        cause = error.__cause__
+        is_passing = getattr(cause, "errno", None) in PASSING
+        is_passing |= isinstance(cause, MemoryError)
+        if is_passing or _digest(path) != digest:
             raise
         return None
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -25,7 +26,12 @@ from rsrl_lib.reading.pictures import open_rgb
 PART_DASHES = {"train": "", "validation": (1, 1), "test": (4, 2)}
 PART_COLOURS = {"train": "#1b3a6b", "validation": "#7a7a7a", "test": "#b5541c"}
 IN_COLOUR = "in colour: the region; grey, hatched: the rest"
-REST, HATCH, OUTLINE = ((110, 110, 110), (190, 190, 190)), (40, 60, 190), (255, 170, 0)
+REST = ((110, 110, 110), (190, 190, 190))
+HATCH = (40, 60, 190)
+OUTLINE = (255, 170, 0)
+BLUE = "#35618f"
+DARK = "#1b3a6b"
+BAND = {"lw": 8, "alpha": 0.25}
 
 
 def score_colours(scores: Sequence[int]) -> dict[int, tuple]:
@@ -50,33 +56,55 @@ def contact_sheet(
 
     Each table has a `path`, and a `caption` where one is wanted.
     """
-    figure, axes = plt.subplots(
-        len(rows),
-        columns,
-        figsize=(columns * 1.55, len(rows) * 1.4 + 0.5),
-        squeeze=False,
-    )
-    for ax in axes.flat:
-        ax.axis("off")
-    for row, (name, photos) in zip(axes, rows, strict=True):
-        row[0].text(
-            -0.12, 0.5, name, transform=row[0].transAxes, ha="right", va="center"
-        )
+    size = (columns * 1.55, len(rows) * 1.4 + 0.5)
+    figure, grid = _grid([name for name, _ in rows], columns, size, title)
+    for row, (_, photos) in zip(grid, rows, strict=True):
         for ax, photo in zip(row, photos.itertuples(), strict=False):
             picture = open_rgb(photo.path)
             picture.thumbnail((220, 220), Image.Resampling.LANCZOS)
             ax.imshow(picture)
             if "caption" in photos:
-                ax.text(
-                    *(0.5, -0.03, photo.caption),
-                    transform=ax.transAxes,
-                    fontsize=8,
-                    ha="center",
-                    va="top",
-                )
-    figure.suptitle(title)
+                below = {"transform": ax.transAxes, "ha": "center", "va": "top"}
+                ax.text(0.5, -0.03, photo.caption, fontsize=8, **below)
     figure.tight_layout(h_pad=0.4, w_pad=0.4)
     return figure
+
+
+def picture_rows(
+    rows: Iterable[tuple[str, Iterable[tuple[str, Image.Image]]]], title: str
+) -> Figure:
+    """Rows, pairs of a name and pictures, which are pairs of a caption and a picture.
+
+    Two rows may have the same name, as two photos may have the same score, and two pictures the
+    same caption. A row with the captions of the first one has none.
+    """
+    rows = [(name, list(pictures)) for name, pictures in rows]
+    columns = max(len(pictures) for _, pictures in rows)
+    size = (2.5 * columns, 2.1 * len(rows) + 0.4)
+    figure, grid = _grid([name for name, _ in rows], columns, size, title)
+    first_captions = [caption for caption, _ in rows[0][1]]
+    for number, (row, (_, pictures)) in enumerate(zip(grid, rows, strict=True)):
+        captions = [caption for caption, _ in pictures]
+        is_repeated = number > 0 and captions == first_captions
+        for ax, (caption, picture) in zip(row, pictures, strict=False):
+            ax.imshow(picture)
+            ax.set_title("" if is_repeated else caption, fontsize=9, pad=3)
+    figure.tight_layout(h_pad=0.5, w_pad=0.4)
+    return figure
+
+
+def _grid(
+    names: Sequence[str], columns: int, size: tuple[float, float], title: str
+) -> tuple[Figure, np.ndarray]:
+    """Empty places for pictures (rows, columns), each row with its name on the left."""
+    figure, grid = plt.subplots(len(names), columns, figsize=size, squeeze=False)
+    for ax in grid.flat:
+        ax.axis("off")
+    for ax, name in zip(grid[:, 0], names, strict=True):
+        on_the_left = {"transform": ax.transAxes, "ha": "right", "va": "center"}
+        ax.text(-0.08, 0.5, name, **on_the_left)
+    figure.suptitle(title)
+    return figure, grid
 
 
 def likelihoods_by_class(
@@ -103,19 +131,38 @@ def likelihoods_by_class(
     for score, k in thresholds.items():
         at = order.index(score)
         ax.hlines(k, at - 0.45, at + 0.45, color="crimson", lw=2)
+    right_edge = len(order) - 0.45
     for k in set(thresholds.values()):
-        ax.text(
-            len(order) - 0.45,
-            k,
-            f"K = {k:.2g}",
-            color="crimson",
-            fontsize=9,
-            va="center",
-        )
+        words = {"color": "crimson", "fontsize": 9, "va": "center"}
+        ax.text(right_edge, k, f"K = {k:.2g}", **words)
     ax.set(xlabel="score of the photo", ylabel="likelihood of that score", title=title)
     ax.set_ylim(-0.03, 1.03)
     sns.despine(ax=ax)
     return ax
+
+
+def intervals(
+    ax: Axes,
+    table: pd.DataFrame,
+    *,
+    colour: str | Sequence[str] = BLUE,
+    shift: float = 0.0,
+    label: str | None = None,
+    nothing: float = 0.0,
+) -> None:
+    """Points and their intervals, a row of a table each, the first one on top.
+
+    The index of `table` names its rows; `mean`, `low` and `high` are drawn. `colour` is one, or one
+    for each row. Two tables of the same rows share an `ax` by `shift`, in rows; `label` is for a
+    legend. A line marks `nothing`: no difference, or a measure that knows nothing.
+    """
+    rows = np.arange(len(table)) + shift
+    ax.hlines(rows, table["low"], table["high"], colors=colour)
+    ax.scatter(table["mean"], rows, c=colour, zorder=3, label=label)
+    ax.axvline(nothing, color="k", lw=0.8)
+    ax.set_yticks(range(len(table)), table.index)
+    ax.set_ylim(len(table) - 0.5, -0.5)
+    sns.despine(ax=ax)
 
 
 def differences(
@@ -126,72 +173,53 @@ def differences(
     The tables are those of `comparisons.judged`, with a column `method`; `measures` names those to
     show. Thin lines are intervals over photos, bands over trainings, full points believable.
     """
-    size = 9.6, 2.1 * len(sets) + 1.2
-    figure, axes = plt.subplots(
-        len(sets), len(measures), figsize=size, sharex="col", sharey=True, squeeze=False
-    )
-    for row, (name, table) in zip(axes, sets.items(), strict=True):
-        for ax, (measure, label) in zip(row, measures.items(), strict=True):
-            _intervals(ax, table[table.measure == measure])
+    size = (9.6, 2.1 * len(sets) + 1.2)
+    shared = {"sharex": "col", "sharey": True, "squeeze": False}
+    figure, grid = plt.subplots(len(sets), len(measures), figsize=size, **shared)
+    for panels, (name, table) in zip(grid, sets.items(), strict=True):
+        for ax, (measure, label) in zip(panels, measures.items(), strict=True):
+            _difference_panel(ax, table[table.measure == measure])
             ax.set_title(f"{name}: {label}", fontsize=11)
     figure.suptitle(title, fontsize=13)
     figure.supxlabel("difference (right of 0 is better)", fontsize=11)
     figure.tight_layout()
-    handles = [
-        Line2D([], [], color="#1b3a6b", lw=1.4, label="95 % over other photos"),
-        Line2D(
-            [], [], color="#1b3a6b", lw=8, alpha=0.25, label="95 % over other trainings"
-        ),
-        Line2D([], [], color="#1b3a6b", marker="o", ls="", label="believable"),
-    ]
-    below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "frameon": False}
-    figure.legend(handles=handles, ncols=3, fontsize=10, **below)
+    over_photos = Line2D([], [], color=DARK, lw=1.4)
+    over_trainings = Line2D([], [], color=DARK, **BAND)
+    believable = Line2D([], [], color=DARK, marker="o", ls="")
+    figure.legend(
+        handles=[over_photos, over_trainings, believable],
+        labels=["95 % over other photos", "95 % over other trainings", "believable"],
+        ncols=3,
+        fontsize=10,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        frameon=False,
+    )
     return figure
 
 
-def _intervals(ax: Axes, table: pd.DataFrame) -> None:
-    """A method a line, the first one on top."""
-    colour = "#1b3a6b"
-    for y, row in enumerate(table.itertuples()):
-        over_trainings = row.trainings_low, row.trainings_high
-        over_photos = row.photos_low, row.photos_high
-        believable = row.verdict in ("better", "worse")
-        ax.plot(
-            over_trainings,
-            [y, y],
-            lw=8,
-            alpha=0.25,
-            color=colour,
-            solid_capstyle="butt",
-        )
-        ax.plot(over_photos, [y, y], lw=1.4, color=colour)
-        ax.plot(
-            row.difference,
-            y,
-            "o",
-            ms=7,
-            color=colour,
-            mfc=colour if believable else "w",
-        )
-    ax.axvline(0, color="k", lw=0.8)
-    ax.set_yticks(range(len(table)), table.method)
-    ax.set_ylim(len(table) - 0.4, -0.6)
+def _difference_panel(ax: Axes, table: pd.DataFrame) -> None:
+    """A method a line: its interval over photos, and as a band that over trainings."""
+    is_believable = table.verdict.isin(["better", "worse"])
+    ends = {"difference": "mean", "photos_low": "low", "photos_high": "high"}
+    of_photos = table.set_index("method")[list(ends)].rename(columns=ends)
+    intervals(ax, of_photos, colour=DARK)
+    rows = range(len(table))
+    ax.hlines(rows, table.trainings_low, table.trainings_high, colors=DARK, **BAND)
+    inside = np.where(is_believable, DARK, "w")
+    ax.scatter(table.difference, rows, s=49, c=inside, edgecolors=DARK, zorder=4)
     ax.tick_params(labelsize=10)
-    sns.despine(ax=ax)
 
 
 def score_distribution(scores: pd.Series, title: str) -> Axes:
     """Bars of the photos per score, with counts and shares (RSRL Fig. 1)."""
     counts = scores.value_counts().sort_index()
-    counts = counts.reindex(
-        range(counts.index.min(), counts.index.max() + 1), fill_value=0
-    )
+    lowest, highest = counts.index.min(), counts.index.max()
+    counts = counts.reindex(range(lowest, highest + 1), fill_value=0)
+    colours = score_colours(counts.index).values()
     ax = plt.subplots(figsize=(7, 3.6))[1]
-    colours = score_colours(counts.index)
-    bars = ax.bar(
-        counts.index, counts, color=[colours[s] for s in counts.index], edgecolor="0.3"
-    )
-    labels = [f"{n}\n{n / counts.sum():.1%}" for n in counts]
+    bars = ax.bar(counts.index, counts, color=list(colours), edgecolor="0.3")
+    labels = [f"{count}\n{count / counts.sum():.1%}" for count in counts]
     ax.bar_label(bars, labels, fontsize=9, padding=2)
     ax.set(xlabel="score", ylabel="photos", title=title, xticks=counts.index)
     ax.margins(y=0.2)
@@ -205,26 +233,23 @@ def training_set(
     """Photos each round is trained on, by score, and the share of the three largest classes."""
     kept = samples[samples.kept]
     sizes = kept.groupby(["round", "label"]).size().unstack(fill_value=0)
+    totals = sizes.sum(axis=1)
     figure, ax = plt.subplots(figsize=(7.5, 3.8))
     colours = score_colours(sizes.columns)
     bottom = np.zeros(len(sizes))
     for score in sizes.columns:
-        ax.bar(
-            sizes.index, sizes[score], 0.8, bottom, color=colours[score], label=score
-        )
+        look = {"color": colours[score], "label": score}
+        ax.bar(sizes.index, sizes[score], 0.8, bottom, **look)
         bottom += sizes[score].to_numpy()
-    share = sizes[[s for s in majorities if s in sizes]].sum(axis=1) / sizes.sum(axis=1)
-    for number, (i, height) in enumerate(zip(sizes.index, bottom, strict=True)):
-        ax.text(
-            i, height, f"{share.iloc[number]:.0%}", ha="center", va="bottom", fontsize=8
-        )
-    total, after = rounds.kept.iloc[0], sizes.sum(axis=1).iloc[1:]
+    of_majorities = sizes[[score for score in majorities if score in sizes]]
+    shares = of_majorities.sum(axis=1) / totals
+    for i, share in shares.items():
+        words = {"ha": "center", "va": "bottom", "fontsize": 8}
+        ax.text(i, totals[i], f"{share:.0%}", **words)
     names = ", ".join(map(str, sorted(majorities)))
-    ax.set(
-        xlabel="round",
-        ylabel="training photos",
-        title=f"{_trained_on(total, after)} (above: share of scores {names})",
-    )
+    trained_on = _trained_on(rounds.kept.iloc[0], totals.iloc[1:])
+    ax.set_title(f"{trained_on} (above: share of scores {names})")
+    ax.set(xlabel="round", ylabel="training photos")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.margins(y=0.12)
     ax.legend(title="score", fontsize=8, frameon=False, bbox_to_anchor=(1, 1))
@@ -254,8 +279,11 @@ def over_rounds(
     """
     ax = ax or plt.subplots(figsize=(6.5, 3.6))[1]
     for part in PART_DASHES:
-        note = " (chose the round)" if part == chosen_by else ""
-        note = " (shown, not used)" if part == "test" != chosen_by else note
+        note = ""
+        if part == chosen_by:
+            note = " (chose the round)"
+        elif part == "test":
+            note = " (shown, not used)"
         ax.plot(
             rounds["round"],
             rounds[f"{part}_{measure}"],
@@ -266,16 +294,10 @@ def over_rounds(
             label=part + note,
         )
     if measure == "accuracy":
-        line = rounds["test_majority_accuracy"].iloc[0]
-        ax.axhline(line, color="0.25", lw=1, ls=":")
-        ax.text(
-            rounds["round"].iloc[-1],
-            line,
-            "majority class",
-            fontsize=8,
-            ha="right",
-            va="bottom",
-        )
+        level = rounds["test_majority_accuracy"].iloc[0]
+        ax.axhline(level, color="0.25", lw=1, ls=":")
+        words = {"fontsize": 8, "ha": "right", "va": "bottom"}
+        ax.text(rounds["round"].iloc[-1], level, "majority class", **words)
     chosen = rounds["round"][rounds.chosen].item()
     ax.axvline(chosen, color="0.8", lw=6, zorder=0)
     ax.set(
@@ -296,8 +318,9 @@ def life_of_photos(samples: pd.DataFrame, title: str) -> Figure:
     train = samples[samples.part == "train"]
     lives = train.pivot(index="photo", columns="round", values="kept")
     lives = lives[~lives.all(axis=1)]
+    longest_first = ["n", *lives.columns]
     lives = lives.assign(n=lives.sum(axis=1)).sort_values(
-        ["n", *lives.columns], ascending=False
+        longest_first, ascending=False
     )
     lives = lives.drop(columns="n")
     figure, ax = plt.subplots(figsize=(6.5, 4.2))
@@ -331,15 +354,15 @@ def dropped_and_kept(
     rows = []
     for score in majorities:
         of_score = lives[scores[lives.index] == score]
-        rounds_out = (~of_score).sum(axis=1).sort_values(ascending=False, kind="stable")
-        told = pd.DataFrame({"rounds_out": rounds_out, "path": paths[rounds_out.index]})
-        told["caption"] = "rounds out: " + rounds_out.astype(str)
-        is_out = told.rounds_out > 0
-        rows += [
-            (f"{score}, left out", told[is_out]),
-            (f"{score}, always in", told[~is_out]),
-        ]
-    return [(name, told.head(8)) for name, told in rows if len(told)]
+        rounds_out = (~of_score).sum(axis=1)
+        rounds_out = rounds_out.sort_values(ascending=False, kind="stable")
+        photos = pd.DataFrame({"rounds_out": rounds_out})
+        photos["path"] = paths[photos.index]
+        photos["caption"] = "rounds out: " + rounds_out.astype(str)
+        is_out = photos.rounds_out > 0
+        rows.append((f"{score}, left out", photos[is_out]))
+        rows.append((f"{score}, always in", photos[~is_out]))
+    return [(name, photos.head(8)) for name, photos in rows if len(photos)]
 
 
 def assigned_rates(rates: pd.DataFrame, title: str) -> Axes:
@@ -348,14 +371,13 @@ def assigned_rates(rates: pd.DataFrame, title: str) -> Axes:
     colours = score_colours(rates.columns)
     left = np.zeros(len(rates))
     for score in rates.columns:
-        bars = ax.barh(
-            rates.index.astype(str), rates[score], 0.8, left, color=colours[score]
-        )
-        dark = sum(colours[score][:3]) < 1.5
+        colour = colours[score]
+        names = rates.index.astype(str)
+        bars = ax.barh(names, rates[score], 0.8, left, color=colour)
+        is_dark = sum(colour[:3]) < 1.5
+        look = {"color": "w" if is_dark else "k", "fontsize": 8}
         texts = [f"{score}" if width > 0.035 else "" for width in rates[score]]
-        ax.bar_label(
-            bars, texts, label_type="center", color="w" if dark else "k", fontsize=8
-        )
+        ax.bar_label(bars, texts, label_type="center", **look)
         left += rates[score].to_numpy()
     ax.invert_yaxis()
     ax.set(xlabel="share of the photos, by assigned score", ylabel="round", title=title)
@@ -375,19 +397,22 @@ def highlight_pictures(
     """
     low, high = np.percentile([highlight.later, highlight.earlier], (0.5, 99.5))
     reach = max(np.percentile(np.abs(highlight.diff), 99.5), 1e-12)
-    maps = {
-        "later map": plt.cm.gray(plt.Normalize(low, high)(highlight.later)),
-        "earlier map": plt.cm.gray(plt.Normalize(low, high)(highlight.earlier)),
-        "difference": plt.cm.PuOr_r(plt.Normalize(-reach, reach)(highlight.diff)),
-    }
-    maps = {
-        name: Image.fromarray((colours[..., :3] * 255).astype(np.uint8)).resize(
-            photo.size
-        )
-        for name, colours in maps.items()
-    }
+    grey = plt.cm.ScalarMappable(plt.Normalize(low, high), "gray")
+    signed = plt.cm.ScalarMappable(plt.Normalize(-reach, reach), "PuOr_r")
     mask = Image.fromarray(highlight.mask(photo.size))
-    return {"photo": photo} | maps | {"region": outlined(photo, mask, opacity=opacity)}
+    return {
+        "photo": photo,
+        "later map": _coloured(highlight.later, grey).resize(photo.size),
+        "earlier map": _coloured(highlight.earlier, grey).resize(photo.size),
+        "difference": _coloured(highlight.diff, signed).resize(photo.size),
+        "region": outlined(photo, mask, opacity=opacity),
+    }
+
+
+def _coloured(values: np.ndarray, colours: ScalarMappable) -> Image.Image:
+    """A map as a picture in the colours of a scale."""
+    rgb = colours.cmap(colours.norm(values))[..., :3]
+    return Image.fromarray((rgb * 255).astype(np.uint8))
 
 
 def outlined(
@@ -411,8 +436,10 @@ def outlined(
 def _hatching(size: tuple[int, int]) -> Image.Image:
     """Diagonal lines on a picture of `size` (width, height), about 22 along its shorter side."""
     step = max(6, min(size) // 22)
-    across, down = np.arange(size[0]), np.arange(size[1])
-    return Image.fromarray((down[:, None] + across) % step < max(2, step // 6))
+    thickness = max(2, step // 6)
+    across = np.arange(size[0])
+    down = np.arange(size[1])[:, None]
+    return Image.fromarray((down + across) % step < thickness)
 
 
 def activation_picture(
@@ -422,9 +449,10 @@ def activation_picture(
 
     Colours are full at `reach`; maps whose sums are compared need the same.
     """
-    colours = plt.cm.PuOr_r(plt.Normalize(-reach, reach)(at_size(values, photo.size)))
-    colours = Image.fromarray((colours[..., :3] * 255).astype(np.uint8))
-    return Image.blend(ImageOps.grayscale(photo).convert("RGB"), colours, 0.6)
+    signed = plt.cm.ScalarMappable(plt.Normalize(-reach, reach), "PuOr_r")
+    coloured = _coloured(at_size(values, photo.size), signed)
+    grey = ImageOps.grayscale(photo).convert("RGB")
+    return Image.blend(grey, coloured, 0.6)
 
 
 def framed(
@@ -436,39 +464,8 @@ def framed(
     photo = photo.copy()
     left, top, right, foot = box
     corners = (left, top, right - 1, foot - 1)
-    pen, width = ImageDraw.Draw(photo), max(2, min(photo.size) // 90)
+    pen = ImageDraw.Draw(photo)
+    width = max(2, min(photo.size) // 90)
     pen.rectangle(corners, outline="black", width=width + 2)
     pen.rectangle(corners, outline="white", width=width)
     return photo
-
-
-def picture_rows(
-    rows: Iterable[tuple[str, Iterable[tuple[str, Image.Image]]]], title: str
-) -> Figure:
-    """Rows, pairs of a name and pictures, which are pairs of a caption and a picture.
-
-    Two rows may have the same name, as two photos may have the same score, and two pictures the
-    same caption. A row with the captions of the first one has none.
-    """
-    rows = [(name, list(pictures)) for name, pictures in rows]
-    columns = max(len(pictures) for _, pictures in rows)
-    figure, axes = plt.subplots(
-        len(rows),
-        columns,
-        figsize=(2.5 * columns, 2.1 * len(rows) + 0.4),
-        squeeze=False,
-    )
-    for ax in axes.flat:
-        ax.axis("off")
-    captions = [[caption for caption, _ in pictures] for _, pictures in rows]
-    for number, (line, (name, pictures)) in enumerate(zip(axes, rows, strict=True)):
-        line[0].text(
-            -0.06, 0.5, name, transform=line[0].transAxes, ha="right", va="center"
-        )
-        repeated = number > 0 and captions[number] == captions[0]
-        for ax, (caption, picture) in zip(line, pictures, strict=False):
-            ax.imshow(picture)
-            ax.set_title("" if repeated else caption, fontsize=9, pad=3)
-    figure.suptitle(title)
-    figure.tight_layout(h_pad=0.5, w_pad=0.4)
-    return figure
