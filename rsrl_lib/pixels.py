@@ -67,6 +67,8 @@ class Pixels:
     """Of the contents of the photos' files; empty where they come from none."""
     digests: np.ndarray | None = None
     """Of the content of each photo's file (n,), where they come from files."""
+    folder: Path | None = None
+    """Where they are kept, where they are."""
 
     def __len__(self) -> int:
         return len(self.array)
@@ -79,17 +81,19 @@ class Pixels:
         draw: torch.Generator | None = None,
         share: slice = slice(None),
     ) -> torch.Tensor:
-        """Bytes of some photos in one of five views, (batch, 3, side, side), channels last; crops,
+        """Bytes of some photos in one of six views, (batch, 3, side, side), channels last; crops,
         which networks learn and judge by, on the GPU where the photos are held there.
 
         `view` is `"random"` (227 px crop at a random place, mirrored for half of the photos),
         `"five"` (one of the `five_corners`, drawn for each photo), `"centre"` (the 227 px centre),
-        a crop's top and left, or `"whole"` (all 256 px). Places are drawn by `draw`, else by
-        torch's global generator, for all `rows`; `share` says which of them are cut.
+        a crop's top and left, `"whole"` (all 256 px), or `"mirrored"` (all of it, turned about).
+        Places are drawn by `draw`, else by torch's global generator, for all `rows`; `share` says
+        which of them are cut.
         """
         rows = torch.as_tensor(rows)
         count = len(rows)
-        side = SIDE if view == "whole" else CROP
+        is_whole = view in ("whole", "mirrored")
+        side = SIDE if is_whole else CROP
         corners = torch.zeros(count, 2, dtype=int)
         mirrored = torch.zeros(count, dtype=bool)
         if view == "random":
@@ -102,8 +106,10 @@ class Pixels:
             corners += torch.tensor(five_corners()[-1])
         elif isinstance(view, tuple):
             corners += torch.tensor(view)
+        elif view == "mirrored":
+            mirrored[:] = True
         elif view != "whole":
-            raise ValueError(f"view must be one of the five above, not {view!r}")
+            raise ValueError(f"view must be one of the six above, not {view!r}")
         place = rows[share], corners[share], mirrored[share], side
         if view == "whole" or self.on_gpu is None:
             cut = windows(self.array, *place)
@@ -149,6 +155,16 @@ def windows_at_once(
     where = rows[:, None, None], down[:, :, None], across[:, None, :]
     on_device = [index.to(photos.device, non_blocking=True) for index in where]
     return photos[tuple(on_device)]
+
+
+def views_of(crops: str) -> list[str | tuple[int, int]]:
+    """Views of a photo that are judged, for the crops that a network was trained on.
+
+    Of "random" ones the centre, of "five" all of them, of "whole" photos also the mirrored one.
+    """
+    if crops == "five":
+        return five_corners()
+    return ["whole", "mirrored"] if crops == "whole" else ["centre"]
 
 
 def five_corners() -> list[tuple[int, int]]:
@@ -226,7 +242,8 @@ def decode(
             "unreadable; --skip-broken leaves them out)."
         )
     left_out["reason"] = [_reason(paths[row]) for row in broken]
-    return Pixels(array, fingerprint, np.delete(digests, broken)), left_out
+    digests = np.delete(digests, broken)
+    return Pixels(array, fingerprint, digests, cache), left_out
 
 
 def _decode(

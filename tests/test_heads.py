@@ -1,0 +1,125 @@
+"""The best linear head on features that stay."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from rsrl_lib import heads
+from rsrl_lib.files import InputError
+from rsrl_lib.losses import joint_targets, logit_adjusted
+from rsrl_lib.network import aesthetic_net
+
+
+def drawn(count, width=20, scores=4, seed=0):
+    """Features (count, width), nodes (count,) that depend on them, targets."""
+    rng = np.random.default_rng(seed)
+    features = (rng.gamma(1, size=(count, width)) * rng.gamma(1, size=width)).astype(np.float32)
+    slopes = rng.standard_normal((width, scores)) / features.std(0)[:, None]
+    nodes = (features @ slopes + rng.gumbel(size=(count, scores)) * 3).argmax(1)
+    targets = joint_targets(torch.from_numpy(nodes), np.ones(count), np.empty((count, 0)))
+    return features, nodes, targets
+
+
+@pytest.mark.parametrize("count", [40, 300], ids=["fewer photos than features", "more"])
+@pytest.mark.parametrize("strength", [0.001, 0.1])
+def test_a_head_is_the_optimum_that_scikit_learn_finds(count, strength):
+    features, nodes, targets = drawn(count, width=60)
+    frame = heads.frame_of(features)
+    weights, biases, _ = heads.best_head(features, targets, frame, scores=4, strength=strength)
+    units = (features - frame.mean) / frame.spread
+    theirs = LogisticRegression(C=strength, tol=1e-9, max_iter=10_000).fit(units, nodes)
+    ours = features @ weights.numpy().T + biases.numpy()
+    np.testing.assert_allclose(ours, theirs.decision_function(units), atol=2e-4)
+
+
+def test_weights_attributes_and_another_loss_are_those_of_fine_tuning():
+    features, nodes, _ = drawn(200)
+    rng = np.random.default_rng(1)
+    weights, attributes = rng.uniform(0, 3, 200), rng.random((200, 2))
+    attributes[::3, 0] = np.nan
+    targets = joint_targets(torch.from_numpy(nodes), weights, attributes)
+    frame = heads.frame_of(features)
+    loss = logit_adjusted(np.bincount(nodes))
+    how = {"scores": 4, "strength": 0.05, "level_loss": loss}
+    best, biases, mean_loss = heads.best_head(features, targets, frame, **how)
+    free = torch.cat([best, biases[:, None]], 1).requires_grad_()
+
+    def objective(free):
+        logits = torch.from_numpy(features).double() @ free[:, :-1].T + free[:, -1]
+        told = heads.joint_loss(logits, targets.double(), level_loss=loss)
+        squares = (free[:, :-1] * torch.from_numpy(frame.spread)).square().sum()
+        return told, told + squares / (2 * 0.05 * len(features))
+
+    told, whole = objective(free)
+    (slope,) = torch.autograd.grad(whole, free)
+    assert told.item() == pytest.approx(mean_loss, rel=1e-9)
+    assert slope[:, :-1].abs().div(torch.from_numpy(frame.spread)).max() < 1e-4
+    assert slope[:, -1].abs().max() < 1e-4
+
+
+def test_features_by_chunks_give_the_same_head(monkeypatch):
+    features, _, targets = drawn(300)
+    whole = heads.frame_of(features)
+    how = {"scores": 4, "strength": 0.1}
+    at_once = heads.best_head(features, targets, whole, **how)[0]
+    monkeypatch.setattr(heads, "IN_MEMORY", 0)
+    monkeypatch.setattr(heads, "CHUNK", 37)
+    frame = heads.frame_of(features)
+    np.testing.assert_allclose(frame.variances, whole.variances, rtol=1e-9)
+    np.testing.assert_allclose(
+        heads.best_head(features, targets, frame, **how)[0], at_once, atol=1e-4
+    )
+
+
+def test_features_that_never_differ_do_no_harm():
+    features, _, targets = drawn(100)
+    features[:, 3] = 7.5
+    frame = heads.frame_of(features)
+    weights, _, _ = heads.best_head(features, targets, frame, scores=4, strength=0.1)
+    assert weights[:, 3].abs().max() < 1e-9
+
+
+def test_a_photo_is_judged_by_a_head_that_has_not_seen_it():
+    features, _, targets = drawn(120)
+    frame, folds = heads.frame_of(features), np.arange(120) % 5
+    kept = np.arange(120) % 7 > 0
+    how = {"scores": 4, "strength": 0.1}
+    judged = heads.cross_fitted(features, targets, kept, folds, frame, **how)
+    others = kept & (folds != 2)
+    weights, biases, _ = heads.best_head(features[others], targets[others], frame, **how)
+    expected = features[folds == 2] @ weights.numpy().T + biases.numpy()
+    np.testing.assert_allclose(judged[folds == 2], expected, rtol=1e-5)
+
+
+def test_the_strength_is_the_one_that_judges_unseen_photos_best():
+    features, _, targets = drawn(300)
+    frame, folds = heads.frame_of(features), np.arange(300) % 5
+    losses = {}
+    for strength in heads.STRENGTHS:
+        how = {"scores": 4, "strength": strength}
+        logits = heads.cross_fitted(features, targets, np.ones(300, bool), folds, frame, **how)
+        nodes = targets[:, 0].long()
+        losses[strength] = torch.nn.functional.cross_entropy(torch.from_numpy(logits), nodes).item()
+    chosen = heads.chosen_strength(features, targets, folds, frame, scores=4)
+    assert chosen == min(losses, key=losses.get)
+    assert heads.STRENGTHS[0] < chosen < heads.STRENGTHS[-1]
+
+
+def test_a_network_gets_the_head_and_broken_features_are_told():
+    features, nodes, _ = drawn(60, width=512)
+    attributes = np.random.default_rng(0).random((60, 1))
+    targets = joint_targets(torch.from_numpy(nodes), np.ones(60), attributes)
+    network = aesthetic_net(
+        "squeezenet1_1", [2, 3, 4, 5], weights="none", attributes=["depth of field"]
+    )
+    frame = heads.frame_of(features)
+    how = {"strength": 0.01}
+    heads.fit_head(network, features, targets, frame, **how)
+    weights, biases, _ = heads.best_head(features, targets, frame, scores=4, **how)
+    together = torch.cat([network.head.weight, network.attribute_head.weight])
+    np.testing.assert_allclose(together.detach(), weights, rtol=1e-6)
+    np.testing.assert_allclose(network.attribute_head.bias.detach(), biases[4:], rtol=1e-6)
+    features[5] = np.inf
+    with pytest.raises(InputError, match=r"No best head was found .*; .* Take other weights\."):
+        heads.fit_head(network, features, targets, frame, **how)
