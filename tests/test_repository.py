@@ -82,7 +82,7 @@ activation cropping plots interface
 ORDER_WITHIN = {
     "reading": "texts tables tiffs pngs pictures",
     "sources": "checked folder public_sets download __init__",
-    "drawing": "glassbox",
+    "drawing": "shapes easel glassbox",
     "comparing": "grids sweeps comparisons",
     "interface": "terminal widgets kernels batch pages app cli",
 }
