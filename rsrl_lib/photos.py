@@ -32,8 +32,10 @@ class ScoredPhotos:
 
     def select(self, rows: Sequence[int] | np.ndarray | pd.Series) -> "ScoredPhotos":
         """Some photos, by boolean mask or integer positions; votes and attributes follow."""
+        # Of an empty list numpy makes real numbers, which are no positions.
         rows = np.asarray(rows) if len(rows) else np.array([], int)
-        selected = {"table": self.table.iloc[rows].reset_index(drop=True)}
+        table = self.table.iloc[rows].reset_index(drop=True)
+        selected = {"table": table}
         if self.votes is not None:
             selected["votes"] = self.votes.iloc[rows]
         if self.attributes is not None:
@@ -42,7 +44,8 @@ class ScoredPhotos:
 
     def without(self, left_out: pd.DataFrame) -> "ScoredPhotos":
         """All but the photos of `left_out` (photo, reason); `InputError` below two scores."""
-        is_left_out = self.table["photo"].isin(left_out["photo"]).to_numpy()
+        photos = self.table["photo"]
+        is_left_out = photos.isin(left_out["photo"]).to_numpy()
         kept = self.select(~is_left_out)
         scores = kept.table["score"].unique()
         if scores.size < 2:

@@ -86,9 +86,9 @@ def score_of(value: float | np.ndarray) -> np.ndarray:
 def draw(seed: int, index: int, *, scenes: Sequence[str] = DEMO_SCENES) -> GlassPhoto:
     """Draw photo `index` of the set `seed`; the same pair gives the same photo in any set."""
     rng = np.random.default_rng([seed, index])
-    attributes = {
-        name: round(float(value), 4) for name, value in sample_attributes(rng).items()
-    }
+    attributes = {}
+    for name, value in sample_attributes(rng).items():
+        attributes[name] = round(float(value), 4)
     scene = str(rng.choice(scenes))
     easel = Easel(rng, attributes, scene)
     easel.paint(scene)

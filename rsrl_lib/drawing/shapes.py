@@ -27,13 +27,16 @@ LATHED = {  # solids of revolution: y radius ... downwards
 
 def radius_at(solid: str, y: np.ndarray) -> np.ndarray:
     """Radius of a solid of revolution at the heights `y`; -1 above its top and below its foot."""
-    profile = np.array(LATHED[solid].split(), float).reshape(-1, 2)
-    heights, radii = profile.T
+    profile = np.array(LATHED[solid].split(), float)
+    heights = profile[0::2]
+    radii = profile[1::2]
     top = heights[0]
     foot = heights[-1]
-    radius = pchip_interpolate(heights, radii, np.clip(y, top, foot))
+    within = np.clip(y, top, foot)
+    radius = pchip_interpolate(heights, radii, within)
     is_outside = (y < top) | (y > foot)
-    return np.float32(np.where(is_outside, -1, radius))
+    radius = np.where(is_outside, -1, radius)
+    return np.float32(radius)
 
 
 def polygon(outline: str) -> np.ndarray:

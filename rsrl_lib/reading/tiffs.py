@@ -150,8 +150,10 @@ def _directory(
 
 def _quotients(numbers: tuple[int, ...]) -> tuple[float, ...]:
     """Fractions, of which above and below stand in turn."""
-    fractions = zip(numbers[::2], numbers[1::2], strict=True)
-    return tuple(above / below if below else np.nan for above, below in fractions)
+    quotients = []
+    for above, below in zip(numbers[::2], numbers[1::2], strict=True):
+        quotients.append(above / below if below else np.nan)
+    return tuple(quotients)
 
 
 def orientation(exif: bytes, xmp: bytes) -> int:
@@ -240,12 +242,13 @@ def _layout(tags: Tags) -> tuple[float, float, tuple[float, ...]] | None:
     if not tags["colour"] or len({*tags["bits"]}) != 1:
         return None
     colour = tags["colour"][0]
+    samples = tags["samples"]
     further = tags["further"]
     is_together = tags["planes"] == (1,)
-    if colour == RGB and tags["samples"] == (4,) and not further and is_together:
+    if colour == RGB and samples == (4,) and not further and is_together:
         further = (ALPHA,)  # as if it were said
     of_colour = {RGB: 3, YCBCR: 3, CMYK: 4}.get(colour, 1)
-    if tags["samples"] != (of_colour + len(further),):
+    if samples != (of_colour + len(further),):
         return None
     return colour, tags["bits"][0], further
 
@@ -255,16 +258,22 @@ def other_samples(tags: Tags, path: File) -> InputError:
     bits = "/".join(str(number) for number in dict.fromkeys(tags["bits"]))
     kinds = dict.fromkeys(tags["kind"])
     kind = "/".join(KINDS.get(number, f"kind {number} ") for number in kinds)
-    facts = [COLOURS.get(colour, f"colour {colour}") for colour in tags["colour"]]
+    facts = []
+    for colour in tags["colour"]:
+        facts.append(COLOURS.get(colour, f"colour {colour}"))
     if not facts:
         facts.append("of a colour that is not said")
-    if tags["samples"] != (1,):
-        facts.append(f"{tags['samples'][0]} a pixel")
+    samples = tags["samples"]
+    if samples != (1,):
+        facts.append(f"{samples[0]} a pixel")
     if tags["planes"] != (1,):
         facts.append("in planes")
-    if tags["compression"][0] not in LOSSLESS:
-        facts.append(f"compression {tags['compression'][0]}")
-    facts += [name for name in ("big-endian", "BigTIFF") if tags[name][0]]
+    compression = tags["compression"][0]
+    if compression not in LOSSLESS:
+        facts.append(f"compression {compression}")
+    for name in ("big-endian", "BigTIFF"):
+        if tags[name][0]:
+            facts.append(name)
     return InputError(
         f"{path} has {bits}-bit {kind}samples ({', '.join(facts)}), which may come "
         "out as another picture; save it with 8 or 16 bits a sample, as a usual TIFF or PNG."

@@ -38,17 +38,19 @@ def read_folder(
     columns = {name: header for name, header in headers.items() if header}
     cells = read_table(Path(scores), columns, options=COLUMN_OPTIONS)
     given = numbers(cells, "score")
+    photos = cells["photo"]
     table = cells[["photo"]].assign(score=round_half_up(given))
-    table["path"] = [str(Path(folder, photo)) for photo in cells["photo"]]
+    table["path"] = [str(Path(folder, photo)) for photo in photos]
     if "mask" in cells:
         table["mask"] = _masks(cells["mask"], Path(scores).parent)
     if mean_column:
         table["mean_score"] = numbers(cells, "mean_score")
     elif not votes or (given % 1).any():
         table["mean_score"] = given
+
     known = {}
     if votes:
-        known["votes"] = _count_votes(votes, cells["photo"], scores)
+        known["votes"] = _count_votes(votes, photos, scores)
     if attribute_columns:
         # Read by themselves: one may bear a name that is used above.
         columns = {name: name for name in attribute_columns}
@@ -60,6 +62,7 @@ def read_folder(
 
 
 def _masks(names: pd.Series, folder: Path) -> list[str | None]:
+    """Paths of the masks; None where no name stands."""
     return [str(folder / name) if name else None for name in names]
 
 

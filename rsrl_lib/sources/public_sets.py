@@ -52,18 +52,29 @@ def _ava_tags(folder: Path) -> pd.DataFrame:
     cells = read_table(folder / "AVA.txt", columns, r"\s+")
     first = numbers(cells, "tag 1", "whole", 0, 999)
     second = numbers(cells, "tag 2", "whole", 0, 999)
-    photos = np.arange(len(cells))
     most = max(66, first.max(initial=0), second.max(initial=0))
+    photos = np.arange(len(cells))
     tags = np.zeros((len(cells), most + 1), np.float32)
     tags[photos, first] = 1
     tags[photos, second] = 1
     is_without = (first == 0) & (second == 0)
     tags[is_without] = np.nan
-    path = folder / "tags.txt"
-    listed = path.read_text("utf-8", "replace") if size_of(path) > 0 else ""
-    names = dict(re.findall(r"(?m)^(\d+) +(.*\S)", listed))
-    headers = ["tag=" + names.get(str(tag), str(tag)) for tag in range(most + 1)]
-    return pd.DataFrame(tags, columns=headers).iloc[:, 1:]
+
+    names = _ava_tag_names(folder / "tags.txt")
+    headers = []
+    for tag in range(most + 1):
+        name = names.get(str(tag), tag)
+        headers.append(f"tag={name}")
+    table = pd.DataFrame(tags, columns=headers)
+    return table.iloc[:, 1:]
+
+
+def _ava_tag_names(path: Path) -> dict[str, str]:
+    """Names by number, as far as there is such a file."""
+    if size_of(path) <= 0:
+        return {}
+    text = path.read_text("utf-8", "replace")
+    return dict(re.findall(r"(?m)^(\d+) +(.*\S)", text))
 
 
 def read_eva(folder: File, *, strict: bool = False) -> ScoredPhotos:
@@ -71,11 +82,14 @@ def read_eva(folder: File, *, strict: bool = False) -> ScoredPhotos:
     columns = {"photo": "image_id", "score": "score"}
     cast = read_table(Path(folder, "data/votes_filtered.csv"), columns, "=")
     cast["photo"] += ".jpg"
-    votes = pd.crosstab(cast["photo"], numbers(cast, "score", "whole", -100, 100))
+    photos = cast["photo"]
+    scores = numbers(cast, "score", "whole", -100, 100)
+    votes = pd.crosstab(photos, scores)
     grades = cast.reindex(columns=["visual", "composition", "quality", "semantic"])
     grades = grades.apply(pd.to_numeric, errors="coerce").astype(float)
-    means = grades.groupby(cast["photo"]).mean()
-    table = _with_paths(cast[["photo"]].drop_duplicates(), folder)
+    means = grades.groupby(photos).mean()
+    once = cast[["photo"]].drop_duplicates()
+    table = _with_paths(once, folder)
     return scored_photos(table, strict, votes=votes, attributes=means)
 
 
@@ -86,14 +100,16 @@ def read_aadb(folder: File, *, strict: bool = False) -> ScoredPhotos:
     names = sorted(name for name in files if name.endswith("Regression_score.txt"))
     lists = [Path(folder, name) for name in names or ["*_score.txt"]]
     columns = {"photo": 0, "score": 1}
-    table = pd.concat([read_table(path, columns, r"\s+") for path in lists])
+    tables = [read_table(path, columns, r"\s+") for path in lists]
+    table = pd.concat(tables)
     table["mean_score"] = 1 + 4 * numbers(table, "score")
+    table = table.drop(columns="score")
     means = _aadb_means(lists)
-    table = _with_paths(table.drop(columns="score"), folder)
+    table = _with_paths(table, folder)
     if means is None:
         return scored_photos(table, strict)
-    attributes = means.reindex(table["photo"].unique())
-    return scored_photos(table, strict, attributes=attributes)
+    photos = table["photo"].unique()
+    return scored_photos(table, strict, attributes=means.reindex(photos))
 
 
 def _aadb_means(lists: list[Path]) -> pd.DataFrame | None:
@@ -133,7 +149,8 @@ def read_para(folder: File, *, strict: bool = False) -> ScoredPhotos:
     table = pd.concat([read_table(file, columns) for file in files])
     table["photo"] = table["session"] + "/" + table["photo"]
     table["path"] = f"{folder}/imgs/" + table["photo"]
-    means = table.filter(regex=r"_mean$").apply(pd.to_numeric, errors="coerce")
+    cells = table.filter(regex=r"_mean$")
+    means = cells.apply(pd.to_numeric, errors="coerce")
     means = means.set_index(table["photo"])
     table = table[["photo", "path", "mean_score"]]
     return scored_photos(table, strict, attributes=means)
@@ -159,12 +176,13 @@ def read_oasis(
     votes = pd.DataFrame(counts).set_index(table["photo"])
     categories = attributes_of(table, ["category"])
     is_shown = ~is_hidden.to_numpy()
+    shown = table.loc[is_shown, ["photo", "path"]]
     scored = scored_photos(
-        table.loc[~is_hidden, ["photo", "path"]],
+        shown,
         strict,
         votes=votes[is_shown],
         attributes=categories[is_shown],
     )
     hidden = table[["photo"]][is_hidden]
-    reason = "disturbing; left out unless asked for"
-    return scored.without(hidden.assign(reason=reason))
+    hidden = hidden.assign(reason="disturbing; left out unless asked for")
+    return scored.without(hidden)
