@@ -369,8 +369,7 @@ class Easel:
 
             depth = (rows - top) * 4 / self.short_side
             mist = np.clip(depth, 0, 0.6) * (1 - nearness)
-            clearness = nearness * (1 - mist)
-            tint = air + (self.land - air) * clearness
+            tint = air + (self.land - air) * nearness * (1 - mist)
             self._blend(rows - crest + 0.5, tint, top)
 
     def _paint_foreground(self, horizon: int) -> None:
@@ -390,8 +389,8 @@ class Easel:
             ground = reflection * (0.85 - 0.25 * depth) + 0.07 * self.sky
             self.tags.add("water")
         else:
-            haze = 0.3 * (1 - depth) ** 3
-            ground = self.land * 1.4 + (self.low_sky - self.land) * haze
+            haze = (self.low_sky - self.land) * 0.3 * (1 - depth) ** 3
+            ground = self.land * 1.4 + haze
         if is_wet and calm > 0.5:
             self.tags.add("reflection")
         roughness = 0.22 - 0.16 * calm
