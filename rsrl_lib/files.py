@@ -32,11 +32,12 @@ NO_HANDLE = {errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR}
 class InputError(Exception):
     """Bad input, in one sentence: what was needed, what was found where, what to do."""
 
-    def __str__(
-        self,
-    ) -> str:  # names and other libraries' words may hold line ends, or no end
+    def __str__(self) -> str:
+        # Names and other libraries' words may hold line ends, or no end.
         text = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", super().__str__())
-        return text if len(text) < 2000 else f"{text[:1200]} … {text[-400:]}"
+        if len(text) < 2000:
+            return text
+        return f"{text[:1200]} … {text[-400:]}"
 
 
 class Note(UserWarning):
@@ -51,8 +52,10 @@ def reading(path: File, what: str, remedy: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        found = f"{path} is no readable {what} ({type(error).__name__}: {error})"
-        raise InputError(f"{found}; {remedy}.") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(
+            f"{path} is no readable {what} ({reason}); {remedy}."
+        ) from error
 
 
 @contextmanager
@@ -61,9 +64,9 @@ def needing(what: str, extra: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        found = f"{what} needs the extra '{extra}' ({error})"
         raise InputError(
-            f"{found}; install rsrl-lib[{extra}] for {sys.executable}."
+            f"{what} needs the extra '{extra}' ({error}); "
+            f"install rsrl-lib[{extra}] for {sys.executable}."
         ) from error
 
 
@@ -123,27 +126,39 @@ def check_writable(path: File, option: str, *, folder: bool = False) -> None:
     place = path if folder else path.parent
     try:
         if not folder and path.is_dir():
-            found = f"{option} {path} is a folder, a file is needed"
+            example = path / "table.csv"
             raise InputError(
-                f"{found}; give a name in it, such as {path / 'table.csv'}."
+                f"{option} {path} is a folder, a file is needed; "
+                f"give a name in it, such as {example}."
             )
         place.mkdir(parents=True, exist_ok=True)
         if folder:
             with TemporaryFile(dir=place):
                 return
-        is_new = not path.exists()
-        if is_new or path.is_file():  # a pipe would wait for its reader
-            with path.open("ab"):
-                pass
-        if is_new:
-            path.unlink()
+        _try_to_write(path)
     except (FileExistsError, NotADirectoryError) as error:
-        file = next((p for p in (place, *place.parents) if p.is_file()), place)
-        found = f"{option} {path} cannot be: {file} is a file"
-        raise InputError(f"{found}, a folder is needed; give another name.") from error
+        folders = (place, *place.parents)
+        file = next((folder for folder in folders if folder.is_file()), place)
+        raise InputError(
+            f"{option} {path} cannot be: {file} is a file, a folder is needed; "
+            "give another name."
+        ) from error
     except OSError as error:
-        found = f"{option} {path} cannot be written ({error.strerror or error})"
-        raise InputError(f"{found}; give a place that can be written.") from error
+        reason = error.strerror or error
+        raise InputError(
+            f"{option} {path} cannot be written ({reason}); "
+            "give a place that can be written."
+        ) from error
+
+
+def _try_to_write(path: Path) -> None:
+    """`OSError` where a file cannot be written; a new one does not stay."""
+    is_new = not path.exists()
+    if is_new or path.is_file():  # a pipe would wait for its reader
+        with path.open("ab"):
+            pass
+    if is_new:
+        path.unlink()
 
 
 def to_disk(handle: int) -> None:

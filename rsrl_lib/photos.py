@@ -32,29 +32,35 @@ class ScoredPhotos:
 
     def select(self, rows: Sequence[int] | np.ndarray | pd.Series) -> "ScoredPhotos":
         """Some photos, by boolean mask or integer positions; votes and attributes follow."""
+        # Of an empty list numpy makes real numbers, which are no positions.
         rows = np.asarray(rows) if len(rows) else np.array([], int)
-        parts = {name: getattr(self, name) for name in ("votes", "attributes")}
-        parts = {
-            name: part.iloc[rows] for name, part in parts.items() if part is not None
-        }
-        return replace(
-            self, table=self.table.iloc[rows].reset_index(drop=True), **parts
-        )
+        table = self.table.iloc[rows].reset_index(drop=True)
+        selected = {"table": table}
+        if self.votes is not None:
+            selected["votes"] = self.votes.iloc[rows]
+        if self.attributes is not None:
+            selected["attributes"] = self.attributes.iloc[rows]
+        return replace(self, **selected)
 
     def without(self, left_out: pd.DataFrame) -> "ScoredPhotos":
         """All but the photos of `left_out` (photo, reason); `InputError` below two scores."""
-        kept = self.select(~self.table["photo"].isin(left_out["photo"]).to_numpy())
-        if (scores := kept.table["score"].unique()).size < 2:
-            such = f" such as {list(kept.table['path'][:1])}" if len(kept) else ""
-            found = f"{scores if len(kept) else 'none'} in {len(kept)} photos{such}"
+        photos = self.table["photo"]
+        is_left_out = photos.isin(left_out["photo"]).to_numpy()
+        kept = self.select(~is_left_out)
+        scores = kept.table["score"].unique()
+        if scores.size < 2:
+            found = "none in 0 photos"
+            if len(kept):
+                example = list(kept.table["path"][:1])
+                found = f"{scores} in {len(kept)} photos such as {example}"
             raise InputError(
                 f"Two scores or more are needed, found is {found}; add others."
             )
-        return replace(
-            kept, left_out=pd.concat([self.left_out, left_out], ignore_index=True)
-        )
+        all_left_out = pd.concat([self.left_out, left_out], ignore_index=True)
+        return replace(kept, left_out=all_left_out)
 
 
 def round_half_up(mean: float | Sequence[float] | np.ndarray | pd.Series) -> np.ndarray:
     """Class of a mean score: the nearest integer, halves (up to 1e-9 of arithmetic) going up."""
-    return np.floor(np.asarray(mean, float) + (0.5 + 1e-9)).astype(np.int64)
+    mean = np.asarray(mean, float)
+    return np.floor(mean + (0.5 + 1e-9)).astype(np.int64)

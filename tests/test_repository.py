@@ -83,7 +83,7 @@ ORDER = [
 ORDER_WITHIN = {
     "reading": "texts tables tiffs pngs pictures",
     "sources": "checked folder public_sets download __init__",
-    "drawing": "glassbox",
+    "drawing": "shapes easel glassbox",
     "comparing": "grids sweeps comparisons",
     "interface": "terminal widgets kernels batch pages app cli",
 }

@@ -17,77 +17,41 @@ from PIL import ExifTags, Image, UnidentifiedImageError, features
 from rsrl_lib.files import File, InputError, Note, reading, size_of
 from rsrl_lib.reading import pngs, tiffs
 
-PICTURES = (
-    ".bmp",
-    ".gif",
-    ".jfif",
-    ".jpe",
-    ".jpeg",
-    ".jpg",
-    ".png",
-    ".tif",
-    ".tiff",
-    ".webp",
-)
+PICTURES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg")
+PICTURES += (".png", ".tif", ".tiff", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # the same, by Pillow's names
-AVIF, HEIF = (".avif",), (".heic", ".heif", ".hif")
+AVIF = (".avif",)
+HEIF = (".heic", ".heif", ".hif")
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
-RAW = (
-    ".3fr",
-    ".arw",
-    ".cr2",
-    ".cr3",
-    ".crw",
-    ".dng",
-    ".erf",
-    ".iiq",
-    ".kdc",
-    ".mef",
-    ".mos",
-)
-RAW += (".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".srw", ".x3f")
-OTHERS = (
-    ".exr",
-    ".hdr",
-    ".j2k",
-    ".jp2",
-    ".jxl",
-    ".jxr",
-    ".pbm",
-    ".pcx",
-    ".pfm",
-    ".pgm",
-    ".ppm",
-)
-OTHERS += (".psb", ".psd", ".tga", ".xcf")
+RAW = (".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mef")
+RAW += (".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".srw")
+RAW += (".x3f",)
+OTHERS = (".exr", ".hdr", ".j2k", ".jp2", ".jxl", ".jxr", ".pbm", ".pcx", ".pfm")
+OTHERS += (".pgm", ".ppm", ".psb", ".psd", ".tga", ".xcf")
 UNREAD = dict.fromkeys(HEIF, ("HEIC photo", "convert to JPEG, or install pillow-heif"))
 UNREAD |= dict.fromkeys(AVIF, ("AVIF photo", "convert to JPEG"))
 UNREAD |= dict.fromkeys(RAW, ("raw file", "save as JPEG"))
 UNREAD |= dict.fromkeys(OTHERS, ("other picture", "save as JPEG or PNG"))
-NOT_THE_USERS = {
-    "@eadir",
-    "@recently-snapshot",
-    "@recycle",
-    "@tmp",
-    "#recycle",
-    "#snapshot",
-}
-NOT_THE_USERS |= {"$recycle.bin", "system volume information", "__macosx", "lost+found"}
+NOT_THE_USERS = {"@eadir", "@recently-snapshot", "@recycle", "@tmp"}
+NOT_THE_USERS |= {"#recycle", "#snapshot", "lost+found", "__macosx"}
+NOT_THE_USERS |= {"$recycle.bin", "system volume information"}
 """What NAS, macOS and Windows put beside photos: small copies, and what was deleted."""
 TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE"}
 TURNS |= {6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90"}  # by EXIF's orientation
-SIXTEEN = (
-    "PNG",
-    "TIFF",
-    "PPM",
-)  # formats whose samples of 16 bits reach from black to white
+# Formats whose samples of 16 bits reach from black to white.
+SIXTEEN = ("PNG", "TIFF", "PPM")
 EIGHT_BITS = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)  # of 16
 SIXTEEN_BITS = np.round(np.arange(1 << 12) * (65535 / 4095)).astype(np.uint16)  # of 12
 
 
 def endings() -> tuple[str, ...]:
     """Endings of the photos that are read: AVIF where Pillow can, HEIC where pillow-heif is."""
-    return PICTURES + (AVIF if _reads_avif() else ()) + (HEIF if _reads_heif() else ())
+    known = PICTURES
+    if _reads_avif():
+        known += AVIF
+    if _reads_heif():
+        known += HEIF
+    return known
 
 
 def _reads_avif() -> bool:
@@ -111,14 +75,14 @@ def read_unscored(folder: File) -> pd.DataFrame:
     files, unreadable = files_below(folder)
     known = endings()
     photos = sorted(file for file in files if file.lower().endswith(known))
-    told = _passed_over(files, unreadable)
+    others = _passed_over(files, unreadable)
     if not photos:
-        found = f" (passed over: {told})" if told else ""
+        but = f" (passed over: {others})" if others else ""
         raise InputError(
-            f"{folder} holds no photos{found}; name a folder with {' '.join(known)}."
+            f"{folder} holds no photos{but}; name a folder with {' '.join(known)}."
         )
-    if told:
-        warnings.warn(f"In {folder} were passed over: {told}.", Note, stacklevel=2)
+    if others:
+        warnings.warn(f"In {folder} were passed over: {others}.", Note, stacklevel=2)
     with reading(folder, "folder of photos", "rename those whose names are not UTF-8"):
         table = pd.DataFrame({"photo": photos})
         return table.assign(path=f"{folder}/" + table["photo"])
@@ -130,30 +94,34 @@ def files_below(folder: File) -> tuple[list[str], dict[str, list[str]]]:
     Hidden names and what a NAS keeps for itself are left out. Folders that are linked are looked
     into after all others, and each folder once, so that a circle of links ends.
     """
-    files, unreadable = [], {"unreadable folder": [], "name without a file": []}
-    waiting, linked, seen = [""], [], set()
+    files = []
+    unreadable = {"unreadable folder": [], "name without a file": []}
+    waiting = [""]
+    linked = []
+    seen = set()
     while waiting or linked:
-        place = waiting.pop() if waiting else linked.pop(0)
-        real = os.path.realpath(Path(folder, place))
+        inner_folder = waiting.pop() if waiting else linked.pop(0)
+        real = os.path.realpath(Path(folder, inner_folder))
         if real in seen:
             continue
         seen.add(real)
         try:
             entries = sorted(os.scandir(real), key=lambda entry: entry.name)
         except OSError:
-            unreadable["unreadable folder"].append(place or ".")
+            unreadable["unreadable folder"].append(inner_folder or ".")
             continue
         for entry in entries:
-            inner = f"{place}{entry.name}"
             if entry.name.startswith(".") or entry.name.lower() in NOT_THE_USERS:
                 continue
+            path = f"{inner_folder}{entry.name}"
             kind = _kind(entry)
             if kind == "folder":
-                (linked if entry.is_symlink() else waiting).append(f"{inner}/")
+                folders = linked if entry.is_symlink() else waiting
+                folders.append(f"{path}/")
             elif kind == "file":
-                files.append(inner)
-            elif inner.lower().endswith(PICTURES):
-                unreadable["name without a file"].append(inner)
+                files.append(path)
+            elif path.lower().endswith(PICTURES):
+                unreadable["name without a file"].append(path)
     return files, unreadable
 
 
@@ -170,16 +138,17 @@ def _kind(entry: os.DirEntry) -> str:
 def _passed_over(files: list[str], unreadable: dict[str, list[str]]) -> str:
     """How many files and folders that may be photos are not read, why, and what to do."""
     known = endings()
-    places = {(name, ""): inner for name, inner in unreadable.items() if inner}
+    passed = {(name, ""): paths for name, paths in unreadable.items() if paths}
     for file in sorted(files):
         ending = Path(file).suffix.lower()
         if ending in UNREAD and ending not in known:
-            places.setdefault(UNREAD[ending], []).append(file)
-    parts = []
-    for (name, remedy), inner in places.items():
-        count = f"{len(inner)} {name}{'s' if len(inner) > 1 else ''}"
-        parts.append(f"{count} (such as {inner[0]}{remedy and '; ' + remedy})")
-    return ", ".join(parts)
+            passed.setdefault(UNREAD[ending], []).append(file)
+    sentences = []
+    for (name, remedy), paths in passed.items():
+        plural = "s" if len(paths) > 1 else ""
+        advice = f"; {remedy}" if remedy else ""
+        sentences.append(f"{len(paths)} {name}{plural} (such as {paths[0]}{advice})")
+    return ", ".join(sentences)
 
 
 def upright(
@@ -202,11 +171,16 @@ def upright(
             f"{path} is no whole picture ({size} bytes, {error}); shrink it."
         ) from error
     except Exception as error:  # damaged files make Pillow's plugins raise anything
-        reason = re.sub(" <.+", "", str(error))  # how Pillow calls an upload
-        found, remedy = f"{size} bytes, {reason}", "copy it anew, or save it as JPEG"
         if size < 0:
-            found, remedy = "no file", "correct its name, or copy the photo there"
-        raise InputError(f"{path} is no whole picture ({found}); {remedy}.") from error
+            raise InputError(
+                f"{path} is no whole picture (no file); "
+                "correct its name, or copy the photo there."
+            ) from error
+        reason = re.sub(" <.+", "", str(error))  # how Pillow calls an upload
+        raise InputError(
+            f"{path} is no whole picture ({size} bytes, {reason}); "
+            "copy it anew, or save it as JPEG."
+        ) from error
 
 
 class _Content(io.BytesIO):
@@ -223,9 +197,12 @@ class _Content(io.BytesIO):
 def _opened(
     path: File, content: bytes | None, at_least: int | None
 ) -> tuple[Image.Image, str]:
-    tags, metadata, given = None, {}, (path, "r", None)
+    """Decoded by Pillow, once what it would stumble over or take wrongly is put aside."""
+    tags = None
+    metadata = {}
+    given = (path, "r", None)
     if content is not None:
-        given = _Content(content, path), "r", FORMATS + _boxed_formats()
+        given = (_Content(content, path), "r", FORMATS + _boxed_formats())
     with Path(path).open("rb") if content is None else io.BytesIO(content) as stream:
         head = stream.read(32)
         stream.seek(0)
@@ -233,7 +210,7 @@ def _opened(
             if head[12:16] == b"IHDR":  # told of size before the rest is read
                 _check_size(*struct.unpack_from(">LL", head, 16))
             bare, metadata = pngs.bare(stream, path)
-            given = _Content(bare, path), "r", ("PNG",)
+            given = (_Content(bare, path), "r", ("PNG",))
         elif head.startswith(tiffs.HEADS):
             if Path(path).suffix.lower() in RAW:
                 raise InputError(f"{path} is a raw file; save it as JPEG.")
@@ -243,28 +220,37 @@ def _opened(
     try:
         with Image.open(*given) as image:
             image.info |= metadata
-            _check_size(image.width, image.height)
-            if image.format == "EPS":  # Pillow would run Ghostscript
-                raise ValueError("PostScript is a program")
-            if image.mode == "F" or (
-                image.mode[0] == "I" and image.format not in SIXTEEN
-            ):
-                raise InputError(
-                    f"{path} has {image.mode} samples; save it with 8 bits a sample."
-                )
+            _check_kind(image, path)
             if at_least:
                 image.draft(None, (at_least, at_least))
             return _turned(image, tags, path), image.format
     except UnidentifiedImageError as error:
-        name, remedy = _unread(path, head[4:12])
-        if name:
-            raise InputError(f"{path} is {name}; {remedy}.") from error
+        kind, remedy = _unread(path, head[4:12])
+        if kind:
+            raise InputError(f"{path} is {kind}; {remedy}.") from error
         raise
+
+
+def _check_kind(image: Image.Image, path: File) -> None:
+    """Raises where a picture is too large, is a program, or has other samples than 8 or 16 bits."""
+    _check_size(image.width, image.height)
+    if image.format == "EPS":  # Pillow would run Ghostscript
+        raise ValueError("PostScript is a program")
+    is_deep = image.mode[0] == "I" and image.format not in SIXTEEN
+    if image.mode == "F" or is_deep:
+        raise InputError(
+            f"{path} has {image.mode} samples; save it with 8 bits a sample."
+        )
 
 
 def _boxed_formats() -> tuple[str, ...]:
     """What of the formats that keep pictures in boxes, as films are kept, is read here."""
-    return ("AVIF",) * _reads_avif() + ("HEIF",) * _reads_heif()
+    formats = ()
+    if _reads_avif():
+        formats += ("AVIF",)
+    if _reads_heif():
+        formats += ("HEIF",)
+    return formats
 
 
 def _unread(path: File, box: bytes) -> tuple[str, str]:
@@ -280,21 +266,16 @@ def _unread(path: File, box: bytes) -> tuple[str, str]:
 
 def _turned(image: Image.Image, tags: tiffs.Tags | None, path: File) -> Image.Image:
     """Decoded, upright, with samples of 8 or 16 bits."""
-    xmp = image.info.get("xmp")
-    xmp = xmp.encode("utf-8", "replace") if isinstance(xmp, str) else xmp
-    xmp = xmp if isinstance(xmp, bytes) else b""  # a TIFF may have numbers in its place
+    xmp = _xmp(image)
     if image.format == "TIFF":
         picture = _turned_tiff(image, tiffs.turn_of(tags["turn"], xmp))
     else:
-        boxed = image.format in (
-            "AVIF",
-            "HEIF",
-        )  # their decoders have put XMP's turn aside
-        turn = tiffs.orientation(image.info.get("exif") or b"", b"" if boxed else xmp)
+        if image.format in ("AVIF", "HEIF"):  # their decoders have put its turn aside
+            xmp = b""
+        exif = image.info.get("exif") or b""
+        turn = tiffs.orientation(exif, xmp)
         image.load()
-        picture = (
-            image.transpose(Image.Transpose[TURNS[turn]]) if turn > 1 else image.copy()
-        )
+        picture = _transposed(image, turn)
     if picture.mode in ("La", "RGBa"):
         picture = picture.convert(picture.mode.upper())
     if picture.mode.startswith("I"):
@@ -304,6 +285,20 @@ def _turned(image: Image.Image, tags: tiffs.Tags | None, path: File) -> Image.Im
     return picture
 
 
+def _transposed(image: Image.Image, turn: int) -> Image.Image:
+    if turn == 1:
+        return image.copy()
+    return image.transpose(Image.Transpose[TURNS[turn]])
+
+
+def _xmp(image: Image.Image) -> bytes:
+    xmp = image.info.get("xmp")
+    if isinstance(xmp, str):
+        return xmp.encode("utf-8", "replace")
+    # A TIFF may have numbers in its place.
+    return xmp if isinstance(xmp, bytes) else b""
+
+
 def _turned_tiff(image: Image.Image, turn: int) -> Image.Image:
     """Pillow turns a TIFF while it decodes it, as its EXIF says: only that is told to it."""
     image.info.pop("xmp", None)
@@ -311,15 +306,15 @@ def _turned_tiff(image: Image.Image, turn: int) -> Image.Image:
     for tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo, ExifTags.IFD.Interop):
         try:
             exif.get_ifd(tag)
-        except (
-            Exception
-        ):  # Pillow reads them while it decodes, though no pixel needs them
+        # Pillow reads them while it decodes, though no pixel needs them.
+        except Exception:
             exif.pop(tag, None)
     exif[ExifTags.Base.Orientation] = turn
     image.load()
     colours = image.tag_v2.get(ExifTags.Base.ColorMap, ())
     if image.mode in ("P", "PA") and max(colours) < 256:  # 8 bits where 16 should be
-        image.putpalette(np.reshape(colours, (3, -1)).T.astype(np.uint8).tobytes())
+        palette = np.reshape(colours, (3, -1)).T.astype(np.uint8)
+        image.putpalette(palette.tobytes())
     picture = image.copy()
     picture.info["exif"] = exif
     return picture
@@ -332,11 +327,15 @@ def _sixteen_bits(
     bits = tags["bits"][0] if tags else 16
     if bits == 12:
         return SIXTEEN_BITS[values]
-    # Which of 32 bits are white? Where the largest value takes 16 bits, these.
-    if bits == 32 and not (values.min() >= 0 and 1 << 15 <= values.max() < 1 << 16):
-        raise tiffs.other_samples(tags, path)
+    if bits == 32:
+        # Which of 32 bits are white? Where the largest value takes 16 bits, these.
+        are_16 = 1 << 15 <= values.max() < 1 << 16
+        if values.min() < 0 or not are_16:
+            raise tiffs.other_samples(tags, path)
     values = values.astype(np.uint16)
-    return ~values if tags and tags["colour"] == (tiffs.WHITE_IS_ZERO,) else values
+    if tags and tags["colour"] == (tiffs.WHITE_IS_ZERO,):
+        return ~values
+    return values
 
 
 def open_rgb(
@@ -349,18 +348,19 @@ def open_rgb(
     """
     picture, _ = upright(path, content, at_least=at_least)
     if picture.mode == "I;16":
-        values, clear = np.asarray(picture), picture.info.get("transparency")
+        values = np.asarray(picture)
+        clear = picture.info.get("transparency")
         picture = Image.fromarray(EIGHT_BITS[values])
         if clear is not None:
             picture.putalpha(Image.fromarray(values != clear))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(
-            Image.new("RGBA", picture.size, "white"), picture
-        )
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture)
     return picture.convert("RGB")
 
 
 def _check_size(width: int, height: int) -> None:
-    if width * height > (Image.MAX_IMAGE_PIXELS or np.inf):
+    most = Image.MAX_IMAGE_PIXELS or np.inf
+    if width * height > most:
         raise Image.DecompressionBombError(f"{width} x {height} pixels are too many")

@@ -28,13 +28,14 @@ def bare(stream: BinaryIO, path: File) -> tuple[bytes, dict[str, bytes]]:
     Raises `ValueError` where damage is in what the picture cannot do without, and `InputError` for
     one transparent colour of three times 16 bits (PNG, third edition, 5.3, 11.2, 11.3 and 13.1).
     """
-    kept, metadata, colours = [HEAD], {}, 0
     chunks = _chunks(stream)
     kind, data = next(chunks, (b"", b""))
     if kind != b"IHDR" or len(data) != 13:
         raise ValueError("broken PNG file: no header")
-    kept.append(_chunk(kind, data))
     width, height, depth, colour = struct.unpack_from(">LLBB", data)
+    kept = [HEAD, _chunk(kind, data)]
+    metadata = {}
+    colours = 0
     room = 2 * height * (8 * width + 16) + LARGEST  # twice what 64 bits a pixel take
     for kind, data in chunks:
         if kind == b"PLTE":
@@ -63,12 +64,12 @@ def bare(stream: BinaryIO, path: File) -> tuple[bytes, dict[str, bytes]]:
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
-    return (
-        struct.pack(">L", len(data))
-        + kind
-        + data
-        + struct.pack(">L", zlib.crc32(kind + data))
-    )
+    length = struct.pack(">L", len(data))
+    return length + kind + data + _checksum(kind, data)
+
+
+def _checksum(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">L", zlib.crc32(kind + data))
 
 
 def _chunks(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
@@ -87,14 +88,15 @@ def _chunks(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
         if not is_critical and (kind not in READ or length > LARGEST):
             stream.seek(length + 4, io.SEEK_CUR)
             continue
-        data, checksum = stream.read(length), stream.read(4)
+        data = stream.read(length)
+        checksum = stream.read(4)
         if kind == b"IEND":
             return
-        if checksum == struct.pack(">L", zlib.crc32(kind + data)):
+        if checksum == _checksum(kind, data):
             yield kind, data
         elif is_critical:
-            how = "truncated" if len(checksum) < 4 else "wrong checksum"
-            raise ValueError(f"broken PNG file: {how} in {kind.decode()}")
+            fault = "truncated" if len(checksum) < 4 else "wrong checksum"
+            raise ValueError(f"broken PNG file: {fault} in {kind.decode()}")
         has_pixels |= kind == b"IDAT"
 
 
@@ -102,7 +104,8 @@ def _transparency(data: bytes, depth: int, colour: int, colours: int) -> bytes:
     """The transparent colours as Pillow takes them; nothing where they are passed over."""
     if colour == PALETTE:
         return data if len(data) <= colours else b""
-    if len(data) != {GREY: 2, RGB: 6}.get(colour):
+    length = {GREY: 2, RGB: 6}.get(colour)
+    if len(data) != length:
         return b""
     most = (1 << depth) - 1
     values = np.frombuffer(data, ">u2") & most  # the other bits say nothing
@@ -121,12 +124,13 @@ def _metadata(kind: bytes, data: bytes) -> dict[str, bytes]:
             return {"icc_profile": _unpacked(rest[1:])}
         if kind == b"iTXt" and name == b"XML:com.adobe.xmp":
             _language, _keyword, text = rest[2:].split(b"\0", 2)
-            return {"xmp": _unpacked(text) if rest[0] else text}
-        if (
-            name == b"Raw profile type exif"
-        ):  # ImageMagick's, in lines of hexadecimal digits
+            is_packed = rest[0]
+            return {"xmp": _unpacked(text) if is_packed else text}
+        # ImageMagick's, in lines of hexadecimal digits.
+        if name == b"Raw profile type exif":
             text = _unpacked(rest[1:]) if kind == b"zTXt" else rest
-            return {"old exif": bytes.fromhex("".join(text.decode().split("\n")[3:]))}
+            lines = text.decode().split("\n")
+            return {"old exif": bytes.fromhex("".join(lines[3:]))}
     except (ValueError, IndexError, zlib.error):
         pass  # as viewers do
     return {}

@@ -35,26 +35,31 @@ def read_text(path: File, needed: str) -> str:
         content = path.read_bytes()
     except OSError as error:
         try:
-            found, instead = _why_not_there(path, error), _instead(path)
+            reason = _why_not_there(path, error)
+            instead = _instead(path)
         except OSError:  # nor can its folder be asked
-            found, instead = error.strerror, "the name of a file that exists"
-        raise InputError(f"{path} cannot be read ({found}); give {instead}.") from error
-    if other := _something_else(content):
-        found, remedy = other
+            reason = error.strerror
+            instead = "the name of a file that exists"
         raise InputError(
-            f"{path} cannot be read (it is {found}); give {needed}: {remedy}."
+            f"{path} cannot be read ({reason}); give {instead}."
+        ) from error
+    other = _something_else(content)
+    if other:
+        kind, remedy = other
+        raise InputError(
+            f"{path} cannot be read (it is {kind}); give {needed}: {remedy}."
         )
     if not content.removeprefix(codecs.BOM_UTF8).strip():
         raise InputError(f"{path} cannot be read (it is empty); give {needed}.")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = len(re.findall(rb"\r\n|\r|\n", content[: error.start])) + 1
-        found = (
-            f"line {line} is not utf-8, it has the byte 0x{content[error.start]:02x}"
-        )
+        before = content[: error.start]
+        line = len(re.findall(rb"\r\n|\r|\n", before)) + 1
+        byte = content[error.start]
+        reason = f"line {line} is not utf-8, it has the byte 0x{byte:02x}"
         raise InputError(
-            f"{path} cannot be read ({found}); give {needed}: {IN_UTF_8}."
+            f"{path} cannot be read ({reason}); give {needed}: {IN_UTF_8}."
         ) from error
 
 
@@ -71,14 +76,17 @@ def _why_not_there(path: Path, error: OSError) -> str:
 def _instead(path: Path) -> str:
     """What may be meant by a path that is no file."""
     if path.is_dir():
-        inside = sorted(p for p in path.iterdir() if p.suffix == ".csv")
-        return f"a file in it, such as {inside[0]}" if inside else "the name of a file"
+        tables = sorted(file for file in path.iterdir() if file.suffix == ".csv")
+        if not tables:
+            return "the name of a file"
+        return f"a file in it, such as {tables[0]}"
     if not path.parent.is_dir():
         return "the name of a file that exists"
-    names = [p.name for p in path.parent.iterdir() if p.is_file()]
+    names = [file.name for file in path.parent.iterdir() if file.is_file()]
     near = difflib.get_close_matches(path.name, names, 1)
-    such = f", such as {path.with_name(near[0])}" if near else ""
-    return f"the name of a file that exists{such}"
+    if not near:
+        return "the name of a file that exists"
+    return f"the name of a file that exists, such as {path.with_name(near[0])}"
 
 
 def _something_else(content: bytes) -> tuple[str, str] | None:

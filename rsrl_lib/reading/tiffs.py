@@ -7,7 +7,7 @@ here of which it is tested that the same picture comes out, and all others are r
 import io
 import re
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -16,41 +16,42 @@ from rsrl_lib.files import File, InputError
 
 HEADS = tuple(a + b for a in (b"II", b"MM") for b in (b"*\0", b"\0*", b"+\0", b"\0+"))
 ORIENTATION = 274
-NUMBERS = {
-    1: "B",
-    3: "H",
-    4: "L",
-    5: "LL",
-    16: "Q",
-}  # of types: bytes, ..., fractions, 64 bits
+# Of types: bytes, 16 and 32 bits, fractions, 64 bits.
+NUMBERS = {1: "B", 3: "H", 4: "L", 5: "LL", 16: "Q"}
 
 Tags = dict[str, tuple[float, ...]]
-TAGS = {"reduced": 254, "bits": 258, "compression": 259, "colour": 262, "fill": 266}
-TAGS |= {
+TAGS = {
+    "reduced": 254,
+    "bits": 258,
+    "compression": 259,
+    "colour": 262,
+    "fill": 266,
     "turn": ORIENTATION,
     "samples": 277,
     "planes": 284,
     "inner": 330,
     "further": 338,
+    "kind": 339,
+    "ycbcr": 529,
+    "subsampling": 530,
+    "range": 532,
 }
-TAGS |= {"kind": 339, "ycbcr": 529, "subsampling": 530, "range": 532}
 DEFAULTS = {
     "reduced": (0,),
     "bits": (1,),
     "compression": (1,),
     "colour": (),
     "fill": (1,),
-}
-DEFAULTS |= {
     "turn": (),
     "samples": (1,),
     "planes": (1,),
     "inner": (),
     "further": (),
     "kind": (1,),
+    "ycbcr": (0.299, 0.587, 0.114),
+    "subsampling": (2, 2),
+    "range": (0, 255, 128, 255, 128, 255),
 }
-DEFAULTS |= {"ycbcr": (0.299, 0.587, 0.114), "subsampling": (2, 2)}
-DEFAULTS |= {"range": (0, 255, 128, 255, 128, 255)}
 
 WHITE_IS_ZERO, GREY, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 COLOURS = {
@@ -60,8 +61,6 @@ COLOURS = {
     3: "palette",
     5: "CMYK",
     6: "YCbCr",
-}
-COLOURS |= {
     8: "CIELab",
     9: "ICCLab",
     10: "ITULab",
@@ -77,14 +76,14 @@ KINDS = {
     6: "complex float ",
 }
 UNUSED, PREMULTIPLIED, ALPHA = MORE = 0, 1, 2  # what a further sample is
-FAX, JPEG = {2, 3, 4}, {6, 7}
+FAX = {2, 3, 4}
+JPEG = {6, 7}
 LOSSLESS = {1, 5, 8, 32773, 32946}  # none, LZW, Deflate, PackBits, Deflate
 COMPRESSIONS = LOSSLESS | FAX | JPEG | {34925, 50000}  # and LZMA, Zstandard
 
 # Colour, bits of a sample and further samples.
-TOGETHER = {
-    (grey, bits, ()) for grey in (WHITE_IS_ZERO, GREY) for bits in (1, 2, 4, 8, 16)
-}
+TOGETHER = {(WHITE_IS_ZERO, bits, ()) for bits in (1, 2, 4, 8, 16)}
+TOGETHER |= {(GREY, bits, ()) for bits in (1, 2, 4, 8, 16)}
 TOGETHER |= {(PALETTE, bits, ()) for bits in (1, 2, 4, 8)}
 TOGETHER |= {(colour, 8, ()) for colour in (RGB, CMYK, YCBCR)}
 TOGETHER |= {(colour, 16, ()) for colour in (RGB, CMYK)}
@@ -94,17 +93,13 @@ TOGETHER |= {(RGB, 8, (more, UNUSED)) for more in MORE}
 TOGETHER |= {(RGB, 8, (more, UNUSED, UNUSED)) for more in MORE}
 TOGETHER |= {(PALETTE, 8, (UNUSED,)), (PALETTE, 8, (ALPHA,))}
 TOGETHER |= {(CMYK, 8, (UNUSED,)), (CMYK, 8, (UNUSED, UNUSED))}
-UNPACKED = {
-    (GREY, 12, ()),
-    (GREY, 32, ()),
-}  # scaled by `pictures`, which looks at the 32 bits
-LITTLE_ENDIAN = UNPACKED | {
-    (WHITE_IS_ZERO, 16, ())
-}  # which Pillow does not know otherwise
+# Scaled by `pictures`, which looks at the 32 bits.
+UNPACKED = {(GREY, 12, ()), (GREY, 32, ())}
+# Pillow does not know these otherwise.
+LITTLE_ENDIAN = UNPACKED | {(WHITE_IS_ZERO, 16, ())}
 # Where every sample has a plane of its own, as it is or compressed.
-APART = {(colour, 8, ()) for colour in (GREY, RGB, PALETTE, CMYK)} | {
-    (RGB, 8, (ALPHA,))
-}
+APART = {(colour, 8, ()) for colour in (GREY, RGB, PALETTE, CMYK)}
+APART |= {(RGB, 8, (ALPHA,))}
 COMPRESSED_APART = APART | {(colour, 16, ()) for colour in (GREY, RGB, CMYK)}
 
 
@@ -120,31 +115,45 @@ def read_tags(
     if order is None:
         raise ValueError("the head of a TIFF is neither II nor MM")
     is_big = 43 in head[2:4]
-    count, pointer = (
-        struct.Struct(order + kind) for kind in ("QQ" if is_big else "HL")
-    )
-    stream.seek(pointer.unpack_from(head, 8 if is_big else 4)[0])
-    entries = min(count.unpack(stream.read(count.size))[0], 65535)
-    entry = struct.Struct(f"{order}HH{'Q8s' if is_big else 'L4s'}")
-    directory = stream.read(entries * entry.size)
-    directory = directory[: len(directory) // entry.size * entry.size]  # it may be cut
+    pointer = struct.Struct(order + ("Q" if is_big else "L"))
+    (start,) = pointer.unpack_from(head, 8 if is_big else 4)
+    stream.seek(start)
     tags = {}
-    for tag, kind, length, value in entry.iter_unpack(directory):
+    for tag, kind, length, value in _directory(stream, order, is_big):
         if tag not in wanted or kind not in NUMBERS:
             continue
         if tag in tags:
             raise ValueError(f"the tag {tag} stands there twice")
-        size = struct.calcsize(order + NUMBERS[kind])
-        numbers = struct.Struct(order + NUMBERS[kind] * min(length, 16))
+        number = NUMBERS[kind]
+        numbers = struct.Struct(order + number * min(length, 16))
+        size = struct.calcsize(order + number)
         if size * length > pointer.size:
-            stream.seek(pointer.unpack(value)[0])
+            (place,) = pointer.unpack(value)
+            stream.seek(place)
             value = stream.read(numbers.size)
         values = numbers.unpack(value[: numbers.size])
-        if kind == 5:
-            pairs = zip(values[::2], values[1::2], strict=True)
-            values = [above / below if below else np.nan for above, below in pairs]
-        tags[tag] = tuple(values)
+        tags[tag] = _quotients(values) if number == "LL" else values
     return tags
+
+
+def _directory(
+    stream: BinaryIO, order: str, is_big: bool
+) -> Iterator[tuple[int, int, int, bytes]]:
+    """Tag, type, count and value (or where it stands) of the entries of a directory."""
+    count = struct.Struct(order + ("Q" if is_big else "H"))
+    entry = struct.Struct(order + ("HHQ8s" if is_big else "HHL4s"))
+    (entries,) = count.unpack(stream.read(count.size))
+    directory = stream.read(min(entries, 65535) * entry.size)
+    whole = len(directory) // entry.size  # it may be cut
+    return entry.iter_unpack(directory[: whole * entry.size])
+
+
+def _quotients(numbers: tuple[int, ...]) -> tuple[float, ...]:
+    """Fractions, of which above and below stand in turn."""
+    quotients = []
+    for above, below in zip(numbers[::2], numbers[1::2], strict=True):
+        quotients.append(above / below if below else np.nan)
+    return tuple(quotients)
 
 
 def orientation(exif: bytes, xmp: bytes) -> int:
@@ -152,8 +161,9 @@ def orientation(exif: bytes, xmp: bytes) -> int:
 
     So do Pillow and the viewers of Windows and macOS; browsers ask EXIF alone.
     """
+    tiff = re.sub(rb"^(Exif\0\0)+", b"", exif)
     try:
-        tags = read_tags(io.BytesIO(re.sub(rb"^(Exif\0\0)+", b"", exif)), {ORIENTATION})
+        tags = read_tags(io.BytesIO(tiff), {ORIENTATION})
     except (ValueError, OverflowError, struct.error):
         tags = {}  # what is damaged is passed over
     return turn_of(tags.get(ORIENTATION, ()), xmp)
@@ -164,8 +174,8 @@ def turn_of(numbers: tuple[float, ...], xmp: bytes) -> int:
     if numbers:
         turn = numbers[0]
     else:
-        said = re.search(rb"""tiff:Orientation\s*(?:=\s*["']|>)\s*([1-8])""", xmp)
-        turn = int(said[1]) if said else 1
+        in_xmp = re.search(rb"""tiff:Orientation\s*(?:=\s*["']|>)\s*([1-8])""", xmp)
+        turn = int(in_xmp[1]) if in_xmp else 1
     return turn if turn in range(1, 9) else 1
 
 
@@ -176,7 +186,8 @@ def samples(stream: BinaryIO, path: File) -> Tags:
     stream.seek(0)
     given = read_tags(stream, TAGS.values())
     tags = {name: given.get(tag) or DEFAULTS[name] for name, tag in TAGS.items()}
-    tags |= {"big-endian": (head[:2] == b"MM",), "BigTIFF": (43 in head,)}
+    tags["big-endian"] = (head[:2] == b"MM",)
+    tags["BigTIFF"] = (43 in head,)
     if tags["compression"][0] in FAX and not tags["colour"]:
         tags["colour"] = (WHITE_IS_ZERO,)
     if tags["reduced"][0] & 1 and tags["inner"]:
@@ -189,48 +200,55 @@ def samples(stream: BinaryIO, path: File) -> Tags:
 
 
 def _is_known(tags: Tags) -> bool:
+    """Whether Pillow makes the picture that they are of such samples."""
     layout = _layout(tags)
+    kinds = {*tags["kind"]}
     compression = tags["compression"][0]
-    if tags["big-endian"][0] and (tags["BigTIFF"][0] or layout in LITTLE_ENDIAN):
+    is_big_endian = tags["big-endian"][0]
+    if is_big_endian and (tags["BigTIFF"][0] or layout in LITTLE_ENDIAN):
         return False
+    is_apart = tags["planes"] != (1,)
     if layout in UNPACKED:
-        kinds = {1} if layout == (GREY, 12, ()) else {1, 2}
-        return (
-            {*tags["kind"]} <= kinds
-            and tags["planes"] == (1,)
-            and compression in LOSSLESS
-        )
-    if {*tags["kind"]} != {1} or compression not in COMPRESSIONS:
+        known_kinds = {1} if layout == (GREY, 12, ()) else {1, 2}
+        return kinds <= known_kinds and not is_apart and compression in LOSSLESS
+    if kinds != {1} or compression not in COMPRESSIONS:
         return False
-    if tags["planes"] != (1,):
-        if compression == 1:
-            return layout in APART and tags["fill"] == (1,)
+    if is_apart and compression == 1:
+        return layout in APART and tags["fill"] == (1,)
+    if is_apart:
         return layout in COMPRESSED_APART
-    if layout == (YCBCR, 8, ()) and compression == 1:  # else libtiff makes RGB of it
-        usual = {
-            "subsampling": (1, 1),
-            "ycbcr": DEFAULTS["ycbcr"],
-            "range": DEFAULTS["range"],
-        }
-        return all(np.array_equal(tags[name], value) for name, value in usual.items())
-    if layout == (YCBCR, 8, ()) and compression not in JPEG:
-        return (
-            tags["subsampling"] != DEFAULTS["subsampling"]
-        )  # which is often no more than unsaid
+    if layout == (YCBCR, 8, ()):
+        return _is_known_ycbcr(tags, compression)
     if layout == (WHITE_IS_ZERO, 8, ()) and compression == 1:
         return tags["fill"] == (1,)
     return layout in TOGETHER
+
+
+def _is_known_ycbcr(tags: Tags, compression: float) -> bool:
+    if compression in JPEG:  # libtiff makes RGB of it
+        return True
+    if compression != 1:
+        # The default is often no more than unsaid.
+        return tags["subsampling"] != DEFAULTS["subsampling"]
+    return (
+        tags["subsampling"] == (1, 1)
+        and tags["ycbcr"] == DEFAULTS["ycbcr"]
+        and tags["range"] == DEFAULTS["range"]
+    )
 
 
 def _layout(tags: Tags) -> tuple[float, float, tuple[float, ...]] | None:
     """Colour, bits of a sample and further samples; None where the tags contradict each other."""
     if not tags["colour"] or len({*tags["bits"]}) != 1:
         return None
-    colour, further = tags["colour"][0], tags["further"]
-    if (colour, tags["samples"], further, tags["planes"]) == (RGB, (4,), (), (1,)):
+    colour = tags["colour"][0]
+    samples = tags["samples"]
+    further = tags["further"]
+    is_together = tags["planes"] == (1,)
+    if colour == RGB and samples == (4,) and not further and is_together:
         further = (ALPHA,)  # as if it were said
-    own = {RGB: 3, YCBCR: 3, CMYK: 4}.get(colour, 1)
-    if tags["samples"] != (own + len(further),):
+    of_colour = {RGB: 3, YCBCR: 3, CMYK: 4}.get(colour, 1)
+    if samples != (of_colour + len(further),):
         return None
     return colour, tags["bits"][0], further
 
@@ -238,18 +256,24 @@ def _layout(tags: Tags) -> tuple[float, float, tuple[float, ...]] | None:
 def other_samples(tags: Tags, path: File) -> InputError:
     """An error that names the kind of a TIFF's samples."""
     bits = "/".join(str(number) for number in dict.fromkeys(tags["bits"]))
-    kind = "/".join(
-        KINDS.get(number, f"kind {number} ") for number in dict.fromkeys(tags["kind"])
-    )
-    facts = [COLOURS.get(colour, f"colour {colour}") for colour in tags["colour"]]
-    facts = facts or ["of a colour that is not said"]
-    if tags["samples"] != (1,):
-        facts.append(f"{tags['samples'][0]} a pixel")
+    kinds = dict.fromkeys(tags["kind"])
+    kind = "/".join(KINDS.get(number, f"kind {number} ") for number in kinds)
+    facts = []
+    for colour in tags["colour"]:
+        facts.append(COLOURS.get(colour, f"colour {colour}"))
+    if not facts:
+        facts.append("of a colour that is not said")
+    samples = tags["samples"]
+    if samples != (1,):
+        facts.append(f"{samples[0]} a pixel")
     if tags["planes"] != (1,):
         facts.append("in planes")
-    if tags["compression"][0] not in LOSSLESS:
-        facts.append(f"compression {tags['compression'][0]}")
-    facts += [name for name in ("big-endian", "BigTIFF") if tags[name][0]]
+    compression = tags["compression"][0]
+    if compression not in LOSSLESS:
+        facts.append(f"compression {compression}")
+    for name in ("big-endian", "BigTIFF"):
+        if tags[name][0]:
+            facts.append(name)
     return InputError(
         f"{path} has {bits}-bit {kind}samples ({', '.join(facts)}), which may come "
         "out as another picture; save it with 8 or 16 bits a sample, as a usual TIFF or PNG."

@@ -40,13 +40,21 @@ def read_photos(
     source: str, folder: File, scores: File | None = None, **columns
 ) -> ScoredPhotos:
     """Scored photos of a source by name; `columns` are options of its reader, None its default."""
-    if source not in READERS or (source == "folder" and scores is None):
-        known = ", ".join(map(repr, list(READERS)[1:]))
-        found = f"{source!r}" if source not in READERS else f"{source!r} without one"
-        raise InputError(
-            f"Needed is a CSV with 'folder' (--scores), or a public set ({known}) by --source; "
-            f"found is {found}."
-        )
+    if source not in READERS:
+        raise _no_source(repr(source))
+    reader = READERS[source]
     columns = {name: value for name, value in columns.items() if value is not None}
-    tables = [scores] if source == "folder" else []
-    return READERS[source](folder, *tables, **columns)
+    if source != "folder":
+        return reader(folder, **columns)
+    if scores is None:
+        raise _no_source(f"{source!r} without one")
+    return reader(folder, scores, **columns)
+
+
+def _no_source(found: str) -> InputError:
+    _, *public_sets = READERS
+    known = ", ".join(repr(name) for name in public_sets)
+    return InputError(
+        f"Needed is a CSV with 'folder' (--scores), or a public set ({known}) by --source; "
+        f"found is {found}."
+    )

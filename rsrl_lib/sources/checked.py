@@ -18,94 +18,124 @@ def scored_photos(
     table: pd.DataFrame, strict: bool, *, rounding: str = "", **known
 ) -> ScoredPhotos:
     """Check a table of photo, path and mean_score (or known votes), and complete it."""
-    if (again := table.duplicated("photo", keep=False)).any():
-        first, second = table.index[table["photo"] == table["photo"][again].iloc[0]][:2]
-        raise InputError(
-            f"{first} and {second} score the same photo; keep one of them."
-        )
-    _unaliased(table)
+    _check_once(table)
+    _check_unaliased(table)
     known = {
-        name: part.reindex(table["photo"], fill_value=0) for name, part in known.items()
+        name: facts.reindex(table["photo"], fill_value=0)
+        for name, facts in known.items()
     }
     if "mean_score" not in table:
-        mean = known["votes"] @ known["votes"].columns / known["votes"].sum(axis=1)
-        table = table.assign(mean_score=mean.to_numpy())
+        votes = known["votes"]
+        means = votes @ votes.columns / votes.sum(axis=1)
+        table = table.assign(mean_score=means.to_numpy())
     table = table.assign(mean_score=numbers(table, "mean_score"))
     if "score" not in table:
         table["score"] = round_half_up(table["mean_score"])
         rounding = rounding_of(table["mean_score"].to_numpy())
-    size = np.array([size_of(path) for path in table["path"]])
-    reasons = (
-        np.where(size < 0, "no such file: ", "0 bytes in ").astype(object)
-        + table["path"]
-    )
-    absent = table[["photo"]].assign(reason=reasons)[size <= 0]
+    absent = _absent(table)
     if len(absent) and (strict or len(absent) == len(table)):
-        row = absent.index[0]
-        found = f"{row}: {_missing(Path(table['path'][row])) or reasons[row]}"
-        found += f"; {len(absent)} of {len(table)} photos are missing"
-        remedy = "add them or correct the folder"
-        if len(absent) < len(table):
-            remedy += ", or leave them out (--skip-broken; a public set: no --strict)"
-        raise InputError(f"{found}: {remedy}.")
-    columns = [
-        "photo",
-        "path",
-        "score",
-        "mean_score",
-        *table.columns.intersection(["mask"]),
-    ]
+        raise _photos_missing(table, absent)
+    columns = ["photo", "path", "score", "mean_score"]
+    if "mask" in table:
+        columns.append("mask")
     scored = ScoredPhotos(table[columns], strict, **known, rounding=rounding)
     return scored.without(absent)
 
 
+def _check_once(table: pd.DataFrame) -> None:
+    """`InputError` where two rows have the same name."""
+    is_again = table.duplicated("photo", keep=False)
+    if is_again.any():
+        photo = table["photo"][is_again].iloc[0]
+        first, second = table.index[table["photo"] == photo][:2]
+        raise InputError(
+            f"{first} and {second} score the same photo; keep one of them."
+        )
+
+
+def _absent(table: pd.DataFrame) -> pd.DataFrame:
+    """Photos without a file or with an empty one (photo, reason), by their rows of `table`."""
+    paths = table["path"]
+    sizes = np.array([size_of(path) for path in paths])
+    faults = np.where(sizes < 0, "no such file: ", "0 bytes in ")
+    reasons = faults.astype(object) + paths
+    photos = table[["photo"]].assign(reason=reasons)
+    return photos[sizes <= 0]
+
+
+def _photos_missing(table: pd.DataFrame, absent: pd.DataFrame) -> InputError:
+    """An error that tells of the first photo that is absent, and how many are."""
+    row = absent.index[0]
+    reason = _missing(Path(table["path"][row])) or absent["reason"][row]
+    remedy = "add them or correct the folder"
+    if len(absent) < len(table):
+        remedy += ", or leave them out (--skip-broken; a public set: no --strict)"
+    return InputError(
+        f"{row}: {reason}; {len(absent)} of {len(table)} photos are missing: {remedy}."
+    )
+
+
 def rounding_of(given: np.ndarray) -> str:
     """How many given scores (n,) are not whole and were rounded; empty where all are whole."""
-    uneven, halves = (given % 1 != 0).sum(), (given % 1 == 0.5).sum()
+    fractions = given % 1
+    uneven = (fractions != 0).sum()
+    halves = (fractions == 0.5).sum()
     if not uneven:
         return ""
-    said = f"{uneven} of {len(given)} scores are not whole and were rounded to the nearest score"
-    return f"{said}; {halves} of them lie halfway and went up (4.5 counts as 5)."
+    return (
+        f"{uneven} of {len(given)} scores are not whole and were rounded to the nearest score; "
+        f"{halves} of them lie halfway and went up (4.5 counts as 5)."
+    )
 
 
 def attributes_of(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Numbers; of a column of words a 0/1 attribute `column=word` each, unknown where blank."""
-    known = {}
+    attributes = {}
     for name in columns:
-        words = table[name]
-        if pd.to_numeric(words, errors="coerce").notna().any():
-            known[name] = numbers(table, name)
+        cells = table[name]
+        if pd.to_numeric(cells, errors="coerce").notna().any():
+            attributes[name] = numbers(table, name)
             continue
-        if words.nunique() > 200:
-            found = f"{table.index[0]}: {name} has {words.nunique()} different words"
+        if cells.nunique() > 200:
             raise InputError(
-                f"{found}, an attribute may have 200; name another column."
+                f"{table.index[0]}: {name} has {cells.nunique()} different words, "
+                "an attribute may have 200; name another column."
             )
-        for word in sorted({*words} - {""}):
-            known[f"{name}={word}"] = np.where(words == "", np.nan, words == word)
-    return pd.DataFrame(known, table["photo"])
+        is_blank = cells == ""
+        words = set(cells) - {""}
+        for word in sorted(words):
+            attributes[f"{name}={word}"] = np.where(is_blank, np.nan, cells == word)
+    return pd.DataFrame(attributes, table["photo"])
 
 
-def _unaliased(table: pd.DataFrame) -> None:
+def _check_unaliased(table: pd.DataFrame) -> None:
     """`InputError` where two rows of different names are one photo: `a.jpg` and `./a.jpg`, a link
     and what it points at, or two spellings that the drive takes for one. Copies and hard links are
     photos of their own (`protocols.split` keeps them together).
     """
-    folder = cache(
-        os.path.realpath
-    )  # photos lie in few folders, and resolving asks the disk
+    # Photos lie in few folders, and resolving asks the disk.
+    folder = cache(os.path.realpath)
     places = pd.Series([_place(path, folder) for path in table["path"]])
-    folded = places.map(lambda place: unicodedata.normalize("NFC", place).casefold())
-    for _, alike in places[folded.duplicated(keep=False)].groupby(folded, sort=False):
-        twice = alike[alike.duplicated(keep=False)]
-        one = twice[twice == twice.iloc[0]] if len(twice) else alike
-        if len(twice) or _are_one_file([Path(place) for place in alike]):
-            first, second = one.index[:2]
-            found = (
-                f"{table.index[first]} and {table.index[second]} score the same photo"
-            )
-            names = f"{table['photo'].iloc[first]} and {table['photo'].iloc[second]}"
-            raise InputError(f"{found} ({names}); keep one of them.")
+    folded = places.map(_folded)
+    is_alike = folded.duplicated(keep=False)
+    for _, alike in places[is_alike].groupby(folded, sort=False):
+        same = alike[alike.duplicated(keep=False)]
+        if len(same):
+            is_first = same == same.iloc[0]
+            raise _same_photo(table, same.index[is_first])
+        if _are_one_file([Path(place) for place in alike]):
+            raise _same_photo(table, alike.index)
+
+
+def _same_photo(table: pd.DataFrame, positions: pd.Index) -> InputError:
+    """An error that tells of the first two rows that are one photo."""
+    first, second = positions[:2]
+    one = table["photo"].iloc[first]
+    other = table["photo"].iloc[second]
+    return InputError(
+        f"{table.index[first]} and {table.index[second]} score the same photo "
+        f"({one} and {other}); keep one of them."
+    )
 
 
 def _place(path: str, folder: Callable[[str], str]) -> str:
@@ -119,6 +149,11 @@ def _place(path: str, folder: Callable[[str], str]) -> str:
         return path
 
 
+def _folded(place: str) -> str:
+    """One spelling for all that differ in case or composed letters."""
+    return unicodedata.normalize("NFC", place).casefold()
+
+
 def _are_one_file(spellings: list[Path]) -> bool:
     """Whether paths that differ in case or composed letters are one file that has but one name."""
     first = spellings[0]
@@ -126,9 +161,8 @@ def _are_one_file(spellings: list[Path]) -> bool:
         if not all(first.samefile(other) for other in spellings[1:]):
             return False
         listed = {path.name for path in first.parent.iterdir()}
-        return (
-            not {path.name for path in spellings} <= listed
-        )  # else these are hard links
+        names = {path.name for path in spellings}
+        return not names <= listed  # else these are hard links
     except OSError:
         return False
 
@@ -141,11 +175,12 @@ def _missing(path: Path) -> str:
             return f"{folder} is a file, a folder of photos is needed"
         if not folder.is_dir():
             return f"there is no folder {folder}"
-        beside = sorted(folder.iterdir())
+        neighbours = sorted(folder.iterdir())
     except OSError:  # a name that cannot be, a folder that cannot be listed
         return ""
-    for there in beside:
-        is_near = path.stem.lower() in (there.stem.lower(), there.name.lower())
-        if is_near and there.is_file() and there.name != path.name:
-            return f"no such file: {path} (there is {there.name}: write it as it stands there)"
+    stem = path.stem.lower()
+    for file in neighbours:
+        is_near = stem in (file.stem.lower(), file.name.lower())
+        if is_near and file.is_file() and file.name != path.name:
+            return f"no such file: {path} (there is {file.name}: write it as it stands there)"
     return ""

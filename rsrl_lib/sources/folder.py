@@ -34,31 +34,46 @@ def read_folder(
     else, and where any score has a fraction, the score. A column `mask` names files beside the CSV.
     Bad input raises `InputError`.
     """
-    columns = {"photo": photo_column, "score": score_column, "mean_score": mean_column}
-    columns = {name: header for name, header in columns.items() if header}
+    headers = {"photo": photo_column, "score": score_column, "mean_score": mean_column}
+    columns = {name: header for name, header in headers.items() if header}
     cells = read_table(Path(scores), columns, options=COLUMN_OPTIONS)
-    given, known = numbers(cells, "score"), {}
+    given = numbers(cells, "score")
+    photos = cells["photo"]
     table = cells[["photo"]].assign(score=round_half_up(given))
-    table["path"] = [str(Path(folder, photo)) for photo in cells["photo"]]
+    table["path"] = [str(Path(folder, photo)) for photo in photos]
     if "mask" in cells:
-        table["mask"] = [
-            str(Path(scores).parent / m) if m else None for m in cells["mask"]
-        ]
-    if mean_column or not votes or (given % 1).any():
-        table["mean_score"] = numbers(cells, "mean_score") if mean_column else given
+        table["mask"] = _masks(cells["mask"], Path(scores).parent)
+    if mean_column:
+        table["mean_score"] = numbers(cells, "mean_score")
+    elif not votes or (given % 1).any():
+        table["mean_score"] = given
+
+    known = {}
     if votes:
-        cast = read_table(Path(votes), {"photo": "photo", "score": "score"})
-        # A wider range is a wrong column, and a table larger than the memory.
-        known["votes"] = pd.crosstab(
-            cast["photo"], numbers(cast, "score", "whole", -100, 100)
-        )
-        if not known["votes"].index.isin(cells["photo"]).any():
-            raise InputError(
-                f"{votes} names no photo of {scores}; write the names as there."
-            )
-    if attribute_columns:  # read by themselves: one may bear a name that is used above
-        columns = {name: name for name in attribute_columns} | {"photo": photo_column}
+        known["votes"] = _count_votes(votes, photos, scores)
+    if attribute_columns:
+        # Read by themselves: one may bear a name that is used above.
+        columns = {name: name for name in attribute_columns}
+        columns["photo"] = photo_column
         options = dict.fromkeys(attribute_columns, "--attributes")
         cells = read_table(Path(scores), columns, options=options)
         known["attributes"] = attributes_of(cells, attribute_columns)
     return scored_photos(table, strict, rounding=rounding_of(given), **known)
+
+
+def _masks(names: pd.Series, folder: Path) -> list[str | None]:
+    """Paths of the masks; None where no name stands."""
+    return [str(folder / name) if name else None for name in names]
+
+
+def _count_votes(votes: File, photos: pd.Series, scores: File) -> pd.DataFrame:
+    """How often each photo was given each score; `InputError` where none is of `photos`."""
+    cast = read_table(Path(votes), {"photo": "photo", "score": "score"})
+    # A wider range is a wrong column, and a table larger than the memory.
+    given = numbers(cast, "score", "whole", -100, 100)
+    counts = pd.crosstab(cast["photo"], given)
+    if not counts.index.isin(photos).any():
+        raise InputError(
+            f"{votes} names no photo of {scores}; write the names as there."
+        )
+    return counts

@@ -22,9 +22,13 @@ DISTURBING = (
 
 def ava_votes(path: File) -> pd.DataFrame:
     """Votes of `AVA.txt` without its photos: index `<id>.jpg`, columns 1..10, counts."""
-    columns = {"photo": 1} | {f"votes of {vote}": vote + 1 for vote in range(1, 11)}
+    columns = {"photo": 1}
+    for vote in range(1, 11):
+        columns[f"votes of {vote}"] = vote + 1
     table = read_table(Path(path), columns, r"\s+")
-    counts = {v: numbers(table, f"votes of {v}", "whole", 0, 1e9) for v in range(1, 11)}
+    counts = {}
+    for vote in range(1, 11):
+        counts[vote] = numbers(table, f"votes of {vote}", "whole", 0, 1e9)
     return pd.DataFrame(counts).set_index(table["photo"] + ".jpg")
 
 
@@ -32,79 +36,111 @@ def read_ava(folder: File, *, strict: bool = False) -> ScoredPhotos:
     """AVA: `AVA.txt` (about 200 votes a photo on 1..10), `images/<id>.jpg`, and `tags.txt` for the
     names of the attributes `tag=<name, else number>`, unknown of a photo without tags."""
     votes = ava_votes(Path(folder, "AVA.txt"))
-    columns = {
-        "photo": 1,
-        "tag 1": 12,
-        "tag 2": 13,
-    }  # with photos, so that rows are the same
-    given = read_table(Path(folder, "AVA.txt"), columns, r"\s+")
-    given = np.stack([numbers(given, f"tag {n}", "whole", 0, 999) for n in (1, 2)], 1)
-    tags = np.zeros((len(given), given.max(initial=66) + 1), np.float32)
-    tags[np.arange(len(given))[:, None], given] = 1
-    tags[~given.any(axis=1)] = np.nan
-    listed = Path(folder, "tags.txt")
-    listed = listed.read_text("utf-8", "replace") if size_of(listed) > 0 else ""
-    names = dict(re.findall(r"(?m)^(\d+) +(.*\S)", listed))
-    names = ["tag=" + names.get(str(tag), str(tag)) for tag in range(tags.shape[1])]
-    tags = pd.DataFrame(tags, votes.index, names).iloc[:, 1:]
-    table = pd.DataFrame(
-        {"photo": votes.index, "path": f"{folder}/images/" + votes.index}
-    )
-    table.index = f"{folder}/AVA.txt line " + (table.index + 1).astype(str)
+    tags = _ava_tags(Path(folder))
+    photos = votes.index
+    tags.index = photos
+    table = pd.DataFrame({"photo": photos, "path": f"{folder}/images/" + photos})
+    lines = table.index + 1
+    table.index = f"{folder}/AVA.txt line " + lines.astype(str)
     return scored_photos(table, strict, votes=votes, attributes=tags)
+
+
+def _ava_tags(folder: Path) -> pd.DataFrame:
+    """0/1 attributes of the two tags that a photo may have; a tag 0 is none."""
+    # With photos, so that rows are those of the votes.
+    columns = {"photo": 1, "tag 1": 12, "tag 2": 13}
+    cells = read_table(folder / "AVA.txt", columns, r"\s+")
+    first = numbers(cells, "tag 1", "whole", 0, 999)
+    second = numbers(cells, "tag 2", "whole", 0, 999)
+    most = max(66, first.max(initial=0), second.max(initial=0))
+    photos = np.arange(len(cells))
+    tags = np.zeros((len(cells), most + 1), np.float32)
+    tags[photos, first] = 1
+    tags[photos, second] = 1
+    is_without = (first == 0) & (second == 0)
+    tags[is_without] = np.nan
+
+    names = _ava_tag_names(folder / "tags.txt")
+    headers = []
+    for tag in range(most + 1):
+        name = names.get(str(tag), tag)
+        headers.append(f"tag={name}")
+    table = pd.DataFrame(tags, columns=headers)
+    return table.iloc[:, 1:]
+
+
+def _ava_tag_names(path: Path) -> dict[str, str]:
+    """Names by number, as far as there is such a file."""
+    if size_of(path) <= 0:
+        return {}
+    text = path.read_text("utf-8", "replace")
+    return dict(re.findall(r"(?m)^(\d+) +(.*\S)", text))
 
 
 def read_eva(folder: File, *, strict: bool = False) -> ScoredPhotos:
     """EVA: `data/votes_filtered.csv` (votes 0..10) and, anywhere below, `<image_id>.jpg`."""
-    wanted = {"photo": "image_id", "score": "score"}
-    table = read_table(Path(folder, "data/votes_filtered.csv"), wanted, "=")
-    table["photo"] += ".jpg"
-    votes = pd.crosstab(table["photo"], numbers(table, "score", "whole", -100, 100))
-    grades = table.reindex(columns=["visual", "composition", "quality", "semantic"])
+    columns = {"photo": "image_id", "score": "score"}
+    cast = read_table(Path(folder, "data/votes_filtered.csv"), columns, "=")
+    cast["photo"] += ".jpg"
+    photos = cast["photo"]
+    scores = numbers(cast, "score", "whole", -100, 100)
+    votes = pd.crosstab(photos, scores)
+    grades = cast.reindex(columns=["visual", "composition", "quality", "semantic"])
     grades = grades.apply(pd.to_numeric, errors="coerce").astype(float)
-    grades = grades.groupby(table["photo"]).mean()
-    table = _below(folder, table[["photo"]].drop_duplicates())
-    return scored_photos(table, strict, votes=votes, attributes=grades)
+    means = grades.groupby(photos).mean()
+    once = cast[["photo"]].drop_duplicates()
+    table = _with_paths(once, folder)
+    return scored_photos(table, strict, votes=votes, attributes=means)
 
 
 def read_aadb(folder: File, *, strict: bool = False) -> ScoredPhotos:
     """AADB: score lists (mean m of five raters in 0..1, here 1 + 4m), attribute lists (-1..1)
     beside them where there are any, and photos, anywhere below."""
-    lists = sorted(
-        name for name in files_below(folder)[0] if name.endswith("Regression_score.txt")
-    )
-    lists = [Path(folder, name) for name in lists or ["*_score.txt"]]
-    table = pd.concat(
-        [read_table(path, {"photo": 0, "score": 1}, r"\s+") for path in lists]
-    )
+    files, _ = files_below(folder)
+    names = sorted(name for name in files if name.endswith("Regression_score.txt"))
+    lists = [Path(folder, name) for name in names or ["*_score.txt"]]
+    columns = {"photo": 0, "score": 1}
+    tables = [read_table(path, columns, r"\s+") for path in lists]
+    table = pd.concat(tables)
     table["mean_score"] = 1 + 4 * numbers(table, "score")
-    graded, known = [], {}
-    for path in (
-        p for s in lists for p in s.parent.glob(s.name.replace("_score", "_[A-Z]*"))
-    ):
-        name = path.stem.split("_")[-1].replace(
-            "Balacing", "Balancing"
-        )  # misspelt as published
-        graded.append(
-            read_table(path, {"photo": 0, "mean": 1}, r"\s+").assign(name=name)
-        )
-    if graded:
-        means = pd.concat(graded).assign(mean=lambda grades: numbers(grades, "mean"))
-        means = means.pivot_table("mean", "photo", "name")
-        known["attributes"] = means.reindex(table["photo"].unique())
-    return scored_photos(_below(folder, table.drop(columns="score")), strict, **known)
+    table = table.drop(columns="score")
+    means = _aadb_means(lists)
+    table = _with_paths(table, folder)
+    if means is None:
+        return scored_photos(table, strict)
+    photos = table["photo"].unique()
+    return scored_photos(table, strict, attributes=means.reindex(photos))
 
 
-def _below(folder: File, table: pd.DataFrame) -> pd.DataFrame:
-    there = {Path(path).name: path for path in read_unscored(folder)["path"]}
-    return table.assign(path=[there.get(p, f"{folder}/{p}") for p in table["photo"]])
+def _aadb_means(lists: list[Path]) -> pd.DataFrame | None:
+    """Mean grades (photos, attributes) of the attribute lists beside the score lists, if any."""
+    grades = []
+    for scores in lists:
+        pattern = scores.name.replace("_score", "_[A-Z]*")
+        for path in scores.parent.glob(pattern):
+            name = path.stem.split("_")[-1]
+            name = name.replace("Balacing", "Balancing")  # misspelt as published
+            cells = read_table(path, {"photo": 0, "mean": 1}, r"\s+")
+            grades.append(cells.assign(name=name))
+    if not grades:
+        return None
+    table = pd.concat(grades)
+    table["mean"] = numbers(table, "mean")
+    return table.pivot_table("mean", "photo", "name")
+
+
+def _with_paths(table: pd.DataFrame, folder: File) -> pd.DataFrame:
+    """The table with the path of each photo, which lies anywhere below the folder."""
+    photos_below = read_unscored(folder)
+    path_of = {Path(path).name: path for path in photos_below["path"]}
+    paths = [path_of.get(photo, f"{folder}/{photo}") for photo in table["photo"]]
+    return table.assign(path=paths)
 
 
 def read_para(folder: File, *, strict: bool = False) -> ScoredPhotos:
     """PARA: `annotation/PARA-Giaa*.csv` (means on 1..5) and `imgs/<session>/<image>`."""
-    files = [
-        Path(folder, "annotation", f"PARA-Giaa{part}.csv") for part in ("Train", "Test")
-    ]
+    annotation = Path(folder, "annotation")
+    files = [annotation / "PARA-GiaaTrain.csv", annotation / "PARA-GiaaTest.csv"]
     columns = {
         "photo": "imageName",
         "session": "sessionId",
@@ -113,11 +149,11 @@ def read_para(folder: File, *, strict: bool = False) -> ScoredPhotos:
     table = pd.concat([read_table(file, columns) for file in files])
     table["photo"] = table["session"] + "/" + table["photo"]
     table["path"] = f"{folder}/imgs/" + table["photo"]
-    means = table.filter(regex=r"_mean$").apply(pd.to_numeric, errors="coerce")
+    cells = table.filter(regex=r"_mean$")
+    means = cells.apply(pd.to_numeric, errors="coerce")
     means = means.set_index(table["photo"])
-    return scored_photos(
-        table[["photo", "path", "mean_score"]], strict, attributes=means
-    )
+    table = table[["photo", "path", "mean_score"]]
+    return scored_photos(table, strict, attributes=means)
 
 
 def read_oasis(
@@ -127,21 +163,26 @@ def read_oasis(
     Pelli 2019); photos whose theme is `DISTURBING` only if asked for."""
     columns = {"item": "", "photo": "Theme", "category": "Category"}
     table = read_table(Path(folder, "OASIS.csv"), columns)
-    given = f"{folder}/corrData.mat, the beauty votes that OASIS.csv lacks,"
-    with reading(given, "matrix for it", "fetch it from aenneb/OASIS-beauty"):
-        columns = table["item"].str.extract(r"^I([1-9]\d*)$")[0].astype(int) - 1
-        beauty = loadmat(Path(folder, "corrData.mat"))["corrData"][
-            :, columns
-        ]  # (raters, photos)
-        votes = {v: pd.Series((beauty == v).sum(0)) for v in range(1, 8)}
-    hidden = table["photo"].str.match(DISTURBING) & (not disturbing)
+    what = f"{folder}/corrData.mat, the beauty votes that OASIS.csv lacks,"
+    with reading(what, "matrix for it", "fetch it from aenneb/OASIS-beauty"):
+        items = table["item"].str.extract(r"^I([1-9]\d*)$")[0]
+        columns = items.astype(int) - 1
+        beauty = loadmat(Path(folder, "corrData.mat"))["corrData"]
+        cast = beauty[:, columns]  # (raters, photos)
+        counts = {vote: pd.Series((cast == vote).sum(0)) for vote in range(1, 8)}
+    is_hidden = table["photo"].str.match(DISTURBING) & (not disturbing)
     table["photo"] += ".jpg"
     table["path"] = f"{folder}/images/" + table["photo"]
-    votes = pd.DataFrame(votes).set_index(table["photo"])
-    known = {"votes": votes, "attributes": attributes_of(table, ["category"])}
-    known = {name: part[~hidden.to_numpy()] for name, part in known.items()}
-    left_out = table[["photo"]][hidden].assign(
-        reason="disturbing; left out unless asked for"
+    votes = pd.DataFrame(counts).set_index(table["photo"])
+    categories = attributes_of(table, ["category"])
+    is_shown = ~is_hidden.to_numpy()
+    shown = table.loc[is_shown, ["photo", "path"]]
+    scored = scored_photos(
+        shown,
+        strict,
+        votes=votes[is_shown],
+        attributes=categories[is_shown],
     )
-    shown = table.loc[~hidden, ["photo", "path"]]
-    return scored_photos(shown, strict, **known).without(left_out)
+    hidden = table[["photo"]][is_hidden]
+    hidden = hidden.assign(reason="disturbing; left out unless asked for")
+    return scored.without(hidden)

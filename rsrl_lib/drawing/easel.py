@@ -1,0 +1,573 @@
+"""A glass-box photo being painted: its colours, its subject, what lies about it, and the camera.
+
+Lengths are in pixels, x to the right and y downwards; colours are shares of white, 0..1.
+"""
+
+import colorsys
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from rsrl_lib.drawing import shapes
+
+# Distance from a thirds point, in sides of the photo, where placement is 0.
+THIRDS_REACH = 0.30
+RATIOS = (2 / 3, 3 / 4, 1, 4 / 3, 3 / 2, 16 / 9)  # width by height
+MOODS = {  # (hue, saturation, value) of sky above, sky at horizon and land; the accent's hue
+    "golden": ((0.60, 0.35, 0.62), (0.09, 0.60, 1.00), (0.07, 0.55, 0.26), 0.02),
+    "dusk": ((0.70, 0.50, 0.36), (0.96, 0.45, 0.88), (0.72, 0.45, 0.17), 0.08),
+    "day": ((0.58, 0.62, 0.80), (0.55, 0.20, 0.97), (0.30, 0.50, 0.34), 0.04),
+    "mist": ((0.58, 0.36, 0.66), (0.10, 0.16, 0.95), (0.50, 0.32, 0.34), 0.06),
+    "night": ((0.64, 0.75, 0.13), (0.60, 0.60, 0.42), (0.63, 0.55, 0.09), 0.12),
+}
+SUN = (  # size in short sides, strength and added light of its haze, its halo and its disc
+    (0.7, 0.7, 0.2),
+    (0.16, 0.7, 0.35),
+    (0.05, 30, 0.6),
+)
+RIDGES = (0.2, 0.5, 0.85)  # how near they are
+
+
+class Easel:
+    """A photo being painted, as premultiplied float32 planes (colours and alpha, rows, columns).
+
+    When it is painted, `mask` is its subject's, `tags` is what it shows, and `distractors` are the
+    x and y of what clutters it.
+    """
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        attributes: dict[str, float],
+        scene: str,
+    ):
+        self.rng = rng
+        self.attributes = attributes
+        self.distractors = []
+        self.focus_blur = 0.0
+
+        ratio = rng.choice(RATIOS)
+        long_side = rng.integers(320, 401)
+        self.width = int(long_side * min(1, ratio))
+        self.height = int(long_side * min(1, 1 / ratio))
+        self.size = (self.width, self.height)
+        self.short_side = min(self.size)
+        self.light = int(rng.choice([-1, 1]))  # it comes from the left or the right
+        self.rows = np.arange(self.height, dtype=np.float32)[:, None]
+        self.columns = np.arange(self.width, dtype=np.float32)[None]
+        self.pixels = np.zeros((3, self.height, self.width), np.float32)
+
+        size = 0.16 + 0.11 * attributes["distinctness"]
+        self.radius = int(self.short_side * size)
+        unsharpness = 1 - attributes["sharpness"]
+        self.blur = 0.02 * self.short_side * unsharpness**1.4
+        # x and y of the square patch that a subject is painted on, in its radii.
+        side = np.linspace(-1.25, 1.25, int(2.5 * self.radius))
+        self.grid = np.float32(np.meshgrid(side, side))
+        self.x, self.y = self._subject_place()
+
+        moods = ["golden", "dusk"] if scene == "sunset" else list(MOODS)
+        mood = str(rng.choice(moods))
+        sky, horizon, land, self.accent = MOODS[mood]
+        self.sky = self._colour(*sky)
+        self.low_sky = self._colour(*horizon)
+        self.land = self._colour(*land)
+        self.tags = {scene, mood}
+        if mood == "golden":
+            self.tags.add("warm_light")
+
+    def _subject_place(self) -> tuple[float, float]:
+        """Somewhere off the edges, as far from the nearest thirds point as placement says."""
+        distance = (1 - self.attributes["placement"]) * THIRDS_REACH
+        while True:
+            angle = self.rng.uniform(0, 2 * np.pi)
+            direction = np.array([np.cos(angle), np.sin(angle)])
+            thirds_point = self.rng.choice([1 / 3, 2 / 3], 2)
+            centre = thirds_point + distance * direction
+            off_middle = abs(centre - 0.5)
+            is_off_the_edges = off_middle.max() <= 0.43
+            off_thirds = off_middle - 1 / 6
+            nearest = np.hypot(*off_thirds)
+            if is_off_the_edges and nearest >= distance - 1e-9:
+                x, y = centre * self.size
+                return float(x), float(y)
+
+    def paint(self, scene: str) -> None:
+        """Paint a scene: its subject, then all about it."""
+        hue = self.accent + self.rng.uniform(-0.12, 0.12)
+        colour = self._colour(hue, 0.75, 0.9)
+        subject = self._subject(scene, colour)
+        foot = self._seat(subject)
+        match scene:
+            case "lake" | "sunset" | "lighthouse" | "pagoda":
+                self._shore(foot)
+            case "balloon":
+                self._shore(0.93 * self.height)
+            case "flower":
+                lean = 0.1 * self.short_side * self.light
+                self._closeup(self.x, self.y, self.x - lean, self.height)
+            case "apple":
+                stalk = self.y - 0.6 * self.radius
+                corner = self.width * (self.light > 0)
+                self._closeup(self.x, stalk, corner, 0)
+            case "mushroom":
+                root = self.y + 0.9 * self.radius
+                self._closeup(self.x, root, self.x, self.height)
+            case "lamp" | "still_life":
+                self._table(foot)
+
+    def _subject(self, scene: str, colour: np.ndarray) -> np.ndarray:
+        """The subject of a scene, alone on a square patch of planes."""
+        x, y = self.grid
+        solid = scene
+        match scene:
+            case "sunset":
+                return self._boat(colour)
+            case "flower":
+                return self._flower(colour)
+            case "lake":
+                solid = "fir"
+                tone = self._needles()
+            case "lighthouse":
+                is_band = (y < -0.85) | (y * 2.6 % 1 < 0.5)
+                tone = np.where(is_band, colour, 0.95)
+            case "pagoda":
+                is_roof = y * 2 % 1 < 0.3
+                tone = np.where(is_roof, colour, 0.85 * self.low_sky.max())
+            case "balloon":
+                is_gore = x / (1.3 - (y + 0.2) ** 2) % 0.3 < 0.15
+                tone = np.where(is_gore, colour, 1 - colour)
+            case "apple":
+                tone = colour * (0.8 + 0.3 * x)
+            case "mushroom":
+                is_dot = np.sin(9 * x) * np.sin(9 * y) > 0.55
+                cap = np.where(is_dot, 0.95, colour)
+                tone = np.where(y < -0.04, cap, 0.85)
+            case "lamp":
+                tone = colour * np.where(y < -0.17, 1.4, 0.4)
+            case "still_life":
+                is_ring = abs(y - self.rng.uniform(-0.2, 0.6)) < 0.07
+                tone = colour * (1 - 0.5 * is_ring)
+                solid = str(self.rng.choice(["jug", "bottle"]))
+        return self._lathe(solid, tone)
+
+    def _colour(self, hue: float, saturation: float, value: float) -> np.ndarray:
+        """Harmony pulls a hue to the accent or its complement, discord scatters it and shouts."""
+        harmony = self.attributes["harmony"]
+        discord = 1 - harmony
+
+        half_turns = round((hue - self.accent) * 2)
+        pull = self.accent + 0.5 * half_turns - hue
+        hue += 0.5 * harmony**2 * pull
+        side = self.rng.choice([-1, 1])
+        scatter = self.rng.uniform(0.1, 0.4)
+        hue += discord**1.5 * side * scatter
+
+        muted = saturation * (1 - 0.1 * harmony)
+        saturation = _limited(muted + 0.5 * discord**2)
+        rgb = colorsys.hsv_to_rgb(hue % 1, saturation, value)
+        return np.array(rgb, np.float32).reshape(3, 1, 1)
+
+    def _noise(self, tall: float, wide: float, rows: int | None = None) -> np.ndarray:
+        """Smooth noise of about unit spread; its features measure `tall` x `wide` short sides."""
+        height = rows or self.height
+        noise = np.zeros((height, self.width), np.float32)
+        features = np.array(noise.shape) / self.short_side / (tall, wide)
+        for octave in range(3):
+            cells = features * 2**octave + 2
+            knots = self.rng.standard_normal(cells.astype(int))
+            coarse = Image.fromarray(knots.astype(np.float32))
+            smooth = coarse.resize((self.width, height), Image.Resampling.BICUBIC)
+            strength = np.float32(0.55**octave)
+            noise += np.asarray(smooth) * strength
+        return noise
+
+    def _spot(self, x: float, y: float, wide: float, tall: float) -> np.ndarray:
+        """A round fading spot, 1 in its middle."""
+        across = (self.columns - x) / wide
+        down = (self.rows - y) / tall
+        return _bell(across) * _bell(down)
+
+    def _blend(self, alpha: np.ndarray, colour: np.ndarray, top: int = 0) -> None:
+        """Cover the photo from the row `top` on with a colour, as opaque as `alpha`."""
+        covered = self.pixels[:, top:]
+        covered += _limited(alpha) * (colour - covered)
+
+    def _over(self, layer: Image.Image, blur: float = 0.0) -> None:
+        """Lay a picture with alpha, blurred, over the photo."""
+        box = layer.getbbox()
+        if not box:
+            return
+
+        margin = 3 * blur
+        left = max(int(box[0] - margin), 0)
+        top = max(int(box[1] - margin), 0)
+        right = min(box[2] + int(margin), layer.width)
+        foot = min(box[3] + int(margin), layer.height)
+        visible = layer.crop((left, top, right, foot))
+        blurred = visible.filter(ImageFilter.GaussianBlur(blur))
+        planes = _planes(blurred)
+
+        covered = self.pixels[:, top:foot, left:right]
+        covered *= 1 - planes[3]
+        covered += planes[:3]
+
+    def _needles(self) -> np.ndarray:
+        """Tone of a fir: needles of uneven light over a dark trunk."""
+        _, y = self.grid
+        hue = self.rng.choice([0.05, 0.12, 0.3])
+        green = self._colour(hue, 0.7, 0.7)
+        shades = self.rng.uniform(0.5, 1.1, y.shape)
+        needles = green * self.low_sky.max() * shades
+        is_trunk = y > 0.71
+        return np.where(is_trunk, 0.1, needles)
+
+    def _lathe(self, solid: str, tone: np.ndarray) -> np.ndarray:
+        """A solid of revolution of `shapes.LATHED`, lit from one side."""
+        x, y = self.grid
+        radius = shapes.radius_at(solid, y[:, :1])
+
+        # How far its surface is turned to the light's side: the sine of the angle.
+        sine = x / np.maximum(radius, 1e-3)
+        turn = np.clip(sine, -1, 1) * self.light
+        to_the_front = np.sqrt(1 - turn**2)
+        facing = _limited(0.62 * to_the_front + 0.78 * turn)
+        shine = 0.3 * _bell((turn - 0.5) / 0.18)
+        lit = tone * (0.35 + 0.75 * facing) + shine
+
+        inside = (radius - abs(x)) * self.radius
+        return _cut(lit, inside)
+
+    def _boat(self, colour: np.ndarray) -> np.ndarray:
+        side = 3 * len(self.grid[0])
+        hull = self._colour(self.accent + 0.5, 0.6, 0.12)
+        layer = Image.new("RGBa", (side, side))
+        pen = ImageDraw.Draw(layer)
+        colours = (hull, hull, colour / 2, colour / 1.5)
+        for outline, filling in zip(shapes.BOAT, colours, strict=True):
+            shares = shapes.polygon(outline) / 2.5 + 0.5
+            corners = shares * side
+            pen.polygon(corners.tolist(), _ink(filling))
+        return _planes(layer.reduce(3))
+
+    def _flower(self, colour: np.ndarray) -> np.ndarray:
+        """A head of seeds in one to three rings of petals, the smaller ones in front."""
+        rng = self.rng
+        x, y = self.grid
+        rho = np.hypot(x, y / rng.uniform(0.75, 1))
+        phi = np.arctan2(y, x)
+        petals = rng.integers(5, 14)
+        slimness = rng.uniform(0.3, 0.7)
+        yellow = self._colour(0.12, 0.8, 0.8)
+        seeds = yellow * rng.uniform(0.5, 1.1, rho.shape)
+        is_seed = rho < 0.26
+        rings = rng.integers(1, 4)
+
+        head = 0
+        for number, size in enumerate((1.15, 0.95, 0.72)[:rings]):
+            phase = petals / 2 * phi + number * np.pi / 2 + 1
+            lobe = abs(np.cos(phase))
+            edge = size * (0.3 + 0.7 * lobe**slimness)
+
+            outwards = 0.45 + 0.55 * rho / size
+            tone = 0.1 * number + outwards * (0.6 + 0.4 * lobe)
+            petal = colour * (tone + 0.2 * x * self.light)
+            tinted = np.where(is_seed, seeds, petal)
+
+            inside = (edge - rho) * self.radius
+            ring = _cut(tinted, inside)
+            head = ring + head * (1 - ring[3])
+        return head
+
+    def _seat(self, patch: np.ndarray) -> float:
+        """Put the centroid of the subject on its place; returns the row of its foot."""
+        alpha = patch[3]
+        rows = alpha.sum(1)
+        columns = alpha.sum(0)
+        steps = np.arange(len(rows))
+        centre_x = columns @ steps / columns.sum()
+        centre_y = rows @ steps / rows.sum()
+        left = round(self.x - centre_x)
+        top = round(self.y - centre_y)
+
+        self.subject = Image.new("RGBA", self.size)
+        self.subject.paste(_image(patch), (left, top))
+        opacity = self.subject.getchannel("A")
+        self.mask = opacity.point(lambda value: 255 * (value > 127))
+
+        lowest = np.flatnonzero(rows > 0.5)[-1]
+        return top + float(lowest)
+
+    def _place(self) -> None:
+        """Set the subject into the picture; distinctness is its contrast to what lies behind."""
+        distinctness = self.attributes["distinctness"]
+        left, top, right, foot = self.subject.getbbox()
+        cropped = self.subject.crop((left, top, right, foot))
+        planes = _planes(cropped)
+        colours = planes[:3]
+        alpha = planes[3]
+        area = alpha.sum()
+
+        covered = self.pixels[:, top:foot, left:right] * alpha
+        behind = covered.sum((1, 2), keepdims=True) / area
+        brightness = colours.sum() / 3 / area
+        is_bright = brightness > behind.mean()
+
+        reach = 2 * self.radius
+        strength = max(0.7 * distinctness - 0.2, 0)
+        halo = self._spot(self.x, self.y, reach, reach) * strength
+        self._blend(halo, behind * (0.4 if is_bright else 1.5))
+
+        contrast = 0.1 + 0.9 * distinctness**0.8
+        gain = 0.4 if is_bright else -0.15
+        colours *= contrast * (1 + gain * distinctness)
+        colours += (1 - contrast) * behind * alpha
+        self.subject.paste(_image(planes), (left, top))
+        self._over(self.subject, self.focus_blur)
+
+    def _shore(self, foot: float) -> None:
+        """Sky, ridges and the subject, then from the row `foot` on the water that mirrors them."""
+        horizon = int(np.clip(foot, 1, self.height - 2))
+        self._paint_sky(horizon)
+        self._paint_sun(horizon)
+        self._paint_ridges(horizon)
+        self._place()
+        self._paint_foreground(horizon)
+        self._distract(foot)
+
+    def _paint_sky(self, horizon: int) -> None:
+        """A gradient down to the horizon, and clouds."""
+        descent = _limited(self.rows / horizon)
+        change = self.low_sky - self.sky
+        self.pixels[:] = self.sky + change * descent
+        clouds = self._noise(0.14, 0.6) * 0.3 - 0.06
+        brightest = self.low_sky.max()
+        white = self.low_sky * 0.6 + 0.4 * brightest
+        self._blend(clouds, white)
+
+    def _paint_sun(self, horizon: int) -> None:
+        """A low sun, in a sunset alone."""
+        x = self.rng.uniform(0.1, 0.9) * self.width
+        if "sunset" not in self.tags:
+            return
+        y = horizon - 0.24 * self.short_side
+        warm = self.low_sky * 0.5 + np.float32([[[0.3]], [[0.22]], [[0.05]]])
+        for size, strength, glow in SUN:
+            radius = size * self.short_side
+            spot = self._spot(x, y, radius, radius)
+            self._blend(spot * strength, warm + glow)
+
+    def _paint_ridges(self, horizon: int) -> None:
+        """Ridges one before the other, the far ones higher and lost in mist."""
+        air = self.low_sky * 0.95
+        for nearness in RIDGES:
+            height = 0.12 * self.short_side * (1.1 - nearness)
+            roughness = self._noise(1, 0.5, 2)[:1]
+            crest = horizon - height * abs(1 + 0.5 * roughness)
+            top = int(np.clip(crest.min(), 0, horizon))
+            rows = self.rows[top:]
+
+            depth = (rows - top) * 4 / self.short_side
+            mist = np.clip(depth, 0, 0.6) * (1 - nearness)
+            tint = air + (self.land - air) * nearness * (1 - mist)
+            self._blend(rows - crest + 0.5, tint, top)
+
+    def _paint_foreground(self, horizon: int) -> None:
+        """Water that mirrors what is above the horizon, or a meadow."""
+        below = self.rows[horizon:] - horizon
+        depth = below / (self.height - horizon)
+        calm = self.rng.uniform(0.2, 1)
+        # Waves look smaller the farther away they are.
+        nearness = np.log1p(below[:, 0] * 33 / self.height)
+        rows_of_noise = (nearness * 27).astype(int)
+        wave = self._noise(0.025, 0.2, 96)[rows_of_noise]
+
+        is_wet = "sunset" in self.tags or self.rng.random() < 0.7
+        if is_wet:
+            shift = (1 - calm) * wave * depth * 0.04 * self.height
+            reflection = self._mirrored(horizon, below, shift)
+            ground = reflection * (0.85 - 0.25 * depth) + 0.07 * self.sky
+            self.tags.add("water")
+        else:
+            haze = (self.low_sky - self.land) * 0.3 * (1 - depth) ** 3
+            ground = self.land * 1.4 + haze
+        if is_wet and calm > 0.5:
+            self.tags.add("reflection")
+        roughness = 0.22 - 0.16 * calm
+        self.pixels[:, horizon:] = ground * (1 + roughness * wave)
+
+    def _mirrored(
+        self, horizon: int, below: np.ndarray, shift: np.ndarray
+    ) -> np.ndarray:
+        """The pixels that lie as far above the horizon as others `below`, shifted by waves."""
+        above = horizon - 1 - 0.9 * below + shift
+        rows = np.clip(above, 0, horizon - 1).astype(int)
+        columns = np.arange(self.width)
+        return self.pixels[:, rows, columns]
+
+    def _closeup(self, *stem: float) -> None:
+        """A melted background with lights, small and hard where focus missed the subject."""
+        bright = self.low_sky * 0.8
+        dark = self.land * 0.5
+        lights = max(int(self.rng.integers(-10, 40)), 0)
+        noise = self._noise(0.25, 0.25)
+        corner = self._spot(0, 0, self.short_side, self.short_side)
+        soft = _limited(0.3 + 0.3 * noise + 0.7 * corner)
+        self.pixels[:] = dark + (bright - dark) * soft
+        self.pixels += (1 - self.pixels) * self._lights(lights, bright)
+        if lights > 4:
+            self.tags.add("bokeh")
+        self.focus_blur = self.blur
+        self._distract(0, *stem)
+        self._place()
+
+    def _lights(self, count: int, colour: np.ndarray) -> np.ndarray:
+        """Planes of discs of light, drawn at half the size."""
+        width = self.width // 2
+        height = self.height // 2
+        half = Image.new("RGB", (width, height))
+        pen = ImageDraw.Draw(half, "RGBA")
+        openness = 0.25 + 0.75 * self.attributes["sharpness"]
+        least = (0, 0, 0, 0.15)
+        most = (width, height, 0.4, 0.6)
+        for _ in range(count):
+            size = self.rng.uniform(0.03, 0.075)
+            radius = self.short_side * size * openness
+            x, y, glow, alpha = self.rng.uniform(least, most)
+            box = (x - radius, y - radius, x + radius, y + radius)
+            ink = _ink(colour + glow, alpha)
+            pen.ellipse(box, ink)
+        smooth = half.filter(ImageFilter.BoxBlur(1))
+        full = smooth.resize(self.size)
+        return _planes(full)
+
+    def _table(self, foot: float) -> None:
+        """A wall with window light, a table, and the subject's soft shadow on it."""
+        depth = self.radius * self.rng.uniform(0.3, 0.8)
+        edge = int(np.clip(foot - depth, 0, self.height - 1))
+        window = self._spot(
+            self.width * (0.5 + 0.4 * self.light),
+            0.2 * self.height,
+            0.6 * self.short_side,
+            self.height,
+        )
+        shade = 1.5 - 0.7 * self.rows / self.height
+        self.pixels[:] = self.land * shade
+        self._blend(window * 0.7, self.low_sky)
+
+        brown = self._colour(0.08, 0.5, 0.5)
+        grain = self._noise(0.02, 0.5, self.height - edge)
+        wood = brown * (1 + 0.06 * grain)
+        lighting = 0.7 + 0.5 * window[edge:]
+        self.pixels[:, edge:] = wood * lighting
+        self._distract(edge)
+
+        x = self.x - self.radius * self.light / 2
+        shadow = self._spot(x, foot, self.radius, self.radius / 8)
+        self.pixels *= 1 - 0.7 * shadow
+        self._place()
+
+    def _distract(self, far: float, *stem: float) -> None:
+        """Scatter twigs (about a stem) or things that stand below the row `far`."""
+        rng = self.rng
+        # Drawn at twice the size, so that edges are smooth.
+        layer = Image.new("RGBa", (2 * self.width, 2 * self.height))
+        pen = ImageDraw.Draw(layer)
+        bark = _ink(self._colour(0.08, 0.6, 0.25))
+        pen.line([2 * number for number in stem], bark, self.radius // 4)
+
+        far = min(far, 0.85 * self.height)
+        count = round(18 * self.attributes["clutter"])
+        rows = rng.uniform(far, self.height, count)
+        gap = 1.2 * self.radius  # left free on both sides of the subject
+        for y in np.sort(rows):
+            off_subject = rng.uniform(gap, self.width - gap)
+            x = (self.x + off_subject) % self.width
+            self.distractors.append((x, y))
+            nearness = 1 + (y - far) / self.height
+            size = self.short_side * rng.uniform(0.2, 0.4) * nearness
+            polygons = shapes.clutter(rng, is_twig=bool(stem))
+            self._draw_clutter(pen, polygons, size, (2 * x, 2 * y))
+        self._over(layer.reduce(2))
+
+    def _draw_clutter(
+        self,
+        pen: ImageDraw.ImageDraw,
+        polygons: list[list[float]],
+        size: float,
+        place: tuple[float, float],
+    ) -> None:
+        """A dark polygon and a bright one, each of any hue."""
+        for polygon, darkest in zip(polygons, (0.1, 0.7), strict=True):
+            hue = self.rng.random()
+            value = darkest + self.rng.uniform(0, 0.3)
+            colour = self._colour(hue, 0.55, value)
+            corners = np.reshape(polygon, (-1, 2)) * size + place
+            pen.polygon(corners.ravel().tolist(), _ink(colour))
+
+    def develop(self) -> Image.Image:
+        """Lens and shutter: focus or shake, exposure, colour cast, vignette and grain."""
+        rng = self.rng
+        miss = 1 - self.attributes["exposure"]
+        discord = 1 - self.attributes["harmony"]
+        is_dark = rng.random() < 0.5
+        tint = rng.uniform(-0.25, 0.25, (3, 1, 1))
+        cast = 1 + discord**2 * tint
+        metered = np.clip(0.5 / self.pixels.mean(), 0.6, 1.7)
+        pixels = self.pixels * np.float32(metered * cast)
+
+        if not self.focus_blur:
+            shake = (self.blur * rng.uniform(0.6, 1.4, 2)).tolist()
+            sharp = _image(pixels, "RGB")
+            blurred = sharp.filter(ImageFilter.GaussianBlur(shake))
+            pixels = _planes(blurred)
+
+        if is_dark:
+            pixels = pixels * (1 - 0.76 * miss**1.2)
+        else:
+            pixels = pixels * (1 + 1.2 * miss**1.4) + 0.15 * miss**2
+
+        pixels *= 0.8 + 0.25 * self._spot(
+            self.width / 2,
+            self.height / 2,
+            0.8 * self.width,
+            0.8 * self.height,
+        )
+        grain = rng.standard_normal((self.height, self.width), np.float32)
+        strength = 0.012 + 0.03 * miss * is_dark
+        return _image(pixels + grain * strength, "RGB")
+
+
+def _planes(image: Image.Image) -> np.ndarray:
+    """Bands of a picture as float32 planes, 0..1."""
+    bands = [np.asarray(band) for band in image.split()]
+    return np.stack(bands) * np.float32(1 / 255)
+
+
+def _image(planes: np.ndarray, mode: str = "RGBA") -> Image.Image:
+    """The picture of some planes."""
+    samples = _limited(planes) * 255
+    bands = [Image.fromarray(plane) for plane in samples.astype(np.uint8)]
+    return Image.merge(mode, bands)
+
+
+def _ink(colour: np.ndarray, alpha: float = 1.0) -> tuple[int, ...]:
+    """A colour as Pillow draws with it."""
+    samples = _limited([*colour.ravel(), alpha]) * 255
+    return tuple(samples.astype(int).tolist())
+
+
+def _cut(colour: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Planes of a shape: `inside` says how many pixels a place lies within its edge."""
+    alpha = _limited(inside + 0.5)[None]
+    planes = np.concatenate([colour * alpha, alpha])
+    return planes.astype(np.float32)
+
+
+def _limited(shares: np.ndarray) -> np.ndarray:
+    return np.clip(shares, 0, 1)
+
+
+def _bell(off: np.ndarray) -> np.ndarray:
+    """1 in the middle, and less the farther off."""
+    return np.exp(-(off**2))
