@@ -105,8 +105,6 @@ def train(
     check_writable(cache, "--cache", folder=True)
     options = _reader_options(source, columns, scores, skip_broken, recipe.attributes)
 
-    import pandas as pd
-
     from rsrl_lib import pixels, summary
     from rsrl_lib.machine import team
     from rsrl_lib.network import check_weights
@@ -121,25 +119,26 @@ def train(
     scored = read_photos(source, photos, scores, **options)
     decoded, broken = pixels.decode(scored.table, strict=scored.strict, cache=cache)
     scored = scored.without(broken)
-    left_out = scored.left_out
-    strangers = None
+    strangers, left_out = None, [scored.left_out]
     if other is not None:
         strangers, unreadable = _unscored(other, strict=scored.strict, cache=cache)
-        left_out = pd.concat([left_out, unreadable], ignore_index=True)
+        left_out.append(unreadable)
 
     def on_start(begun: Run) -> None:
-        if len(left_out):
-            _list_left_out(left_out, run / "left_out.csv")
+        _list_left_out(left_out, run / "left_out.csv")
         print(*summary.of_start(scored, begun, recipe), sep="\n", flush=True)
 
     made = repeat(scored, decoded, run, recipe, other=strangers, on_start=on_start)
     if team()[0] > 0:
         return
-    print(*summary.of_end(made), sep="\n")
     state = "was finished already" if before == _written(made) else "is finished"
     chosen = f"round {made.chosen} was chosen on the {recipe.choose} photos"
-    print(f"The run {state}; {chosen}.")
-    print(f"Its tables and networks are in {run}.")
+    print(
+        *summary.of_end(made),
+        f"The run {state}; {chosen}.",
+        f"Its tables and networks are in {run}.",
+        sep="\n",
+    )
 
 
 def _reader_options(
@@ -173,9 +172,14 @@ def _written(run: "Run") -> int | None:
     return run.last.stat().st_mtime_ns if run.has_begun else None
 
 
-def _list_left_out(left_out: "pd.DataFrame", path: Path) -> None:
-    left_out.to_csv(path, index=False)
-    print(f"{len(left_out)} photos were left out; {path} says why.")
+def _list_left_out(tables: list["pd.DataFrame"], path: Path) -> None:
+    """Write which photos (photo, reason) were left out, where any was."""
+    import pandas as pd
+
+    left_out = pd.concat(tables, ignore_index=True)
+    if len(left_out):
+        left_out.to_csv(path, index=False)
+        print(f"{len(left_out)} photos were left out; {path} says why.")
 
 
 def _unscored(
