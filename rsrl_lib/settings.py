@@ -55,7 +55,9 @@ def is_of_type(given: object, kind: object) -> bool:
         kinds = parts
         if not _has_fixed_length(kind):
             kinds = parts[:1] * len(given)
-        return len(given) == len(kinds) and all(map(is_of_type, given, kinds))
+        if len(given) != len(kinds):
+            return False
+        return all(map(is_of_type, given, kinds))
     if kind in (int, float) and isinstance(given, bool):
         return False
     if kind is float:
@@ -85,10 +87,12 @@ def in_words(kind: object) -> str:
         return f"one of {', '.join(parts)}"
     if form in (Union, UnionType):
         words = [in_words(part) for part in parts if part is not NoneType]
-        return " or ".join(dict.fromkeys(words))
+        different = dict.fromkeys(words)
+        return " or ".join(different)
     if form in (tuple, Sequence):
         count = f"{len(parts)} " if _has_fixed_length(kind) else ""
-        return f"a list of {count}{_SEVERAL[parts[0]]}"
+        items = _SEVERAL[parts[0]]
+        return f"a list of {count}{items}"
     if kind in _ONE:
         return _ONE[kind]
     name = getattr(kind, "__name__", kind)
