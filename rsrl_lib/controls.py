@@ -44,7 +44,8 @@ class Judged:
 
 def all_of(count: int) -> Decision:
     """Keep so many photos, all of them."""
-    return Decision(kept=np.ones(count, bool), rescued=0, thresholds=())
+    kept = np.ones(count, bool)
+    return Decision(kept, rescued=0, thresholds=())
 
 
 def keep_all(rule: DropRule, judged: Judged) -> Decision:
@@ -55,19 +56,27 @@ def keep_all(rule: DropRule, judged: Judged) -> Decision:
 def keep_by_rule(rule: DropRule, judged: Judged) -> Decision:
     """Keep what the papers' rule keeps."""
     return decide(
-        rule, judged.labels, judged.own, judged.top, after_round=judged.after_round
+        rule,
+        judged.labels,
+        judged.own,
+        judged.top,
+        after_round=judged.after_round,
     )
 
 
 def keep_as_many_at_random(rule: DropRule, judged: Judged) -> Decision:
     """Keep as many photos of every class as the rule, but others in every round."""
     decision = keep_by_rule(rule, judged)
-    rng = np.random.default_rng([judged.seed, judged.after_round + 1, 1])
-    drawn = np.zeros(len(decision.kept), bool)
-    for score in np.unique(judged.labels):
-        members = np.flatnonzero(judged.labels == score)
-        drawn[rng.choice(members, decision.kept[members].sum(), replace=False)] = True
-    return replace(decision, kept=drawn)
+    labels = judged.labels
+    next_round = judged.after_round + 1
+    rng = np.random.default_rng([judged.seed, next_round, 1])
+    kept = np.zeros(len(labels), bool)
+    for score in np.unique(labels):
+        members = np.flatnonzero(labels == score)
+        count = decision.kept[members].sum()
+        drawn = rng.choice(members, count, replace=False)
+        kept[drawn] = True
+    return replace(decision, kept=kept)
 
 
 def keep_as_many_of_one_order(rule: DropRule, judged: Judged) -> Decision:
@@ -77,24 +86,38 @@ def keep_as_many_of_one_order(rule: DropRule, judged: Judged) -> Decision:
     that: over a run it shows the network all of them.
     """
     decision = keep_by_rule(rule, judged)
-    order = np.random.default_rng([judged.seed, 0, 1]).random(len(decision.kept))
-    return replace(decision, kept=as_many_first(decision.kept, judged.labels, order))
+    labels = judged.labels
+    rng = np.random.default_rng([judged.seed, 0, 1])
+    order = rng.random(len(labels))
+    kept = as_many_first(decision.kept, labels, order)
+    return replace(decision, kept=kept)
 
 
 def as_many_first(
     kept: np.ndarray, labels: np.ndarray, order: np.ndarray
 ) -> np.ndarray:
     """A decision (n,) that keeps as many photos of every class, the first in an order (n,)."""
-    within = pd.DataFrame({"kept": kept, "order": order}).groupby(labels)
-    return (within.order.rank() <= within.kept.transform("sum")).to_numpy()
+    photos = pd.DataFrame({"kept": kept, "order": order})
+    by_class = photos.groupby(labels)
+    rank = by_class.order.rank()
+    count = by_class.kept.transform("sum")
+    return (rank <= count).to_numpy()
 
 
 def keep_by_unseen(rule: DropRule, judged: Judged) -> Decision:
     """Keep what the rule keeps by logits of networks that have not seen the photo."""
-    scores, nodes = np.unique(judged.labels, return_inverse=True)
-    max1 = np.searchsorted(scores, largest_classes(judged.labels)[0])
-    own = judged.unseen[np.arange(len(nodes)), nodes]
-    return keep_by_rule(rule, replace(judged, own=own, top=judged.unseen[:, max1]))
+    labels = judged.labels
+    logits = judged.unseen
+    scores, nodes = np.unique(labels, return_inverse=True)
+    max1 = largest_classes(labels)[0]
+    node_of_max1 = np.searchsorted(scores, max1)
+    photos = np.arange(len(labels))
+    unseen = replace(
+        judged,
+        own=logits[photos, nodes],
+        top=logits[:, node_of_max1],
+    )
+    return keep_by_rule(rule, unseen)
 
 
 def keep_what_is_well_labelled(rule: DropRule, judged: Judged) -> Decision:
@@ -104,12 +127,14 @@ def keep_what_is_well_labelled(rule: DropRule, judged: Judged) -> Decision:
     package `cleanlab`.
     """
     if judged.after_round > 1:
-        return Decision(judged.kept, 0, ())
+        return Decision(judged.kept, rescued=0, thresholds=())
     with needing("Confident learning", "study"):
         from cleanlab.filter import find_label_issues
-    nodes = np.unique(judged.labels, return_inverse=True)[1]
-    probabilities = torch.from_numpy(judged.unseen).double().softmax(1).numpy()
-    return Decision(~find_label_issues(nodes, probabilities, n_jobs=1), 0, ())
+    _, nodes = np.unique(judged.labels, return_inverse=True)
+    logits = torch.from_numpy(judged.unseen).double()
+    probabilities = logits.softmax(1).numpy()
+    is_wrong = find_label_issues(nodes, probabilities, n_jobs=1)
+    return Decision(~is_wrong, rescued=0, thresholds=())
 
 
 def every_photo(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -121,8 +146,9 @@ def balanced(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Positions (n,) of as many photos as there are, drawn from all classes equally often."""
     scores = np.unique(labels)
     members = [np.flatnonzero(labels == score) for score in scores]
-    drawn = rng.integers(len(scores), size=len(labels))
-    return np.array([rng.choice(members[score]) for score in drawn])
+    classes = rng.integers(len(scores), size=len(labels))
+    chosen = [rng.choice(members[drawn]) for drawn in classes]
+    return np.array(chosen)
 
 
 def undersampled(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -131,7 +157,9 @@ def undersampled(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     Of fewer than four classes: as many as the smallest has.
     """
     scores, counts = np.unique(labels, return_counts=True)
-    at_most = np.sort(counts)[::-1][min(3, len(counts) - 1)]
+    largest_first = np.sort(counts)[::-1]
+    fourth = min(3, len(counts) - 1)
+    at_most = largest_first[fourth]
     chosen = []
     for score in scores:
         members = np.flatnonzero(labels == score)
@@ -153,7 +181,8 @@ def inverse_to_class(labels: np.ndarray) -> np.ndarray:
 
 def adjusted(labels: np.ndarray) -> LevelLoss:
     """Logit adjustment by the shares of the training photos' scores."""
-    return logit_adjusted(np.unique(labels, return_counts=True)[1])
+    _, counts = np.unique(labels, return_counts=True)
+    return logit_adjusted(counts)
 
 
 @dataclass(frozen=True)
@@ -204,8 +233,9 @@ def half_of_each(
     photo of its group: `groups` (n,) are those of `protocols.split`.
     """
     rows, place = one_of_each(labels, groups)
-    own, half = labels[rows], np.zeros(len(rows), int)
-    half[
-        next(StratifiedKFold(2, shuffle=True, random_state=seed).split(own, own))[1]
-    ] = 1
+    labels = labels[rows]
+    halves = StratifiedKFold(2, shuffle=True, random_state=seed)
+    _, second = next(halves.split(labels, labels))
+    half = np.zeros(len(rows), int)
+    half[second] = 1
     return half[place]

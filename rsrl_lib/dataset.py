@@ -56,8 +56,14 @@ class Dataset:
 
     def parts(self, recipe: Recipe, i: int) -> pd.Series:
         """Part of each photo in round `i`: as it was divided, or anew, by a leak to be shown."""
-        how = {"round": i, "seed": recipe.seed, "groups": self.pixels.digests}
-        return resplit(self.table.part, self.labels, recipe.resplit, **how)
+        return resplit(
+            self.table.part,
+            self.labels,
+            recipe.resplit,
+            round=i,
+            seed=recipe.seed,
+            groups=self.pixels.digests,
+        )
 
 
 def make_dataset(
@@ -76,12 +82,15 @@ def make_dataset(
     table = photos.table[["photo", "score"]].assign(label=labels, part=parts)
     table["digest"] = pixels.digests
     train = np.flatnonzero(parts == "train")
+
     attributes = soft_attributes(photos, recipe.attributes, train)
     mean_scores = photos.table.mean_score.to_numpy()
     weights = sample_weights(mean_scores, recipe.ambiguous, recipe.weights_ab)
     learned = np.column_stack([labels, weights, attributes])
     fingerprint = _fingerprints(photos, pixels, other, learned)
-    weights[train] *= CONTROLS[recipe.control].weights(labels[train])
+
+    control = CONTROLS[recipe.control]
+    weights[train] *= control.weights(labels[train])
     return Dataset(table, pixels, weights, attributes, merged, fingerprint, other)
 
 
@@ -93,38 +102,46 @@ def _divided(
     A run that has begun keeps its own, even if they would be divided differently by now.
     """
     if run.has_begun:
-        given = photos.table[["photo", "score"]].assign(digest=pixels.digests)
-        known = run.split
-        if known.reindex(columns=given.columns).astype(str).equals(given.astype(str)):
-            return known.label.to_numpy(), run.merged_scores, known.part
+        divided = run.split
+        now = photos.table[["photo", "score"]].assign(digest=pixels.digests)
+        then = divided.reindex(columns=now.columns)
+        if then.astype(str).equals(now.astype(str)):
+            return divided.label.to_numpy(), run.merged_scores, divided.part
+
+    groups = pixels.digests
     if recipe.levels == "low-high":
-        labels, merged = low_high(photos.table.mean_score.to_numpy(), recipe.cut), {}
+        mean_scores = photos.table.mean_score.to_numpy()
+        labels = low_high(mean_scores, recipe.cut)
+        merged = {}
         names = {0: "level low", 1: "level high"}
     else:
-        labels, merged = merge_rare(
-            photos.table.score.to_numpy(), groups=pixels.digests
-        )
+        scores = photos.table.score.to_numpy()
+        labels, merged = merge_rare(scores, groups=groups)
         names = None
-    how = {
-        "fold": recipe.fold,
-        "seed": recipe.seed,
-        "groups": pixels.digests,
-        "names": names,
-    }
-    return labels, merged, split(labels, **how)
+    parts = split(
+        labels,
+        fold=recipe.fold,
+        seed=recipe.seed,
+        groups=groups,
+        names=names,
+    )
+    return labels, merged, parts
 
 
 def _fingerprints(
     photos: ScoredPhotos, pixels: Pixels, other: Strangers | None, learned: np.ndarray
 ) -> dict[str, str]:
-    scores = (
-        photos.table[["photo", "score"]].to_csv(index=False).encode()
-        + learned.tobytes()
-    )
+    """What must not change: the photos, what is learned of them, those of another source."""
+    scores = photos.table[["photo", "score"]].to_csv(index=False)
+    digest = hashlib.sha256(scores.encode() + learned.tobytes())
+    of_other = "none"
+    if other is not None:
+        _, other_pixels = other
+        of_other = other_pixels.fingerprint
     return {
         "photos": pixels.fingerprint,
-        "scores": hashlib.sha256(scores).hexdigest()[:16],
-        "photos of another source": "none" if other is None else other[1].fingerprint,
+        "scores": digest.hexdigest()[:16],
+        "photos of another source": of_other,
     }
 
 
@@ -137,19 +154,32 @@ def soft_attributes(
     training photos (positions `train`) is taken as it is; on another scale it becomes 1 above its
     median over them, else 0. Raises `InputError` where none of them has the attribute.
     """
-    known = photos.table[[]] if photos.attributes is None else photos.attributes
-    seen = known.iloc[train].dropna(axis=1, how="all")
-    columns = {
-        name: [c for c in seen if name in (c, c.split("=")[0])] for name in names
-    }
-    if lacking := [name for name, own in columns.items() if not own]:
-        there = ", ".join(dict.fromkeys(c.split("=")[0] for c in seen)) or "none"
-        raise InputError(
-            f"The attribute {lacking[0]!r} is needed, known of the training photos are {there}; "
-            "choose among them, or add it to the table of scores."
-        )
-    chosen = [column for own in columns.values() for column in own]
-    values, seen = known[chosen].astype(np.float32), seen[chosen]
-    above = (values > seen.median()).astype(np.float32).where(values.notna())
-    scaled = (seen.min() >= 0) & (seen.max() <= 1)
-    return pd.DataFrame(np.where(scaled, values, above), columns=chosen)
+    of_all = photos.attributes
+    if of_all is None:
+        of_all = photos.table[[]]
+    of_training = of_all.iloc[train].dropna(axis=1, how="all")
+    columns = _attribute_columns(list(of_training), names)
+
+    of_training = of_training[columns]
+    values = of_all[columns].astype(np.float32)
+    is_above = values > of_training.median()
+    above = is_above.astype(np.float32).where(values.notna())
+    is_in_0_1 = (of_training.min() >= 0) & (of_training.max() <= 1)
+    targets = np.where(is_in_0_1, values, above)
+    return pd.DataFrame(targets, columns=columns)
+
+
+def _attribute_columns(columns: list[str], names: Sequence[str]) -> list[str]:
+    """Those of the columns that the names stand for; `InputError` where a name has none."""
+    chosen = []
+    for name in dict.fromkeys(names):
+        named = [c for c in columns if name in (c, c.split("=")[0])]
+        if not named:
+            attributes = dict.fromkeys(c.split("=")[0] for c in columns)
+            known = ", ".join(attributes) or "none"
+            raise InputError(
+                f"The attribute {name!r} is needed, known of the training photos are {known}; "
+                "choose among them, or add it to the table of scores."
+            )
+        chosen += named
+    return chosen

@@ -35,24 +35,26 @@ class DropRule:
 
     def __post_init__(self):
         check(self, min_per_class=0)
-        given = [
-            n for n in ("k", "k_schedule", "keep_share") if getattr(self, n) is not None
-        ]
+        sources = ("k", "k_schedule", "keep_share")
+        given = [name for name in sources if getattr(self, name) is not None]
         if len(given) > 1:
-            raise InputError(
-                f"{' and '.join(given)} exclude each other; give one of them."
-            )
-        count = 3 if self.rule == "own-class" else 2
-        if self.k is not None and len(self.k) not in (1, count):
-            raise InputError(
-                f"{self.rule} needs 1 or {count} values of k, not {len(self.k)}."
-            )
-        for name, values in (
-            ("k", self.k or ()),
-            ("keep_share", (self.keep_share or 0.5,)),
-        ):
-            if not all(0 <= value <= 1 for value in values):
-                raise InputError(f"{name} must lie in 0..1, not {values}.")
+            named = " and ".join(given)
+            raise InputError(f"{named} exclude each other; give one of them.")
+        if self.k is not None:
+            count = 3 if self.rule == "own-class" else 2
+            if len(self.k) not in (1, count):
+                raise InputError(
+                    f"{self.rule} needs 1 or {count} values of k, not {len(self.k)}."
+                )
+            _check_shares("k", self.k)
+        if self.keep_share is not None:
+            _check_shares("keep_share", (self.keep_share,))
+
+
+def _check_shares(name: str, values: tuple[float, ...]) -> None:
+    are_shares = all(0 <= value <= 1 for value in values)
+    if not are_shares:
+        raise InputError(f"{name} must lie in 0..1, not {values}.")
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ def largest_classes(labels: np.ndarray) -> list[int]:
     [3, 4, 5]
     """
     scores, sizes = np.unique(labels, return_counts=True)
-    return scores[np.argsort(-sizes, kind="stable")][:3].tolist()
+    largest_first = np.argsort(-sizes, kind="stable")
+    return scores[largest_first][:3].tolist()
 
 
 def decide(
@@ -90,60 +93,68 @@ def decide(
     max1; not likelihoods. With fewer than three classes the rule uses those there are. Raises
     `InputError` when nothing is left to train on.
     """
-    from scipy.special import (
-        expit,
-        logit,
-    )  # slow to import, and help needs the rule's settings alone
+    # Slow to import, and help needs the rule's settings alone.
+    from scipy.special import expit, logit
 
-    majorities = largest_classes(labels)
-    logits = np.asarray(own if rule.rule == "own-class" else top, np.float64)
+    logits = own if rule.rule == "own-class" else top
+    logits = np.asarray(logits, np.float64)
+    majorities = largest_classes(labels)  # max1, max2, max3
     if rule.keep_share is not None:
         fitted = _fitted(rule.keep_share, labels, logits, majorities)
-        cuts = (fitted,) * len(majorities)
-        thresholds = tuple(float(expit(cut)) for cut in cuts)
+        logit_thresholds = (fitted,) * len(majorities)
+        thresholds = (float(expit(fitted)),) * len(majorities)
     else:
         thresholds = _given(rule, len(majorities), after_round)
-        cuts = tuple(float(logit(k)) for k in thresholds)  # -inf keeps all, inf none
-    kept, rescued = np.ones(len(labels), bool), 0
-    for score, cut in zip(majorities, cuts, strict=True):
-        members = np.flatnonzero(labels == score)
-        stay = logits[members] >= cut
-        if stay.sum() < rule.min_per_class:
-            best = np.argsort(-logits[members], kind="stable")[: rule.min_per_class]
-            rescued += int((~stay[best]).sum())
-            stay[best] = True
-        kept[members] = stay
+        # Minus infinity keeps all, infinity none.
+        logit_thresholds = tuple(float(logit(k)) for k in thresholds)
+
+    kept = np.ones(len(labels), bool)
+    rescued = 0
+    for majority, logit_k in zip(majorities, logit_thresholds, strict=True):
+        members = np.flatnonzero(labels == majority)
+        stays = logits[members] >= logit_k
+        if stays.sum() < rule.min_per_class:
+            most_likely_first = np.argsort(-logits[members], kind="stable")
+            most_likely = most_likely_first[: rule.min_per_class]
+            rescued += int((~stays[most_likely]).sum())
+            stays[most_likely] = True
+        kept[members] = stays
     if not kept.any():
         raise InputError(
             f"After round {after_round} every photo fell below K = {thresholds}; lower k, or give "
             "min_per_class above 0."
         )
-    return Decision(kept, rescued, thresholds, cuts)
+    return Decision(kept, rescued, thresholds, logit_thresholds)
 
 
 def _fitted(
     share: float, labels: np.ndarray, logits: np.ndarray, majorities: Sequence[int]
 ) -> float:
     """The logit from which on photos of the majorities stay, so that this share of all does."""
-    pool = np.sort(logits[np.isin(labels, majorities)])[::-1]
-    others = len(labels) - len(pool)
-    stay = round(share * len(labels)) - others
+    photos = len(labels)
+    of_majorities = logits[np.isin(labels, majorities)]
+    largest_first = np.sort(of_majorities)[::-1]
+    others = photos - len(of_majorities)
+    stay = round(share * photos) - others
     if stay < 0:
         raise InputError(
             f"keep_share {share} cannot be reached: the scores outside the {len(majorities)} "
-            f"largest classes hold {others / len(labels):.0%} of the photos and are never "
+            f"largest classes hold {others / photos:.0%} of the photos and are never "
             "dropped; raise it."
         )
-    return float(pool[min(max(stay, 1), len(pool)) - 1])
+    stay = min(max(stay, 1), len(of_majorities))
+    return float(largest_first[stay - 1])
 
 
 def _given(rule: DropRule, majorities: int, after_round: int) -> tuple[float, ...]:
     """K of each of the majorities, as likelihoods, where it is not fitted."""
     if rule.k_schedule == "rsrl-b":
-        return ((0.90 if after_round < 2 else 0.95),) * majorities
+        k = 0.90 if after_round < 2 else 0.95
+        return (k,) * majorities
     k = rule.k or (0.9,)
     if len(k) == 1:
         k = k * 3
     elif rule.rule == "top-class":
-        k = (k[0], k[1], k[1])
+        k1, k2 = k
+        k = (k1, k2, k2)
     return tuple(k[:majorities])

@@ -22,22 +22,31 @@ def focal(logits: torch.Tensor, nodes: torch.Tensor) -> torch.Tensor:
     """Loss (batch,) of logits (batch, scores) and nodes (batch,): cross-entropy times (1 - p)^2, so
     that photos that are right already count little (Lin et al. 2017, gamma 2)."""
     loss = cross_entropy(logits, nodes)
-    return (1 - torch.exp(-loss)) ** 2 * loss
+    p = torch.exp(-loss)  # softmax of the photo's own node
+    return (1 - p) ** 2 * loss
 
 
 def emd(logits: torch.Tensor, nodes: torch.Tensor) -> torch.Tensor:
     """Root of the mean squared difference of the cumulative distributions of answer and label, so
     that a near miss costs less than a far one (NIMA's loss, Talebi & Milanfar 2018, for labels)."""
     label = functional.one_hot(nodes, logits.shape[1])
-    gap = (logits.softmax(1) - label).cumsum(1)
-    return (gap.square().mean(1) + 1e-12).sqrt()  # a root has no finite slope at 0
+    answer = logits.softmax(1)
+    gap = (answer - label).cumsum(1)
+    mean_square = gap.square().mean(1)
+    return (mean_square + 1e-12).sqrt()  # a root has no finite slope at 0
 
 
 def logit_adjusted(counts: np.ndarray) -> LevelLoss:
     """Cross-entropy of logits plus the log of the classes' shares, known from `counts` (scores,):
     the network need not learn how common a score is (Menon et al. 2021, eq. 10, tau 1)."""
-    prior = torch.log(torch.from_numpy(counts / counts.sum()).float())
-    return lambda logits, nodes: cross_entropy(logits + prior.to(logits.device), nodes)
+    shares = torch.from_numpy(counts / counts.sum())
+    log_prior = torch.log(shares.float())
+
+    def loss(logits: torch.Tensor, nodes: torch.Tensor) -> torch.Tensor:
+        adjusted = logits + log_prior.to(logits.device)
+        return cross_entropy(adjusted, nodes)
+
+    return loss
 
 
 def sample_weights(
@@ -48,8 +57,10 @@ def sample_weights(
     >>> sample_weights(np.array([3.0, 4.0, 5.2]), (4, 6), (1, 7)).tolist()
     [7.0, 7.0, 1.0]
     """
-    inside = (ambiguous[0] < mean_scores) & (mean_scores < ambiguous[1])
-    return np.where(inside, *map(float, ab))
+    low, high = ambiguous
+    a, b = ab
+    is_ambiguous = (low < mean_scores) & (mean_scores < high)
+    return np.where(is_ambiguous, float(a), float(b))
 
 
 def joint_targets(
@@ -65,14 +76,14 @@ def joint_targets(
     Raises `InputError` where all are 0.
     """
     if not weights.any():
-        found = f"all {len(weights)} training photos are ambiguous and have weight 0"
         raise InputError(
-            f"Photos to learn from are needed, {found}; narrow the interval."
+            f"Photos to learn from are needed, all {len(weights)} training photos are "
+            "ambiguous and have weight 0; narrow the interval."
         )
-    weights = weights if literal else weights / weights.mean()
-    return torch.from_numpy(
-        np.column_stack([nodes, weights, attributes]).astype(np.float32)
-    )
+    if not literal:
+        weights = weights / weights.mean()
+    targets = np.column_stack([nodes, weights, attributes])
+    return torch.from_numpy(targets.astype(np.float32))
 
 
 def joint_loss(
@@ -86,11 +97,18 @@ def joint_loss(
 
     `level_loss` (logits, nodes) is another loss (batch,) of the level.
     """
-    node, weight, attributes = targets[:, 0].long(), targets[:, 1], targets[:, 2:]
-    level, attribute = logits.tensor_split([logits.shape[1] - attributes.shape[1]], 1)
-    of_level = weight * level_loss(level, node)  # (batch,)
-    known, truth = attributes.isfinite().float(), attributes.nan_to_num()
-    bce = functional.binary_cross_entropy_with_logits(
-        attribute, truth, known, reduction="sum"
+    nodes = targets[:, 0].long()
+    weights = targets[:, 1]
+    attributes = targets[:, 2:]
+    levels = logits.shape[1] - attributes.shape[1]
+    level_logits, attribute_logits = logits.tensor_split([levels], 1)
+
+    of_level = weights * level_loss(level_logits, nodes)  # (batch,)
+    is_known = attributes.isfinite().float()
+    of_attributes = functional.binary_cross_entropy_with_logits(
+        attribute_logits,
+        attributes.nan_to_num(),
+        weight=is_known,
+        reduction="sum",
     )
-    return of_level.mean() + bce / len(targets)
+    return of_level.mean() + of_attributes / len(targets)

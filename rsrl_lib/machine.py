@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +27,8 @@ def device() -> torch.device:
     """The GPU where there is one, one for each process of `torchrun`, else the processor."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device(
-        "cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count()
-    )
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    return torch.device("cuda", local_rank % torch.cuda.device_count())
 
 
 @cache
@@ -38,19 +38,22 @@ def team() -> tuple[int, int]:
         return 0, 1
     if device().type == "cuda":
         torch.cuda.set_device(device())
-    distributed.init_process_group("nccl" if device().type == "cuda" else "gloo")
+        distributed.init_process_group("nccl")
+    else:
+        distributed.init_process_group("gloo")
     atexit.register(distributed.destroy_process_group)
     return distributed.get_rank(), distributed.get_world_size()
 
 
 def shared(network: nn.Module) -> nn.Module:
     """The network as it is called to learn: the processes of a `team` share its gradients."""
-    return DistributedDataParallel(network) if team()[1] > 1 else network
+    _, processes = team()
+    return DistributedDataParallel(network) if processes > 1 else network
 
 
 def averaged(value: torch.Tensor) -> torch.Tensor:
     """The mean of a value over the processes of a `team`."""
-    processes = team()[1]
+    _, processes = team()
     total = value.clone()
     if processes > 1:
         distributed.all_reduce(total)
@@ -59,7 +62,10 @@ def averaged(value: torch.Tensor) -> torch.Tensor:
 
 def as_the_first_has_them(values: Iterable[torch.Tensor]) -> None:
     """Give every process of a `team` what its first one has, in place."""
-    for value in values if team()[1] > 1 else ():
+    _, processes = team()
+    if processes == 1:
+        return
+    for value in values:
         distributed.broadcast(value, 0)
 
 
@@ -71,20 +77,21 @@ def own_share(rows: torch.Tensor) -> torch.Tensor:
 
 def all_shares(part: torch.Tensor, count: int) -> torch.Tensor:
     """All `count` results, in the order of the rows, from what each process has of its share."""
-    processes = team()[1]
+    _, processes = team()
     if processes == 1:
         return part
     parts = [part] * processes
     distributed.all_gather_object(parts, part)
     together = torch.empty(count, *part.shape[1:])
-    for rank, own in enumerate(parts):
-        together[rank::processes] = own
+    for rank, part_of_rank in enumerate(parts):
+        together[rank::processes] = part_of_rank
     return together
 
 
 def wait_for_all() -> None:
     """Until every process of a `team` has come as far."""
-    if team()[1] > 1:
+    _, processes = team()
+    if processes > 1:
         distributed.barrier()
 
 
@@ -118,21 +125,18 @@ def cores(root: Path = Path("/")) -> int:
 
     `root` is where the files of the system are (cgroups, version 2 and 1).
     """
-    allowed = (
-        len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count()
-    )
+    has_affinity = hasattr(os, "sched_getaffinity")
+    allowed = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()
     group = root / "sys" / "fs" / "cgroup"
     for names in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
         try:
-            quota, period = " ".join(
-                (group / name).read_text() for name in names
-            ).split()
+            texts = [(group / name).read_text() for name in names]
+            quota, period = " ".join(texts).split()
         except (OSError, ValueError):
             continue
         if quota.isdigit():  # neither "max" nor -1, which mean none
-            allowed = min(allowed, max(1, -(-int(quota) // int(period))))
+            of_quota = ceil(int(quota) / int(period))
+            allowed = min(allowed, max(1, of_quota))
     return allowed
 
 
@@ -153,8 +157,11 @@ def threads_of(machine: dict[str, object]) -> int:
     is_asked_for = "OMP_NUM_THREADS" in os.environ or now != OWN_THREADS
     if before == now or not (is_asked_for or before > cores()):
         return before
-    found = f"This run was begun by {before} threads and goes on by {now}"
-    tqdm.write(f"{found}: its last digits can differ.", file=sys.stderr)
+    tqdm.write(
+        f"This run was begun by {before} threads and goes on by {now}: its last digits can "
+        "differ.",
+        file=sys.stderr,
+    )
     return now
 
 
@@ -163,10 +170,9 @@ def fast_precision() -> str:
     if device().type == "cuda":
         is_fast = torch.cuda.is_bf16_supported(including_emulation=False)
         return "bfloat16" if is_fast else "float32"
-    has_bfloat16 = (
-        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    )
-    return "bfloat16" if has_bfloat16 else "float32"
+    has_avx512 = torch.cpu._is_avx512_bf16_supported()
+    is_fast = has_avx512 or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if is_fast else "float32"
 
 
 def chosen_precision(asked: str) -> str:
@@ -176,13 +182,17 @@ def chosen_precision(asked: str) -> str:
 
 def machine(precision: str) -> dict[str, object]:
     """What numbers depend on beside recipe and photos: device, precision, threads, versions."""
-    names = {"torch": torch, "torchvision": torchvision, "numpy": np}
-    versions = {name: module.__version__ for name, module in names.items()}
+    is_on_gpu = device().type == "cuda"
     return {
-        "device": torch.cuda.get_device_name() if device().type == "cuda" else "cpu",
+        "device": torch.cuda.get_device_name() if is_on_gpu else "cpu",
         "precision": chosen_precision(precision),
         "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version()} | versions,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "numpy": np.__version__,
+        },
     }
 
 

@@ -24,9 +24,10 @@ def per_class(
 
     An undefined ratio (no photo labelled or assigned) is 0, as the papers count it.
     """
-    counts, known = _counted(labels, assigned, scores)
-    table = pd.DataFrame({"score": known} | by_score(counts))
-    return table[table.score.isin(list(scores))].reset_index(drop=True)
+    counts, all_scores = _counted(labels, assigned, scores)
+    table = pd.DataFrame({"score": all_scores} | by_score(counts))
+    is_asked_for = table.score.isin(list(scores))
+    return table[is_asked_for].reset_index(drop=True)
 
 
 def confusion(
@@ -35,7 +36,8 @@ def confusion(
     """Tidy confusion matrix: label, assigned, photos; every pair of scores has its row."""
     counts = metrics.confusion_matrix(labels, assigned, labels=list(scores))
     pairs = pd.MultiIndex.from_product([scores, scores], names=["label", "assigned"])
-    return pd.Series(counts.ravel(), pairs, name="photos").reset_index()
+    photos = pd.Series(counts.ravel(), pairs, name="photos")
+    return photos.reset_index()
 
 
 def measures(
@@ -46,12 +48,14 @@ def measures(
     Those of `of_confusions`, and `spearman`, the rank correlation. A rank correlation or kappa of
     constant scores is NaN.
     """
-    counts, known = _counted(labels, assigned, scores)
-    found = {name: float(value) for name, value in of_confusions(counts, known).items()}
+    counts, all_scores = _counted(labels, assigned, scores)
+    measured = {}
+    for name, value in of_confusions(counts, all_scores).items():
+        measured[name] = float(value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        spearman = stats.spearmanr(labels, assigned).statistic
-    return found | {"spearman": spearman}
+        measured["spearman"] = stats.spearmanr(labels, assigned).statistic
+    return measured
 
 
 def of_confusions(counts: np.ndarray, scores: Sequence[int]) -> dict[str, np.ndarray]:
@@ -64,27 +68,32 @@ def of_confusions(counts: np.ndarray, scores: Sequence[int]) -> dict[str, np.nda
     `macro_mae` is the mean absolute error of each score, averaged over the scores.
     """
     each = by_score(counts)
-    photos, assigned = each["photos"], each["assigned"]
+    photos = each["photos"]
+    assigned = each["assigned"]
+    f = each["f"]
     total = photos.sum(-1)
     present = photos > 0
+    right = np.trace(counts, axis1=-2, axis2=-1)
 
     scores = np.asarray(scores)
-    distance = abs(scores[:, None] - scores)
-    by_chance = photos[..., :, None] * assigned[..., None, :] / total[..., None, None]
+    distance = abs(scores[:, None] - scores)  # (labels, assigned)
+    absolute_error = (counts * distance).sum(-1)  # of each label
     squared_error = (counts * distance**2).sum((-2, -1))
-    error_by_chance = (by_chance * distance**2).sum((-2, -1))
-    known_error = np.where(error_by_chance > 0, error_by_chance, np.nan)
 
-    right = np.trace(counts, axis1=-2, axis2=-1)
-    mean_error = _ratio((counts * distance).sum(-1), photos)
+    # Kappa compares with as many of each answer, given to photos at random.
+    pairs = photos[..., :, None] * assigned[..., None, :]
+    counts_by_chance = pairs / total[..., None, None]
+    error_by_chance = (counts_by_chance * distance**2).sum((-2, -1))
+    error_by_chance = np.where(error_by_chance > 0, error_by_chance, np.nan)
+
     return {
         "accuracy": right / total,
         "majority_accuracy": photos.max(-1) / total,
-        "macro_f1": _mean_where(present, each["f"]),
-        "total_f": each["f"].sum(-1),
+        "macro_f1": _mean_where(present, f),
+        "total_f": f.sum(-1),
         "balanced_accuracy": _mean_where(present, each["recall"]),
-        "kappa": 1 - squared_error / known_error,
-        "macro_mae": _mean_where(present, mean_error),
+        "kappa": 1 - squared_error / error_by_chance,
+        "macro_mae": _mean_where(present, _ratio(absolute_error, photos)),
         "quadratic_loss": squared_error / total,
     }
 
@@ -97,14 +106,17 @@ def of_rare_scores(counts: np.ndarray, rare: np.ndarray) -> dict[str, np.ndarray
     photos at random, and `rare_assigned` the share of photos that get a rare score.
     """
     each = by_score(counts)
-    photos, assigned = each["photos"], each["assigned"]
+    photos = each["photos"]
+    assigned = each["assigned"]
     total = photos.sum(-1, keepdims=True)
     present = (photos > 0) & rare
-    f_by_chance = _ratio(2 * photos * assigned / total, photos + assigned)
+    right_by_chance = photos * assigned / total
+    f_by_chance = _ratio(2 * right_by_chance, photos + assigned)
+    assigned_rare = (assigned * rare).sum(-1)
     return {
         "rare_f1": _mean_where(present, each["f"]),
         "rare_by_chance": _mean_where(present, f_by_chance),
-        "rare_assigned": (assigned * rare).sum(-1) / total[..., 0],
+        "rare_assigned": assigned_rare / total[..., 0],
     }
 
 
@@ -129,20 +141,24 @@ def _counted(
     labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]
 ) -> tuple[np.ndarray, list[int]]:
     """Confusion matrix, and the scores of its rows: `scores` and all that photos have beside."""
-    known = sorted(
-        {*scores, *np.unique(labels).tolist(), *np.unique(assigned).tolist()}
-    )
-    return metrics.confusion_matrix(labels, assigned, labels=known), known
+    labelled = np.unique(labels).tolist()
+    answered = np.unique(assigned).tolist()
+    all_scores = sorted({*scores, *labelled, *answered})
+    counts = metrics.confusion_matrix(labels, assigned, labels=all_scores)
+    return counts, all_scores
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.zeros(np.shape(whole)), where=whole > 0)
+    """The ratio, and 0 where the whole is 0."""
+    zeros = np.zeros(np.shape(whole))
+    return np.divide(part, whole, out=zeros, where=whole > 0)
 
 
 def _mean_where(chosen: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Mean of the chosen values along the last axis; NaN where none is chosen."""
+    total = np.where(chosen, values, 0).sum(-1)
     count = chosen.sum(-1)
-    return np.where(chosen, values, 0).sum(-1) / np.where(count > 0, count, np.nan)
+    return total / np.where(count > 0, count, np.nan)
 
 
 def of_parts(
@@ -153,13 +169,17 @@ def of_parts(
     Returned are `rounds` (one row, columns such as `test_accuracy`), and with a column `part` the
     tables `per_class` and `confusion`.
     """
-    row, classes, pairs = {}, [], []
+    row = {}
+    classes = []
+    pairs = []
     for part in parts:
-        of_part = sample[sample.part == part]
-        truth, given = of_part.label.to_numpy(int), of_part.assigned.to_numpy(int)
-        row |= {f"{part}_{k}": v for k, v in measures(truth, given, scores).items()}
-        classes.append(per_class(truth, given, scores).assign(part=part))
-        pairs.append(confusion(truth, given, scores).assign(part=part))
+        photos = sample[sample.part == part]
+        labels = photos.label.to_numpy(int)
+        assigned = photos.assigned.to_numpy(int)
+        for name, value in measures(labels, assigned, scores).items():
+            row[f"{part}_{name}"] = value
+        classes.append(per_class(labels, assigned, scores).assign(part=part))
+        pairs.append(confusion(labels, assigned, scores).assign(part=part))
     return {
         "rounds": pd.DataFrame([row]),
         "per_class": pd.concat(classes),
@@ -178,21 +198,26 @@ def against_mask(
     the mask: 1 or 0 where the maximum is one pixel (pointing game, without tolerance). Raises
     `InputError` where the mask marks no pixel or all, since neither has an ROC.
     """
-    mask, size = mask.astype(bool), mask.shape[::-1]
+    mask = mask.astype(bool)
     if mask.all() or not mask.any():
         marked = "all pixels" if mask.any() else "no pixel"
         raise InputError(
             f"The mask marks {marked}; give one that tells a subject from the rest."
         )
-    values = Image.fromarray(map.astype(np.float32)).resize(
-        size, Image.Resampling.BILINEAR
-    )
-    inside = Image.fromarray(region.astype(bool)).resize(size, Image.Resampling.NEAREST)
-    values, inside = np.asarray(values), np.asarray(inside)
+    size = mask.shape[::-1]
+    map_image = Image.fromarray(map.astype(np.float32))
+    region_image = Image.fromarray(region.astype(bool))
+    values = np.asarray(map_image.resize(size, Image.Resampling.BILINEAR))
+    inside = np.asarray(region_image.resize(size, Image.Resampling.NEAREST))
+
+    both = (inside & mask).sum()
+    either = (inside | mask).sum()
+    auc = metrics.roc_auc_score(mask.ravel(), values.ravel())
+    is_maximal = values == values.max()
     return {
-        "iou": float((inside & mask).sum() / (inside | mask).sum()),
-        "auc": float(metrics.roc_auc_score(mask.ravel(), values.ravel())),
-        "pointing": float(mask[values == values.max()].mean()),
+        "iou": float(both / either),
+        "auc": float(auc),
+        "pointing": float(mask[is_maximal].mean()),
     }
 
 
@@ -213,16 +238,19 @@ def paired_interval(
 
     def difference(index: np.ndarray) -> float | np.ndarray:
         index = index.astype(int)
-        return measure(labels[index], assigned[index]) - measure(
-            labels[index], baseline[index]
-        )
+        labels_drawn = labels[index]
+        of_assigned = measure(labels_drawn, assigned[index])
+        of_baseline = measure(labels_drawn, baseline[index])
+        return of_assigned - of_baseline
 
     photos = np.arange(len(labels))
-    how = {
-        "n_resamples": resamples,
-        "method": "percentile",
-        "rng": 0,
-        "vectorized": False,
-    }
-    low, high = stats.bootstrap((photos,), difference, **how).confidence_interval
+    bootstrap = stats.bootstrap(
+        (photos,),
+        difference,
+        n_resamples=resamples,
+        method="percentile",
+        rng=0,
+        vectorized=False,
+    )
+    low, high = bootstrap.confidence_interval
     return difference(photos), low, high

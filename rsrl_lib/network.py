@@ -46,51 +46,33 @@ class AestheticNet(nn.Module):
         attributes: Sequence[str] = (),
         levels: Sequence[str] = (),
     ):
-        for what, given, known in (
-            ("backbone", backbone, Backbone),
-            ("head", head, Head),
-        ):
-            if given not in get_args(known):
-                names = ", ".join(get_args(known))
-                raise InputError(
-                    f"There is no {what} {given!r}; choose one of {names}."
-                )
+        _check_named("backbone", backbone, get_args(Backbone))
+        _check_named("head", head, get_args(Head))
         super().__init__()
-        self.backbone, self.kind = backbone, head
+        self.backbone = backbone
+        self.kind = head
         self.scores = [int(score) for score in scores]
         self.levels = list(levels) or [str(score) for score in self.scores]
         self.attributes = list(attributes)
-        body = models.get_model(backbone, weights=None)
-        if backbone in ("alexnet", "vgg16"):
-            width = body.classifier[6].in_features
-            body.classifier[6] = nn.Identity()
-            if head == "gap":
-                width = body.features[-3].out_channels
-                body.features, body.avgpool = (
-                    body.features[:-1],
-                    nn.AdaptiveAvgPool2d(1),
-                )
-                body.classifier = nn.Identity()
-        elif backbone == "resnet18":
-            width = body.fc.in_features
-            body.fc = nn.Identity()
-        else:
-            width = body.classifier[1].in_channels
-            body.classifier = nn.Sequential(body.classifier[0], nn.AdaptiveAvgPool2d(1))
-        self.body = body
+
+        self.body, width = _body(backbone, head)
         self.head = nn.Linear(width, len(self.scores))
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
-        self.attribute_head = nn.Linear(width, len(attributes)) if attributes else None
+        self.attribute_head = None
+        if attributes:
+            self.attribute_head = nn.Linear(width, len(attributes))
 
     @property
     def conv1(self) -> nn.Conv2d:
         """The first convolution, whose maps the highlight regions are made of."""
-        return next(m for m in self.body.modules() if isinstance(m, nn.Conv2d))
+        layers = self.body.modules()
+        return next(layer for layer in layers if isinstance(layer, nn.Conv2d))
 
     def nodes(self, labels: Sequence[int]) -> torch.Tensor:
         """Node of each score (n,), as the loss wants them; users see scores alone."""
-        return torch.tensor([self.scores.index(score) for score in labels])
+        nodes = [self.scores.index(score) for score in labels]
+        return torch.tensor(nodes)
 
     def forward(self, photos: torch.Tensor) -> torch.Tensor:
         """Logits (batch, scores + attributes) of normalised photos (batch, 3, side, side).
@@ -100,8 +82,39 @@ class AestheticNet(nn.Module):
         """
         features = self.body(photos)  # (batch, width)
         with torch.autocast(photos.device.type, enabled=False):
-            heads = filter(None, (self.head, self.attribute_head))
-            return torch.cat([head(features.float()) for head in heads], 1)
+            logits = [self.head(features.float())]
+            if self.attribute_head is not None:
+                logits.append(self.attribute_head(features.float()))
+            return torch.cat(logits, 1)
+
+
+def _check_named(what: str, given: str, names: Sequence[str]) -> None:
+    if given not in names:
+        raise InputError(
+            f"There is no {what} {given!r}; choose one of {', '.join(names)}."
+        )
+
+
+def _body(backbone: Backbone, head: Head) -> tuple[nn.Module, int]:
+    """A backbone without its last layer, and the width of its features."""
+    body = models.get_model(backbone, weights=None)
+    if backbone == "resnet18":
+        width = body.fc.in_features
+        body.fc = nn.Identity()
+    elif backbone in ("squeezenet1_0", "squeezenet1_1"):
+        dropout, last_conv, *_ = body.classifier
+        width = last_conv.in_channels
+        body.classifier = nn.Sequential(dropout, nn.AdaptiveAvgPool2d(1))
+    elif head == "gap":  # AlexNet and VGG-16, without their last pooling
+        last_conv = body.features[-3]
+        width = last_conv.out_channels
+        body.features = body.features[:-1]
+        body.avgpool = nn.AdaptiveAvgPool2d(1)
+        body.classifier = nn.Identity()
+    else:  # AlexNet and VGG-16
+        width = body.classifier[6].in_features
+        body.classifier[6] = nn.Identity()
+    return body, width
 
 
 def aesthetic_net(
@@ -125,37 +138,49 @@ def aesthetic_net(
         network = AestheticNet(backbone, scores, **form)
     if weights == "none":
         return network
-    if weights == "imagenet":
-        state = _download(backbone)
-    elif weights == "starter":
-        if backbone not in STARTER.stem:
-            raise InputError(
-                f"The starter weights are those of {STARTER.stem.removeprefix('starter_')}, not "
-                f"of {backbone}; choose that backbone, or weights 'imagenet', 'none' or a file."
-            )
-        if size_of(STARTER) < 0:
-            raise InputError(
-                f"The starter weights, which come with rsrl-lib, are not at {STARTER}; install it "
-                "again, or give weights 'imagenet', 'none' or a file."
-            )
-        state = _read(STARTER)[0]
-    else:
-        state = _read(Path(weights))[0]
+
+    state = _weights(weights, backbone)
     everything = network.body.state_dict()
-    # Counters of batches steer nothing here, and older files, torchvision's too, lack them.
-    wanted = {
-        k: v for k, v in everything.items() if not k.endswith("num_batches_tracked")
-    }
-    what, prefix = (
-        f"The weights {weights}",
-        _prefix(f"The weights {weights}", state, wanted),
-    )
-    state = {k: state[prefix + k] for k in wanted if prefix + k in state}
-    state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-    named = f" (names without their prefix {prefix!r})" if prefix else ""
-    _fits(what + named, backbone, state, wanted)
-    network.body.load_state_dict(everything | state)
+    wanted = {}
+    for name, tensor in everything.items():
+        # Counters of batches steer nothing here, and older files, torchvision's too, lack them.
+        if not name.endswith("num_batches_tracked"):
+            wanted[name] = tensor
+
+    what = f"The weights {weights}"
+    prefix = _prefix(what, state, wanted)
+    if prefix:
+        what += f" (names without their prefix {prefix!r})"
+    transferred = {}
+    for name in wanted:
+        tensor = state.get(prefix + name)
+        if tensor is not None:
+            transferred[name] = tensor.float() if tensor.is_floating_point() else tensor
+    _check_fits(what, backbone, transferred, wanted)
+    network.body.load_state_dict(everything | transferred)
     return network
+
+
+def _weights(weights: str, backbone: Backbone) -> dict[str, torch.Tensor]:
+    """The tensors of the weights to start from, by their names in the file."""
+    if weights == "imagenet":
+        return _download(backbone)
+    if weights != "starter":
+        state, _ = _read(Path(weights))
+        return state
+    starter_backbone = STARTER.stem.removeprefix("starter_")
+    if backbone != starter_backbone:
+        raise InputError(
+            f"The starter weights are those of {starter_backbone}, not "
+            f"of {backbone}; choose that backbone, or weights 'imagenet', 'none' or a file."
+        )
+    if size_of(STARTER) < 0:
+        raise InputError(
+            f"The starter weights, which come with rsrl-lib, are not at {STARTER}; install it "
+            "again, or give weights 'imagenet', 'none' or a file."
+        )
+    state, _ = _read(STARTER)
+    return state
 
 
 def _prefix(what: str, state: dict, wanted: dict[str, torch.Tensor]) -> str:
@@ -165,17 +190,21 @@ def _prefix(what: str, state: dict, wanted: dict[str, torch.Tensor]) -> str:
     several have all, as in a file with a network and its moving average.
     """
     first = next(iter(wanted))
-    prefixes = [
-        k.removesuffix(first) for k in state if k == first or k.endswith("." + first)
-    ]
-    count = {p: sum(p + k in state for k in wanted) for p in sorted(prefixes, key=len)}
-    whole = [p for p, there in count.items() if there == len(wanted)]
+    prefixes = []
+    for name in state:
+        if name == first or name.endswith("." + first):
+            prefixes.append(name.removesuffix(first))
+
+    tensors = {}
+    for prefix in sorted(prefixes, key=len):
+        tensors[prefix] = sum(prefix + name in state for name in wanted)
+    whole = [prefix for prefix, count in tensors.items() if count == len(wanted)]
     if len(whole) > 1 and "" not in whole:
+        named = " and ".join(map(repr, whole))
         raise InputError(
-            f"{what} hold the backbone under {' and '.join(map(repr, whole))}; give a file with "
-            "one of them."
+            f"{what} hold the backbone under {named}; give a file with one of them."
         )
-    return max(count, key=count.get, default="")
+    return max(tensors, key=tensors.get, default="")
 
 
 def check_weights(weights: str) -> None:
@@ -184,32 +213,45 @@ def check_weights(weights: str) -> None:
         _facts(Path(weights))
 
 
-def _fits(
+def _check_fits(
     what: str, backbone: str, state: dict, wanted: dict[str, torch.Tensor]
 ) -> None:
     """`InputError` unless all tensors are there, of the shape and kind wanted, and finite."""
     missing = sorted(wanted.keys() - state.keys())
-    there = [(k, state[k], v) for k, v in wanted.items() if k in state]
-    unfit = [k for k, v, w in there if (v.shape, v.dtype) != (w.shape, w.dtype)]
-    unfit += [k for k, v, _ in there if not v.isfinite().all()]
+    misshapen = []
+    not_finite = []
+    for name, like in wanted.items():
+        if name not in state:
+            continue
+        tensor = state[name]
+        if tensor.shape != like.shape or tensor.dtype != like.dtype:
+            misshapen.append(name)
+        if not tensor.isfinite().all():
+            not_finite.append(name)
+    unfit = misshapen + not_finite
     if missing or unfit:
+        first = (missing + unfit)[0]
         raise InputError(
             f"{what} do not fit {backbone}: of its {len(wanted)} tensors {len(missing)} are "
             f"missing and {len(unfit)} have another shape or kind or are not finite (first: "
-            f"{[*missing, *unfit][0]}); give the backbone they were trained with."
+            f"{first}); give the backbone they were trained with."
         )
 
 
 def save_network(network: AestheticNet, path: Path, **facts: object) -> None:
     """Write all weights as safetensors, complete or not at all, with backbone, scores and facts."""
-    facts = {"backbone": network.backbone, "scores": network.scores, **facts}
-    facts |= {"head": network.kind, "levels": network.levels}
-    facts["attributes"] = json.dumps(network.attributes)  # names may hold blanks
-    metadata = {
-        k: " ".join(map(str, v)) if isinstance(v, list) else str(v)
-        for k, v in facts.items()
+    facts = {
+        "backbone": network.backbone,
+        "scores": " ".join(map(str, network.scores)),
+        **facts,
+        "head": network.kind,
+        "levels": " ".join(map(str, network.levels)),
+        "attributes": json.dumps(network.attributes),  # names may hold blanks
     }
-    state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    metadata = {name: str(fact) for name, fact in facts.items()}
+    state = {}
+    for name, tensor in network.state_dict().items():
+        state[name] = tensor.detach().cpu().contiguous()
     with replacing(path) as partial:
         save_file(state, partial, metadata)
 
@@ -224,22 +266,28 @@ def load_network(path: Path) -> tuple[AestheticNet, dict[str, str]]:
     with reading(path, "network of a run", "train the run anew"), torch.device("meta"):
         if max(map(len, facts.values())) > 10**5:
             raise ValueError("a fact of more than 100,000 characters")
-        form = {
-            "head": facts.get("head", "fc"),
-            "levels": facts.get("levels", "").split(),
-        }
-        form["attributes"] = json.loads(facts.get("attributes", "[]"))
-        scores = [int(score) for score in facts["scores"].split()]
-        network = AestheticNet(facts["backbone"], scores, **form)
-        if (
-            len(network.levels) != len(scores)
-            or network.state_dict().keys() != state.keys()
-        ):
+        network = _empty_network(facts)
+        wanted = network.state_dict()
+        is_named_alike = wanted.keys() == state.keys()
+        if len(network.levels) != len(network.scores) or not is_named_alike:
             raise ValueError("levels, scores and tensors do not go together")
     # Nothing is allocated before all is known to fit.
-    _fits(f"The weights of {path}", network.backbone, state, network.state_dict())
+    _check_fits(f"The weights of {path}", network.backbone, state, wanted)
     network.to_empty(device="cpu").load_state_dict(state)
     return network, facts
+
+
+def _empty_network(facts: dict[str, str]) -> AestheticNet:
+    """A network of the form that the facts of `save_network` tell."""
+    attributes = json.loads(facts.get("attributes", "[]"))
+    scores = [int(score) for score in facts["scores"].split()]
+    return AestheticNet(
+        facts["backbone"],
+        scores,
+        head=facts.get("head", "fc"),
+        levels=facts.get("levels", "").split(),
+        attributes=attributes,
+    )
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -251,8 +299,10 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 def _facts(path: Path) -> dict[str, str]:
     """Facts that a file of weights holds about them; `InputError` where it is no safetensors."""
     if size_of(path) < 0:
-        known = "'imagenet', 'starter', 'none' or a safetensors file that exists"
-        raise InputError(f"There are no weights at {path}; give {known}.")
+        raise InputError(
+            f"There are no weights at {path}; give 'imagenet', 'starter', 'none' or a "
+            "safetensors file that exists."
+        )
     with reading(path, *SAFETENSORS), safe_open(path, "pt") as file:
         return file.metadata() or {}
 
@@ -261,9 +311,8 @@ def _download(backbone: Backbone) -> dict[str, torch.Tensor]:
     try:
         weights = models.get_model_weights(backbone).DEFAULT
         return weights.get_state_dict(check_hash=True, weights_only=True)
-    except (
-        Exception
-    ) as error:  # what a server, a disk or a damaged file can do is not one kind
+    except Exception as error:
+        # What a server, a disk or a damaged file can do is not one kind.
         raise InputError(
             f"The ImageNet weights of {backbone} could not be downloaded ({error}); go online, or "
             "give weights 'starter' (shipped, squeezenet1_1), a safetensors file, or 'none'."

@@ -30,20 +30,21 @@ def merge_rare(
     """
     labels = np.asarray(scores).copy()
     while True:
-        classes, sizes = np.unique(
-            labels[_once_a_class(labels, groups)], return_counts=True
-        )
+        counted_once = labels[_once_a_class(labels, groups)]
+        classes, sizes = np.unique(counted_once, return_counts=True)
         rare = np.flatnonzero(sizes < least)
         if len(classes) < 3 or not len(rare):
             break
-        largest = np.flatnonzero(classes == largest_classes(labels)[0])[0]
+        max1 = largest_classes(labels)[0]
+        largest = np.flatnonzero(classes == max1)[0]
         # Outermost first, so that a tail of small classes is gathered step by step.
-        worst = rare[np.argmax(np.abs(rare - largest))]
-        labels[labels == classes[worst]] = classes[worst + np.sign(largest - worst)]
-    changed = labels != scores
-    return labels, dict(
-        sorted(zip(scores[changed].tolist(), labels[changed].tolist(), strict=True))
-    )
+        outermost = rare[np.argmax(np.abs(rare - largest))]
+        neighbour = outermost + np.sign(largest - outermost)
+        labels[labels == classes[outermost]] = classes[neighbour]
+    is_merged = labels != scores
+    before = scores[is_merged].tolist()
+    after = labels[is_merged].tolist()
+    return labels, dict(sorted(zip(before, after, strict=True)))
 
 
 def low_high(mean_scores: np.ndarray, cut: float) -> np.ndarray:
@@ -51,13 +52,15 @@ def low_high(mean_scores: np.ndarray, cut: float) -> np.ndarray:
 
     Raises `InputError` where only one level is present.
     """
-    high = (mean_scores > cut).astype(int)
-    if high.min() == high.max():
-        found = f"all mean scores, {mean_scores.min():g} to {mean_scores.max():g}, on one side"
+    level = (mean_scores > cut).astype(int)
+    if level.min() == level.max():
+        lowest = mean_scores.min()
+        highest = mean_scores.max()
         raise InputError(
-            f"Two levels are needed, found are {found} of the cut {cut:g}; move it."
+            f"Two levels are needed, found are all mean scores, {lowest:g} to {highest:g}, on "
+            f"one side of the cut {cut:g}; move it."
         )
-    return high
+    return level
 
 
 def one_of_each(
@@ -70,14 +73,19 @@ def one_of_each(
     """
     if groups is None:
         return np.arange(len(labels)), np.arange(len(labels))
-    group = pd.factorize(groups)[0]
-    alone = pd.Series(labels[_once_a_class(labels, groups)]).value_counts()
-    order = np.argsort(alone[labels].to_numpy(), kind="stable")
-    _, first = np.unique(group[order], return_index=True)
-    rows = np.sort(order[first])
-    place = np.empty(len(rows), int)
-    place[group[rows]] = np.arange(len(rows))
-    return rows, place[group]
+    group = pd.factorize(groups)[0]  # (n,) number of each photo's group
+
+    # The one that stands for each group
+    counted_once = labels[_once_a_class(labels, groups)]
+    class_sizes = pd.Series(counted_once).value_counts()
+    own_class_size = class_sizes[labels].to_numpy()
+    rarest_first = np.argsort(own_class_size, kind="stable")
+    _, first_of_group = np.unique(group[rarest_first], return_index=True)
+    rows = np.sort(rarest_first[first_of_group])
+
+    place_of_group = np.empty(len(rows), int)
+    place_of_group[group[rows]] = np.arange(len(rows))
+    return rows, place_of_group[group]
 
 
 def split(
@@ -98,29 +106,43 @@ def split(
         raise InputError(f"fold must lie in 0..{FOLDS - 1}, not {fold}.")
     labels = np.asarray(labels)
     rows, place = one_of_each(labels, groups)
-    every, own = np.unique(labels), labels[rows]
-    smallest = pd.Series(own).value_counts().reindex(every, fill_value=0)
-    if smallest.min() < FOLDS:
-        has_twins = len(rows) < len(labels)
-        once = (
-            " (identical files count once, by their rarest score)" if has_twins else ""
-        )
-        rarest = smallest.idxmin()
-        name = names[rarest] if names else f"score {rarest}"
-        raise InputError(
-            f"{name.capitalize()} has {smallest.min()} photos{once}, {FOLDS} are needed to split "
-            f"them into training, validation and test; add photos of that {name.split()[0]}."
-        )
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(own, own)
-    rest, test = list(folds)[fold]
+    _check_splittable(labels, rows, names)
+    classes = np.unique(labels)
+    labels = labels[rows]
+
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    rest, test = list(folds.split(labels, labels))[fold]
     # A fifth, but of a tiny set at least a photo of each class.
-    size = max(round(len(rest) / 5), len(every))
+    size = max(round(len(rest) / 5), len(classes))
     _, validation = train_test_split(
-        rest, test_size=size, random_state=seed, stratify=own[rest]
+        rest, test_size=size, random_state=seed, stratify=labels[rest]
     )
+
     part = np.full(len(rows), "train", dtype=object)
-    part[validation], part[test] = "validation", "test"
+    part[validation] = "validation"
+    part[test] = "test"
     return pd.Series(part[place], name="part")
+
+
+def _check_splittable(
+    labels: np.ndarray, rows: np.ndarray, names: Mapping[int, str] | None
+) -> None:
+    """`InputError` where a class has fewer photos than folds; `rows` has one of each group."""
+    classes = np.unique(labels)
+    counts = pd.Series(labels[rows]).value_counts()
+    counts = counts.reindex(classes, fill_value=0)
+    if counts.min() >= FOLDS:
+        return
+    rarest = counts.idxmin()
+    name = names[rarest] if names else f"score {rarest}"
+    kind = name.split()[0]
+    once = ""
+    if len(rows) < len(labels):
+        once = " (identical files count once, by their rarest score)"
+    raise InputError(
+        f"{name.capitalize()} has {counts.min()} photos{once}, {FOLDS} are needed to split "
+        f"them into training, validation and test; add photos of that {kind}."
+    )
 
 
 def resplit(
@@ -142,12 +164,18 @@ def resplit(
     if how == "never":
         return parts
     rows, place = one_of_each(labels, groups)
-    rng = np.random.default_rng([seed, 11, round if how == "fresh" else 0])
-    order = rng.permutation(np.flatnonzero(parts.to_numpy()[rows] != "test"))
-    own = labels[rows][order]
-    fifth = pd.Series(own).groupby(own).cumcount() % FOLDS
     divided = parts.to_numpy()[rows]
-    divided[order] = np.where(fifth == (round - 1) % FOLDS, "validation", "train")
+    labels = labels[rows]
+
+    draw = round if how == "fresh" else 0
+    rng = np.random.default_rng([seed, 11, draw])
+    not_tested = np.flatnonzero(divided != "test")
+    order = rng.permutation(not_tested)
+    drawn = pd.Series(labels[order])
+    number_in_class = drawn.groupby(drawn).cumcount()
+    fifth = number_in_class % FOLDS
+    validates = fifth == (round - 1) % FOLDS
+    divided[order] = np.where(validates, "validation", "train")
     return pd.Series(divided[place], parts.index, name=parts.name)
 
 
@@ -168,18 +196,29 @@ def reported(samples: pd.DataFrame, rule: DropRule) -> pd.DataFrame:
     photos, dropped ones included: SSRL-2019 Table 1) and `untouched` (test photos), each with
     nothing chosen. A photo of each majority class is kept.
     """
-    rule, rows = replace(rule, min_per_class=1), []
+    rule = replace(rule, min_per_class=1)
+    rows = []
     for number, sample in samples[samples.part != "other"].groupby("round"):
         right = (sample.assigned == sample.label).astype(float)
-        by_part = right.groupby(sample.part).mean()
-        held = sample[sample.part == "validation"]
-        logits = held.own_logit.to_numpy(), held.top_logit.to_numpy()
-        kept = decide(rule, held.label.to_numpy(int), *logits, after_round=number).kept
-        row = {"round": number, "held_out": by_part["validation"]}
-        row |= {
-            "held_out_kept": right[held.index][kept].mean(),
+        accuracy = right.groupby(sample.part).mean()
+        held_out = sample[sample.part == "validation"]
+        decision = decide(
+            rule,
+            held_out.label.to_numpy(int),
+            held_out.own_logit.to_numpy(),
+            held_out.top_logit.to_numpy(),
+            after_round=number,
+        )
+        kept = decision.kept
+        class_shares = held_out.label[kept].value_counts(normalize=True)
+        row = {
+            "round": number,
+            "held_out": accuracy["validation"],
+            "held_out_kept": right[held_out.index][kept].mean(),
             "share_kept": kept.mean(),
+            "majority_kept": class_shares.max(),
+            "original": accuracy["train"],
+            "untouched": accuracy["test"],
         }
-        row["majority_kept"] = held.label[kept].value_counts(normalize=True).max()
-        rows.append(row | {"original": by_part["train"], "untouched": by_part["test"]})
+        rows.append(row)
     return pd.DataFrame(rows)

@@ -62,14 +62,17 @@ class Training:
     def __post_init__(self):
         check(self, epochs=1, steps=1, batch=1, weight_decay=0, shrink_to=32)
         for name in ("learning_rate", "head_learning_rate"):
-            if (value := getattr(self, name)) <= 0:
+            value = getattr(self, name)
+            if value <= 0:
                 raise InputError(f"{name} must be above 0, not {value}.")
 
     @property
     def view(self) -> dict[str, object]:
         """How `logits` and `judge` look at photos, so that they do as training did."""
         return {
-            name: getattr(self, name) for name in ("precision", "crops", "shrink_to")
+            "precision": self.precision,
+            "crops": self.crops,
+            "shrink_to": self.shrink_to,
         }
 
 
@@ -128,18 +131,19 @@ class Recipe:
     def __post_init__(self):
         check(self, rounds=1, patience=1, first_steps=1, loss_threshold=0)
         # ResNet-18 cannot normalise a photo alone in its batch whose last maps are one pixel.
-        check(
-            self.training,
-            shrink_to={"alexnet": 64, "resnet18": 33}.get(self.backbone, 32),
-        )
+        smallest_side = {"alexnet": 64, "resnet18": 33}.get(self.backbone, 32)
+        check(self.training, shrink_to=smallest_side)
         if not 0 <= self.fold < FOLDS:
             raise InputError(f"fold must lie in 0..{FOLDS - 1}, not {self.fold}.")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must lie in 0..{2**32 - 1}, not {self.seed}.")
         if self.resplit != "never" and self.control != "none":
-            found = f"{self.resplit!r} goes with no control, found is {self.control!r}"
-            raise InputError(f"resplit {found}; leave one of them out.")
-        if self.ambiguous[0] >= self.ambiguous[1]:
+            raise InputError(
+                f"resplit {self.resplit!r} goes with no control, found is {self.control!r}; "
+                "leave one of them out."
+            )
+        low, high = self.ambiguous
+        if low >= high:
             raise InputError(
                 f"ambiguous must be a lower and a higher score, not {self.ambiguous}."
             )

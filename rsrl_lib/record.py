@@ -34,7 +34,8 @@ class Record:
     """
 
     def __init__(self, run: Run, *, writes: bool = True):
-        self.run, self.writes = run, writes
+        self.run = run
+        self.writes = writes
         self.tables = {name: pd.DataFrame() for name in TABLES}
         self.network: AestheticNet | None = None
         self.halves: list[AestheticNet] = []
@@ -50,21 +51,28 @@ class Record:
     def last_samples(self) -> pd.DataFrame:
         """What the last network says of every photo."""
         samples = self.tables["samples"]
-        return samples[samples["round"] == len(self.rounds)]
+        is_last = samples["round"] == len(self.rounds)
+        return samples[is_last]
 
     def _resume(self) -> None:
+        """Read what the last network's round left behind, and nothing later."""
         self.network, facts = load_network(self.run.last)
         tables = {name: getattr(self.run, name) for name in TABLES}
         with reading(self.run.folder, *PART_OF_A_RUN):
             done = int(facts["round"])
             for name, table in tables.items():
-                self.tables[name] = table[table["round"] <= done].reset_index(drop=True)
-        paths = sorted(self.run.folder.glob(f"half_?_{done}.safetensors"))
-        self.halves = [load_network(path)[0] for path in paths]
+                is_done = table["round"] <= done
+                self.tables[name] = table[is_done].reset_index(drop=True)
+        half_files = self.run.folder.glob(f"half_?_{done}.safetensors")
+        for path in sorted(half_files):
+            half, _ = load_network(path)
+            self.halves.append(half)
 
     def knows(self, recipe: Recipe) -> bool:
         """Whether the run has begun and is described by this recipe, its end included."""
-        return self.run.has_begun and self.run.info["recipe"] == described(recipe)
+        if not self.run.has_begun:
+            return False
+        return self.run.info["recipe"] == described(recipe)
 
     def describe(self, recipe: Recipe, data: Dataset, notices: list[str]) -> None:
         """Make the folder the run's own; of a run that goes on, only end and notices change."""
@@ -99,16 +107,20 @@ class Record:
         Of the rounds so far the one of the highest total F on the part `choose` is chosen.
         """
         i = len(self.rounds) + 1
-        news = of_parts(samples, network.scores, PARTS) | {"samples": samples}
-        row = pd.DataFrame([{"round": i} | facts])
+        news = of_parts(samples, network.scores, PARTS)
+        row = pd.DataFrame([{"round": i, **facts}])
         news["rounds"] = pd.concat([row, news["rounds"]], axis=1)
+        news["samples"] = samples
         for name in TABLES:
-            added = [self.tables[name], news[name].assign(round=i)]
-            self.tables[name] = pd.concat(added, ignore_index=True)
-        best = int(self.rounds[f"{choose}_total_f"].argmax())
-        self.rounds["chosen"] = np.arange(i) == best
+            before = self.tables[name]
+            added = news[name].assign(round=i)
+            self.tables[name] = pd.concat([before, added], ignore_index=True)
+
+        total_f = self.rounds[f"{choose}_total_f"]
+        best = int(total_f.argmax()) + 1
+        self.rounds["chosen"] = np.arange(1, i + 1) == best
         if self.writes:
-            self._save(i, network, halves, is_best=best == i - 1)
+            self._save(i, network, halves, is_best=best == i)
 
     def _save(
         self,
@@ -118,17 +130,14 @@ class Record:
         *,
         is_best: bool,
     ) -> None:
+        """Write tables and networks of round `i`, the last network after all others."""
         folder = self.run.folder
         for name in ("rounds", "per_class", "confusion"):
             with replacing(folder / f"{name}.csv") as partial:
                 self.tables[name].to_csv(partial, index=False)
         with replacing(folder / "samples.parquet") as partial:
             self.tables["samples"].to_parquet(partial, index=False)
-        conv1 = self.run.conv1() if i > 1 else {}
-        for name, values in network.conv1.named_parameters():
-            conv1[f"round_{i:02d}.{name}"] = values.detach().cpu().contiguous()
-        with replacing(folder / "conv1.safetensors") as partial:
-            save_file(conv1, partial)
+        self._save_conv1(i, network)
         if is_best:
             save_network(network, folder / "network_best.safetensors", round=i)
         for n, half in enumerate(halves):
@@ -137,45 +146,70 @@ class Record:
         for old in folder.glob(f"half_?_{i - 1}.safetensors"):
             old.unlink()
 
+    def _save_conv1(self, i: int, network: AestheticNet) -> None:
+        """Add the first convolution of round `i` to those of the rounds before."""
+        conv1 = self.run.conv1() if i > 1 else {}
+        for name, values in network.conv1.named_parameters():
+            values = values.detach().cpu()
+            conv1[f"round_{i:02d}.{name}"] = values.contiguous()
+        with replacing(self.run.folder / "conv1.safetensors") as partial:
+            save_file(conv1, partial)
+
 
 def described(recipe: Recipe) -> dict:
     """The recipe as it stands in run.json."""
-    return json.loads(json.dumps(asdict(recipe)))
+    written = json.dumps(asdict(recipe))
+    return json.loads(written)
 
 
 def check_same(run: Run, recipe: Recipe, data: Dataset) -> None:
     """`InputError` where the folder holds a run of another recipe, photos or scores."""
-    there = run.info
-    was, now = _settings(there["recipe"]), _settings(described(recipe))
-    changes = [
-        f"{name} {was.get(name)} there and {value} now"
-        for name, value in now.items()
-        if was.get(name) != value and name not in ENDING
-    ]
+    info = run.info
+    then = _settings(info["recipe"])
+    now = _settings(described(recipe))
+    changes = []
+    for name, value in now.items():
+        if name not in ENDING and then.get(name) != value:
+            changes.append(f"{name} {then.get(name)} there and {value} now")
     if changes:
         raise InputError(
             f"{run.folder} holds a run of another recipe ({', '.join(changes)}); give another "
             "--run folder, or the recipe it was made with."
         )
-    others = [
-        name
-        for name, now in data.fingerprint.items()
-        if there["fingerprint"][name] != now
-    ]
-    if others:
-        known = ["photo", "score", "digest"]
-        rows = pd.concat([run.split[known], data.table[known]]).drop_duplicates(
-            keep=False
-        )
-        names = rows.photo.unique()
-        named = f" ({len(names)} photos, first: {names[0]})" if len(names) else ""
+
+    different = []
+    for name, fingerprint in data.fingerprint.items():
+        if info["fingerprint"][name] != fingerprint:
+            different.append(name)
+    if different:
+        changed = " and ".join(different) + _named(_changed_photos(run, data))
         raise InputError(
-            f"{run.folder} holds a run with different {' and '.join(others)}{named}; give another "
+            f"{run.folder} holds a run with different {changed}; give another "
             "--run folder, or those it was made with."
         )
 
 
+def _changed_photos(run: Run, data: Dataset) -> list[str]:
+    """Names of the photos whose score or file differs between a run and today's photos."""
+    columns = ["photo", "score", "digest"]
+    then = run.split[columns]
+    now = data.table[columns]
+    both = pd.concat([then, now])
+    changed = both.drop_duplicates(keep=False)
+    return changed.photo.unique().tolist()
+
+
+def _named(photos: list[str]) -> str:
+    if not photos:
+        return ""
+    return f" ({len(photos)} photos, first: {photos[0]})"
+
+
 def _settings(recipe: dict) -> dict[str, object]:
     """All settings of a recipe in one row, those of its drop rule and training too."""
-    flat = {**recipe, **recipe["drop"], **recipe["training"]}
-    return {name: value for name, value in flat.items() if not isinstance(value, dict)}
+    settings = {**recipe, **recipe["drop"], **recipe["training"]}
+    flat = {}
+    for name, value in settings.items():
+        if not isinstance(value, dict):
+            flat[name] = value
+    return flat

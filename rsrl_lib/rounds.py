@@ -57,7 +57,8 @@ def repeat(
     goes_on = run.has_begun and not finished(run.rounds, recipe)
     count = threads_of(run.info) if goes_on else torch.get_num_threads()
     is_first = team()[0] == 0  # of several processes the one that writes
-    with locked(run.folder / "run.lock") if is_first else nullcontext(), threads(count):
+    lock = locked(run.folder / "run.lock") if is_first else nullcontext()
+    with lock, threads(count):
         data = make_dataset(photos, pixels, recipe, run, other=other)
         if run.has_begun:
             check_same(run, recipe, data)
@@ -115,26 +116,28 @@ def finished(rounds: pd.DataFrame, recipe: Recipe) -> bool:
     """Whether the stop rule ends a run after these rounds."""
     if not len(rounds):
         return False
-    if (
-        recipe.stop == "loss"
-        and rounds.train_quadratic_loss.iloc[-1] < recipe.loss_threshold
-    ):
+    if len(rounds) >= recipe.rounds:
         return True
-    since_best = len(rounds) - 1 - int(rounds[f"{recipe.choose}_total_f"].argmax())
-    if recipe.stop == "patience" and since_best >= recipe.patience:
-        return True
-    return len(rounds) >= recipe.rounds
+    if recipe.stop == "loss":
+        loss = float(rounds.train_quadratic_loss.iloc[-1])
+        return loss < recipe.loss_threshold
+    if recipe.stop == "patience":
+        total_f = rounds[f"{recipe.choose}_total_f"]
+        best = int(total_f.argmax()) + 1
+        return len(rounds) - best >= recipe.patience
+    return False
 
 
 def untrained(data: Dataset, recipe: Recipe) -> AestheticNet:
     """The network before round 1: transferred layers and a new head."""
+    levels = ("low", "high") if recipe.levels == "low-high" else ()
     return aesthetic_net(
         recipe.backbone,
         data.scores,
         weights=recipe.weights,
         seed=recipe.seed,
         head=recipe.head,
-        levels=("low", "high") if recipe.levels == "low-high" else (),
+        levels=levels,
         attributes=list(data.attributes),
     )
 
@@ -149,25 +152,28 @@ def train(
     control = CONTROLS[recipe.control]
     seeds = np.random.SeedSequence([recipe.seed, i])
     labels = data.labels
-    rows = rows[control.sample(labels[rows], np.random.default_rng(seeds))]
+    sampled = control.sample(labels[rows], np.random.default_rng(seeds))
+    rows = rows[sampled]
+
+    attributes = data.attributes.to_numpy()
     targets = joint_targets(
         network.nodes(labels[rows]),
         data.weights[rows],
-        data.attributes.to_numpy()[rows],
+        attributes[rows],
         literal=recipe.literal_weights,
     )
-    steps = recipe.training.steps
+
+    level_loss = control.level_loss(labels[data.training_rows])
+    training = recipe.training
     if i == 1 and recipe.first_steps:
-        steps = recipe.first_steps
+        training = replace(training, steps=recipe.first_steps)
     loss = fine_tune(
         network,
         data.pixels,
         rows,
         targets,
-        replace(recipe.training, steps=steps),
-        loss=partial(
-            joint_loss, level_loss=control.level_loss(labels[data.training_rows])
-        ),
+        training,
+        loss=partial(joint_loss, level_loss=level_loss),
         seed=int(seeds.generate_state(1)[0]),
         title=f"round {i} of {recipe.rounds}, {len(rows)} photos",
     )
@@ -182,41 +188,47 @@ class Halves:
     """
 
     def __init__(self, data: Dataset, recipe: Recipe, networks: list[AestheticNet]):
-        self.data, self.recipe, self.networks = data, recipe, networks
+        self.data = data
+        self.recipe = recipe
+        self.networks = networks
         self.rows = data.training_rows
 
     @cached_property
     def half(self) -> np.ndarray:
         """Half of each training photo (n,), 0 or 1."""
-        digests = self.data.pixels.digests
-        groups = None if digests is None else digests[self.rows]
-        return half_of_each(self.data.labels[self.rows], self.recipe.seed, groups)
+        labels = self.data.labels[self.rows]
+        groups = self.data.pixels.digests
+        if groups is not None:
+            groups = groups[self.rows]
+        return half_of_each(labels, self.recipe.seed, groups)
 
     def train(self, kept: np.ndarray, i: int) -> None:
         """Train each on what is kept (n,) of the half that it does not judge.
 
         Nothing is trained where no later decision needs it.
         """
-        is_asked = CONTROLS[self.recipe.control].reads_unseen(after_round=i)
+        control = CONTROLS[self.recipe.control]
+        is_asked = control.reads_unseen(after_round=i)
         if i == self.recipe.rounds or not is_asked:
             self.networks = []
         elif i == 1:
             self.networks = [untrained(self.data, self.recipe) for _ in range(2)]
         for n, network in enumerate(self.networks):
-            train(
-                network, self.data, self.rows[kept & (self.half != n)], self.recipe, i
-            )
+            is_learned = kept & (self.half != n)
+            rows = self.rows[is_learned]
+            train(network, self.data, rows, self.recipe, i)
 
     def unseen(self) -> np.ndarray | None:
         """Logits (n, scores) of the training photos, each by the network that has not seen it."""
         if not self.networks:
             return None
-        found = np.empty((len(self.rows), len(self.data.scores)), np.float32)
+        view = self.recipe.training.view
+        unseen = np.empty((len(self.rows), len(self.data.scores)), np.float32)
         for n, network in enumerate(self.networks):
-            own = self.half == n
-            rows, view = self.rows[own], self.recipe.training.view
-            found[own] = logits(network, self.data.pixels, rows, **view)
-        return found
+            in_half = self.half == n
+            rows = self.rows[in_half]
+            unseen[in_half] = logits(network, self.data.pixels, rows, **view)
+        return unseen
 
 
 def judged_photos(
@@ -247,7 +259,8 @@ def judge_all(
     learned_from: np.ndarray,
 ) -> pd.DataFrame:
     """What a network says of every photo, of another source too: rows of `samples`."""
-    max1 = largest_classes(data.labels[parts == "train"])[0]
+    trained = data.labels[parts == "train"]
+    max1 = largest_classes(trained)[0]
     view = {"top_score": max1, **recipe.training.view}
     samples = judge(network, data.pixels, labels=data.labels, **view)
     samples = samples.assign(photo=data.table.photo, part=parts, kept=False)
@@ -262,41 +275,48 @@ def judge_all(
 
 def relative_change(before: torch.Tensor, after: torch.Tensor) -> float:
     """How far weights have moved, by the length of the change over theirs."""
-    return float((after - before).norm() / before.norm())
+    change = after - before
+    return float(change.norm() / before.norm())
 
 
 def _conv1_weight(network: AestheticNet) -> torch.Tensor:
     """A copy in one memory order: a trained and a read network differ in theirs, and so would
     the last digit of a sum over the weights."""
-    return (
-        network.conv1.weight.detach().cpu().clone(memory_format=torch.contiguous_format)
-    )
+    weight = network.conv1.weight.detach().cpu()
+    return weight.clone(memory_format=torch.contiguous_format)
 
 
 def _thresholds(decision: Decision) -> dict[str, float]:
     """K of up to three majorities, as likelihoods and as the logits that decided."""
     none = [np.nan] * 3
-    row = {}
-    for kind, values in {
-        "": decision.thresholds,
-        "_logit": decision.logit_thresholds,
-    }.items():
-        for n, value in enumerate([*values, *none][:3], 1):
-            row[f"k{n}{kind}"] = value
-    return row
+    k1, k2, k3 = [*decision.thresholds, *none][:3]
+    logit1, logit2, logit3 = [*decision.logit_thresholds, *none][:3]
+    return {
+        "k1": k1,
+        "k2": k2,
+        "k3": k3,
+        "k1_logit": logit1,
+        "k2_logit": logit2,
+        "k3_logit": logit3,
+    }
 
 
 def _check_can_go_on(record: Record, recipe: Recipe) -> None:
     """`InputError` where a run has more rounds than it is asked for, or cannot have more."""
-    folder, rounds, done = record.run.folder, record.rounds, len(record.rounds)
-    if early := [n for n in range(1, done) if finished(rounds[:n], recipe)]:
-        raise InputError(
-            f"{folder} holds a run of {done} rounds, and one with rounds {recipe.rounds} and "
-            f"stop {recipe.stop!r} ends after {early[0]}; ask for as many or more, or give another "
-            "--run folder."
-        )
-    needs_halves = done > 0 and CONTROLS[recipe.control].reads_unseen(after_round=done)
-    if needs_halves and not record.halves and not finished(rounds, recipe):
+    folder = record.run.folder
+    rounds = record.rounds
+    done = len(rounds)
+    for n in range(1, done):
+        if finished(rounds[:n], recipe):
+            raise InputError(
+                f"{folder} holds a run of {done} rounds, and one with rounds {recipe.rounds} and "
+                f"stop {recipe.stop!r} ends after {n}; ask for as many or more, or give another "
+                "--run folder."
+            )
+    if not done or finished(rounds, recipe):
+        return
+    needs_halves = CONTROLS[recipe.control].reads_unseen(after_round=done)
+    if needs_halves and not record.halves:
         raise InputError(
             f"{folder} holds a finished run of the control {recipe.control!r}, whose networks "
             f"of halves are not kept, so that it cannot have more than its {done} rounds; give "

@@ -42,8 +42,9 @@ class Run:
     folder: Path
 
     def _read(self, name: str, reader: Callable):
-        with reading(self.folder / name, *PART_OF_A_RUN):
-            return reader(self.folder / name)
+        path = self.folder / name
+        with reading(path, *PART_OF_A_RUN):
+            return reader(path)
 
     def _table(self, name: str) -> pd.DataFrame:
         return self._read(name, read_ours)
@@ -66,9 +67,8 @@ class Run:
     @property
     def merged_scores(self) -> dict[int, int]:
         """From each score that was merged to the label that its photos carry."""
-        return {
-            int(score): label for score, label in self.info["merged_scores"].items()
-        }
+        merged = self.info["merged_scores"]
+        return {int(score): label for score, label in merged.items()}
 
     @property
     def view(self) -> dict[str, object]:
@@ -77,11 +77,11 @@ class Run:
         Whatever shows them a photo takes it from here: likelihoods, maps, highlights and crops.
         """
         with reading(self.folder / "run.json", *PART_OF_A_RUN):
+            settings = self.info["recipe"]["training"]
             try:
-                view = Training(**self.info["recipe"]["training"]).view
-            except (
-                InputError
-            ) as error:  # which does not say that it is the file's setting
+                view = Training(**settings).view
+            except InputError as error:
+                # It does not say that it is the file's setting.
                 raise ValueError(error) from error
             side = view["shrink_to"]
             if side is not None and (type(side) is not int or side > 1024):
@@ -106,15 +106,19 @@ class Run:
 
     @property
     def samples(self) -> pd.DataFrame:
-        return _with_logits(self._read("samples.parquet", pd.read_parquet))
+        samples = self._read("samples.parquet", pd.read_parquet)
+        return _with_logits(samples)
 
     @property
     def chosen(self) -> int:
         """Number of the chosen round."""
-        return int(self.rounds.set_index("round").chosen.idxmax())
+        by_round = self.rounds.set_index("round")
+        return int(by_round.chosen.idxmax())
 
     def network(self, which: Literal["best", "last"] = "best") -> AestheticNet:
-        return load_network(self.folder / f"network_{which}.safetensors")[0]
+        path = self.folder / f"network_{which}.safetensors"
+        network, _ = load_network(path)
+        return network
 
     def conv1(self) -> dict[str, torch.Tensor]:
         return self._read("conv1.safetensors", load_file)
@@ -122,22 +126,24 @@ class Run:
 
 def open_run(folder: Path) -> Run:
     """A run that has at least one finished round; `InputError` where there is none."""
-    if not Path(folder).is_dir():
-        found = "is a file" if Path(folder).exists() else "is not there"
+    path = Path(folder)
+    if not path.is_dir():
+        what = "is a file" if path.exists() else "is not there"
         raise InputError(
-            f"{folder} {found}; give the folder of a run, as rsrl train makes one."
+            f"{folder} {what}; give the folder of a run, as rsrl train makes one."
         )
-    if not Run(Path(folder)).has_begun:
+    run = Run(path)
+    if not run.has_begun:
         raise InputError(
             f"{folder} holds no run with a finished round; make one with rsrl train."
         )
-    return Run(Path(folder))
+    return run
 
 
 def check_folder(folder: Path) -> None:
     """`InputError` where a folder holds other files and no run."""
-    there = folder.iterdir() if folder.exists() else ()
-    has_files = any(path.suffix not in (".partial", ".lock") for path in there)
+    paths = folder.iterdir() if folder.exists() else ()
+    has_files = any(path.suffix not in (".partial", ".lock") for path in paths)
     if has_files and not (folder / "run.json").exists():
         raise InputError(
             f"{folder} holds other files and no run; give a new or empty folder."
@@ -152,7 +158,6 @@ def _with_logits(samples: pd.DataFrame) -> pd.DataFrame:
     """
     for name in ("assigned", "own", "top"):
         if f"{name}_logit" not in samples:
-            samples[f"{name}_logit"] = logit(
-                samples[f"{name}_likelihood"].astype(np.float64)
-            )
+            likelihood = samples[f"{name}_likelihood"].astype(np.float64)
+            samples[f"{name}_logit"] = logit(likelihood)
     return samples

@@ -18,16 +18,21 @@ def check(settings: object, **least: float) -> None:
     for name, kind in get_type_hints(type(settings)).items():
         given = getattr(settings, name)
         check_type(name, given, kind)
-        if name in least and given is not None and given < least[name]:
-            raise InputError(f"{name} must be {least[name]} or more, not {given}.")
+        smallest = least.get(name)
+        if smallest is None or given is None:
+            continue
+        if given < smallest:
+            raise InputError(f"{name} must be {smallest} or more, not {given}.")
 
 
 def check_type(name: str, given: object, kind: object) -> None:
     """`InputError` that says what a setting of a type must be, and what was given."""
-    if not is_of_type(given, kind):
-        is_misspelt = isinstance(given, str) and in_words(kind).startswith("one of")
-        found = repr(given) if is_misspelt else told(given)
-        raise InputError(f"{name} must be {in_words(kind)}, not {found}.")
+    if is_of_type(given, kind):
+        return
+    wanted = in_words(kind)
+    is_misspelt = isinstance(given, str) and wanted.startswith("one of")
+    what = repr(given) if is_misspelt else told(given)
+    raise InputError(f"{name} must be {wanted}, not {what}.")
 
 
 def is_of_type(given: object, kind: object) -> bool:
@@ -38,7 +43,8 @@ def is_of_type(given: object, kind: object) -> bool:
     >>> is_of_type([0.5, 1], tuple[float, ...] | None), is_of_type(True, int)
     (True, False)
     """
-    form, parts = get_origin(kind), get_args(kind)
+    form = get_origin(kind)
+    parts = get_args(kind)
     if form is Literal:
         return isinstance(given, str) and given in parts
     if form in (Union, UnionType):
@@ -46,21 +52,27 @@ def is_of_type(given: object, kind: object) -> bool:
     if form in (tuple, Sequence):
         if not isinstance(given, tuple | list):
             return False
-        kinds = (
-            parts
-            if form is tuple and parts[-1] is not Ellipsis
-            else parts[:1] * len(given)
-        )
-        return len(given) == len(kinds) and all(map(is_of_type, given, kinds))
+        kinds = parts
+        if not _has_fixed_length(kind):
+            kinds = parts[:1] * len(given)
+        if len(given) != len(kinds):
+            return False
+        return all(map(is_of_type, given, kinds))
+    if kind in (int, float) and isinstance(given, bool):
+        return False
     if kind is float:
-        return (
-            isinstance(given, Real)
-            and not isinstance(given, bool)
-            and math.isfinite(given)
-        )
+        return isinstance(given, Real) and math.isfinite(given)
     if kind is int:
-        return isinstance(given, Integral) and not isinstance(given, bool)
+        return isinstance(given, Integral)
     return isinstance(given, kind)
+
+
+def _has_fixed_length(kind: object) -> bool:
+    """Whether a type of lists names each of their items, as tuple[float, float] does."""
+    if get_origin(kind) is not tuple:
+        return False
+    *_, last = get_args(kind)
+    return last is not Ellipsis
 
 
 def in_words(kind: object) -> str:
@@ -69,17 +81,22 @@ def in_words(kind: object) -> str:
     >>> in_words(tuple[float, float]), in_words(int | None)
     ('a list of 2 finite numbers', 'a whole number')
     """
-    form, parts = get_origin(kind), get_args(kind)
+    form = get_origin(kind)
+    parts = get_args(kind)
     if form is Literal:
         return f"one of {', '.join(parts)}"
     if form in (Union, UnionType):
-        return " or ".join(
-            dict.fromkeys(in_words(part) for part in parts if part is not NoneType)
-        )
+        words = [in_words(part) for part in parts if part is not NoneType]
+        different = dict.fromkeys(words)
+        return " or ".join(different)
     if form in (tuple, Sequence):
-        count = f"{len(parts)} " if form is tuple and parts[-1] is not Ellipsis else ""
-        return f"a list of {count}{_SEVERAL[parts[0]]}"
-    return _ONE.get(kind, f"a {getattr(kind, '__name__', kind)}")
+        count = f"{len(parts)} " if _has_fixed_length(kind) else ""
+        items = _SEVERAL[parts[0]]
+        return f"a list of {count}{items}"
+    if kind in _ONE:
+        return _ONE[kind]
+    name = getattr(kind, "__name__", kind)
+    return f"a {name}"
 
 
 def told(given: object) -> str:
@@ -90,9 +107,11 @@ def told(given: object) -> str:
     """
     if isinstance(given, bool):
         return str(given).lower()
-    for kind, name in ((str, "text"), (dict, "table"), (tuple | list, "list")):
+    if isinstance(given, tuple):
+        given = list(given)
+    for kind, name in ((str, "text"), (dict, "table"), (list, "list")):
         if isinstance(given, kind):
-            return f"the {name} {list(given) if isinstance(given, tuple) else given!r}"
+            return f"the {name} {given!r}"
     return str(given)
 
 

@@ -7,6 +7,7 @@ already bytes in memory.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from math import ceil
 
 import numpy as np
 import pandas as pd
@@ -35,6 +36,9 @@ from rsrl_lib.recipe import Training
 
 JUDGED_AT_ONCE = 64
 
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Mean loss of a batch, from its logits and targets."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -57,9 +61,7 @@ def fine_tune(
     targets: torch.Tensor,
     training: Training,
     *,
-    loss: Callable[
-        [torch.Tensor, torch.Tensor], torch.Tensor
-    ] = functional.cross_entropy,
+    loss: Loss = functional.cross_entropy,
     seed: int,
     title: str = "fine-tuning",
 ) -> float:
@@ -76,12 +78,11 @@ def fine_tune(
     rows = torch.as_tensor(rows)
     network.to(device(), memory_format=torch.channels_last).train()
     learner = shared(network)
-    steps_an_epoch = -(-len(rows) // training.batch)
+    steps_an_epoch = ceil(len(rows) / training.batch)
     steps = training.steps or training.epochs * steps_an_epoch
     optimiser, schedule = _optimiser(network, training, steps)
-    draw = torch.Generator().manual_seed(
-        seed
-    )  # of its own: others draw dropout elsewhere
+    # A generator of its own: others draw dropout elsewhere.
+    draw = torch.Generator().manual_seed(seed)
     rank = team()[0]
 
     with torch.random.fork_rng():
@@ -89,7 +90,8 @@ def fine_tune(
         epochs = range(0, steps, steps_an_epoch)
         bar = tqdm(epochs, title, unit="epoch", mininterval=5, disable=rank > 0)
         for done in bar:
-            total, seen = torch.zeros((), device=device()), 0
+            total = torch.zeros((), device=device())
+            seen = 0
             batches = _batches(pixels, rows, targets, training, draw)
             for batch in ahead(islice(batches, steps - done)):
                 with autocast(training.precision):
@@ -127,12 +129,15 @@ def _batches(
     for batch in order.split(training.batch):
         # A process for which no photo is left looks at one of another's, which counts nothing.
         has_share = rank < len(batch)
-        share = slice(rank if has_share else 0, None, processes)
+        first = rank if has_share else 0
+        share = slice(first, None, processes)
         crops = pixels.crops(rows[batch], view=training.crops, draw=draw, share=share)
         target = targets[batch[share]]
-        weight = has_share * len(target) * processes / len(batch)
+        counted = len(target) if has_share else 0
+        weight = counted * processes / len(batch)
         if is_on_gpu:
-            crops = crops if crops.is_cuda else crops.pin_memory()
+            if not crops.is_cuda:
+                crops = crops.pin_memory()
             crops = crops.to(device(), non_blocking=True)
             target = target.to(device(), non_blocking=True)
         yield Batch(crops, target, len(batch), weight)
@@ -150,23 +155,25 @@ def _optimiser(
     network: AestheticNet, training: Training, steps: int
 ) -> tuple[Optimizer, LRScheduler]:
     """One learning rate for the transferred layers and one for the new ones, and how they fall."""
-    new_layers = [
-        values
-        for name, values in network.named_parameters()
-        if not name.startswith("body.")
-    ]
+    transferred = list(network.body.parameters())
+    new = []
+    for name, values in network.named_parameters():
+        if not name.startswith("body."):
+            new.append(values)
     groups = [
-        {"params": list(network.body.parameters()), "lr": training.learning_rate},
-        {"params": new_layers, "lr": training.head_learning_rate},
+        {"params": transferred, "lr": training.learning_rate},
+        {"params": new, "lr": training.head_learning_rate},
     ]
+
+    decay = training.weight_decay
     if training.optimiser == "adamw":
-        optimiser = AdamW(groups, weight_decay=training.weight_decay, fused=True)
+        optimiser = AdamW(groups, weight_decay=decay, fused=True)
     else:
-        optimiser = SGD(
-            groups, momentum=0.9, weight_decay=training.weight_decay, fused=True
-        )
+        optimiser = SGD(groups, momentum=0.9, weight_decay=decay, fused=True)
+
     if training.decay == "tenths":
-        return optimiser, StepLR(optimiser, -(-steps // 3))
+        third = ceil(steps / 3)
+        return optimiser, StepLR(optimiser, third)
     return optimiser, CosineAnnealingLR(optimiser, steps)
 
 
@@ -184,7 +191,9 @@ def logits(
     `crops` says how the network was trained: by "random" ones, then it judges the centre, or by
     "five", then its answer is the mean over these.
     """
-    rows = torch.arange(len(pixels)) if rows is None else torch.as_tensor(rows)
+    if rows is None:
+        rows = np.arange(len(pixels))
+    rows = torch.as_tensor(rows)
     views = five_corners() if crops == "five" else ["centre"]
     network.to(device(), memory_format=torch.channels_last).eval()
     scores = len(network.scores)
@@ -194,12 +203,12 @@ def logits(
             total = 0
             for view in views:
                 photos = pixels.crops(some, view=view).to(device())
-                total = total + network(
-                    normalised(photos, shrink_to=shrink_to)
-                )  # (photos, nodes)
+                photos = normalised(photos, shrink_to=shrink_to)
+                total = total + network(photos)  # (photos, nodes)
             mean = total / len(views)
             judged.append(mean[:, :scores].float())
-    return all_shares(torch.cat(judged).cpu(), len(rows)).numpy()
+    own = torch.cat(judged).cpu()
+    return all_shares(own, len(rows)).numpy()
 
 
 def likelihoods(logits: np.ndarray) -> np.ndarray:
@@ -226,22 +235,26 @@ def judge(
     float32, logit and likelihood: `assigned_logit`, `assigned_likelihood`, `own_logit`, ... Photos
     are ranked by logits: a float32 likelihood is 1 for every logit above about 17.
     """
-    values = logits(network, pixels, **view)  # (photos, scores)
-    photos = np.arange(len(values))
-    assigned = values.argmax(1)
-    logits_of = {"assigned": values[photos, assigned]}
+    scores = network.scores
+    node_logits = logits(network, pixels, **view)  # (photos, scores)
+    count = len(node_logits)
+    photos = np.arange(count)
+
+    node = node_logits.argmax(1)
+    assigned = np.array(scores)[node]
+    logits_of = {"assigned": node_logits[photos, node]}
     if labels is None:
-        label = pd.array([pd.NA] * len(values), dtype="Int64")
-        logits_of["own"] = np.full(len(values), np.nan, np.float32)
+        label = pd.array([pd.NA] * count, dtype="Int64")
+        logits_of["own"] = np.full(count, np.nan, np.float32)
     else:
         label = pd.array(labels, dtype="Int64")
-        logits_of["own"] = values[photos, np.searchsorted(network.scores, labels)]
+        own_node = np.searchsorted(scores, labels)
+        logits_of["own"] = node_logits[photos, own_node]
     if top_score is not None:
-        logits_of["top"] = values[:, network.scores.index(top_score)]
+        top_node = scores.index(top_score)
+        logits_of["top"] = node_logits[:, top_node]
 
-    table = pd.DataFrame(
-        {"label": label, "assigned": np.array(network.scores)[assigned]}
-    )
+    table = pd.DataFrame({"label": label, "assigned": assigned})
     for name, logit in logits_of.items():
         table[f"{name}_logit"] = logit
         table[f"{name}_likelihood"] = likelihoods(logit)
