@@ -35,7 +35,7 @@ def merge_rare(
         rare = np.flatnonzero(sizes < least)
         if len(classes) < 3 or not len(rare):
             break
-        max1 = largest_classes(labels)[0]
+        max1 = largest_classes(counted_once)[0]
         largest = np.flatnonzero(classes == max1)[0]
         # Outermost first, so that a tail of small classes is gathered step by step.
         outermost = rare[np.argmax(np.abs(rare - largest))]

@@ -216,3 +216,10 @@ def test_a_file_of_two_scores_stands_for_the_rarer_one():
     parts = split(labels, fold=0, seed=0, groups=groups)
     assert parts.groupby(labels).nunique().tolist() == [3, 3]
     assert parts.groupby(groups).nunique().max() == 1
+
+
+def test_a_class_of_copies_that_most_photos_have_is_merged_like_any_rare_one():
+    scores = np.repeat([3, 4, 5], [10, 20, 10])
+    one_file = np.where(scores == 4, "copy", np.arange(40).astype(str))
+    labels, merged = merge_rare(scores, groups=one_file)
+    assert merged == {4: 3} and np.unique(labels, return_counts=True)[1].tolist() == [30, 10]

@@ -271,10 +271,8 @@ def highlight(
     check_writable(out, "--out", folder=True)
     later, earlier = rounds
     if later <= earlier:
-        raise InputError(
-            "--rounds takes the later round, then the earlier one, not "
-            f"{later} {earlier}."
-        )
+        needed = "--rounds takes the later round, then the earlier one"
+        raise InputError(f"{needed}, not {later} {earlier}.")
 
     from tqdm.auto import tqdm
 
@@ -286,13 +284,8 @@ def highlight(
         pair = stacked(conv1_of(opened, later), conv1_of(opened, earlier))
         shrink_to = opened.view["shrink_to"]
     _check_channel(channel, pair.out_channels // 2)  # of each of the two
-    options = {
-        "channel": channel,
-        "after_relu": after_relu,
-        "absolute": absolute,
-        "flip": flip,
-        "shrink_to": shrink_to,
-    }
+    options = {"channel": channel, "shrink_to": shrink_to}
+    options |= {"after_relu": after_relu, "absolute": absolute, "flip": flip}
     paths = _paths(photos, skip_broken)
     targets = _targets(paths, out, "highlights", ".png")
     written = 0
@@ -306,10 +299,9 @@ def highlight(
             except InputError as error:
                 reason = str(error) if path in str(error) else f"{path}: {error}"
                 if not skip_broken:
-                    raise InputError(
-                        f"{reason} ({written} photos before it are done; "
-                        "--skip-broken leaves such photos out)"
-                    ) from error
+                    done = f"{written} photos before it are done"
+                    remedy = "--skip-broken leaves such photos out"
+                    raise InputError(f"{reason} ({done}; {remedy})") from error
                 tqdm.write(f"left out: {reason}", file=sys.stderr)
                 continue
             table.writerow({"photo": path} | facts)
