@@ -14,13 +14,12 @@ from math import inf
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.model_selection import StratifiedKFold
 from sklearn.utils.class_weight import compute_sample_weight
 
 from rsrl_lib.drop_rules import Decision, DropRule, decide, largest_classes
 from rsrl_lib.files import needing
 from rsrl_lib.losses import LevelLoss, cross_entropy, emd, focal, logit_adjusted
-from rsrl_lib.protocols import one_of_each
+from rsrl_lib.protocols import fold_of_each
 from rsrl_lib.recipe import ControlName
 
 
@@ -232,10 +231,4 @@ def half_of_each(
     trained on one half only; a photo is judged by the one that has never seen it, nor another
     photo of its group: `groups` (n,) are those of `protocols.split`.
     """
-    rows, place = one_of_each(labels, groups)
-    labels = labels[rows]
-    halves = StratifiedKFold(2, shuffle=True, random_state=seed)
-    _, second = next(halves.split(labels, labels))
-    half = np.zeros(len(rows), int)
-    half[second] = 1
-    return half[place]
+    return 1 - fold_of_each(labels, groups, folds=2, seed=seed)

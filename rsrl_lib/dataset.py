@@ -12,6 +12,7 @@ import pandas as pd
 
 from rsrl_lib.controls import CONTROLS
 from rsrl_lib.files import InputError
+from rsrl_lib.heads import Frozen
 from rsrl_lib.losses import sample_weights
 from rsrl_lib.photos import ScoredPhotos
 from rsrl_lib.pixels import Pixels
@@ -39,6 +40,8 @@ class Dataset:
     fingerprint: dict[str, str]
     """What must not change while a run goes on: photos, scores, photos of another source."""
     other: Strangers | None = None
+    frozen: Frozen | None = None
+    """What a body that stays sees in the photos, where rounds train the head alone."""
 
     @property
     def labels(self) -> np.ndarray:

@@ -30,6 +30,9 @@ class DropRule:
     """RSRL-b: 0.90 for the decision after round 1, 0.95 from the one after round 2 on."""
     keep_share: float | None = None
     """Fit one K so that this share of the original photos is kept (SSRL-2019: 0.667)."""
+    judges: Literal["own", "cross-fitted"] = "own"
+    """Whose likelihoods decide: those of the network that was trained on the photos (the papers),
+    or of five heads, each of which has not seen the photos that it judges (tune='head')."""
     min_per_class: int = 8
     """This many most likely photos of a majority class always stay; 0 is the literal rule."""
 

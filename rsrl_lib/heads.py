@@ -72,24 +72,65 @@ def frame_of(features: np.ndarray) -> Frame:
     return Frame(mean, spread, directions, variances)
 
 
+@dataclass(frozen=True)
+class Frozen:
+    """What a body that stays sees in the photos of a run, and how heads are fitted to it."""
+
+    features: np.ndarray
+    """(n, width) of all photos."""
+    other: np.ndarray | None
+    """(m, width) of photos of another source."""
+    frame: Frame
+    """Of the original training photos."""
+    folds: np.ndarray
+    """Fold of each original training photo, in which it is judged by who has not seen it."""
+    strength: float
+    """How little large weights are punished; chosen by cross-fitting."""
+
+
+def freeze(
+    features: np.ndarray,
+    other: np.ndarray | None,
+    rows: np.ndarray,
+    targets: torch.Tensor,
+    folds: np.ndarray,
+    *,
+    scores: int,
+    level_loss: LevelLoss = cross_entropy,
+) -> Frozen:
+    """Prepare heads on features (n, width) by the original training photos, those at `rows` (m,).
+
+    `targets` (m, 2 + attributes) and `folds` (m,) are theirs.
+    """
+    of_training = features[rows]
+    frame = frame_of(of_training)
+    how = {"scores": scores, "level_loss": level_loss}
+    strength = chosen_strength(of_training, targets, folds, frame, **how)
+    return Frozen(features, other, frame, folds, strength)
+
+
 def fit_head(
     network: AestheticNet,
-    features: np.ndarray,
+    frozen: Frozen,
+    rows: np.ndarray,
     targets: torch.Tensor,
-    frame: Frame,
     *,
-    strength: float,
     level_loss: LevelLoss = cross_entropy,
 ) -> float:
-    """Give a network the best head for some photos, in place; returns their mean loss.
+    """Give a network the best head for the photos at `rows` (n,), in place; returns the mean loss.
 
-    `features` (n, width) are the photos', `targets` (n, 2 + attributes) what `joint_targets` packs.
-    The head minimises the sum of the losses plus the squared weights, in units of the features'
-    spread, over 2 x `strength`; biases are free. Raises `InputError` where no optimum is found.
+    `targets` (n, 2 + attributes) are theirs, as `joint_targets` packs them. The head minimises the
+    sum of the losses plus the squared weights, in units of the features' spread, over 2 x
+    `frozen.strength`; biases are free. Raises `InputError` where no optimum is found.
     """
-    scores = len(network.scores)
-    how = {"strength": strength, "level_loss": level_loss}
-    weights, biases, loss = best_head(features, targets, frame, scores=scores, **how)
+    weights, biases, loss = best_head(
+        frozen.features[rows],
+        targets,
+        frozen.frame,
+        scores=len(network.scores),
+        strength=frozen.strength,
+        level_loss=level_loss,
+    )
     heads = [network.head]
     if network.attribute_head is not None:
         heads.append(network.attribute_head)
@@ -101,6 +142,18 @@ def fit_head(
             head.bias.copy_(biases[own])
             first = own.stop
     return loss
+
+
+def head_logits(network: AestheticNet, features: np.ndarray) -> np.ndarray:
+    """Logits (n, scores), float32, that a network's head gives for features (n, width)."""
+    head = network.head
+    place = head.weight.device
+    judged = []
+    with torch.inference_mode():
+        for first in range(0, len(features), CHUNK):
+            chunk = torch.tensor(features[first : first + CHUNK], device=place)
+            judged.append(head(chunk).cpu())
+    return torch.cat(judged).numpy()
 
 
 def best_head(

@@ -4,6 +4,7 @@ Photos of one group, such as identical files, always lie in the same part: one p
 is divided, and takes the others with it. Where no two photos share a group, that is all photos.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -122,6 +123,31 @@ def split(
     part[validation] = "validation"
     part[test] = "test"
     return pd.Series(part[place], name="part")
+
+
+def fold_of_each(
+    labels: np.ndarray,
+    groups: np.ndarray | None = None,
+    *,
+    folds: int = FOLDS,
+    seed: int = 0,
+) -> np.ndarray:
+    """Fold (n,), from 0 on, of each photo, for judging it by who has not seen it.
+
+    Stratified by label. Photos of one of the `groups` (n,), as of `split`, lie in one fold.
+    """
+    rows, place = one_of_each(labels, groups)
+    labels = labels[rows]
+    largest = np.unique(labels, return_counts=True)[1].max()
+    splitter = StratifiedKFold(min(folds, largest), shuffle=True, random_state=seed)
+    fold = np.zeros(len(rows), int)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # of a class that has not a photo for every fold
+        for number, (_, members) in enumerate(splitter.split(labels, labels)):
+            fold[members] = number
+    return fold[place]
 
 
 def _check_splittable(

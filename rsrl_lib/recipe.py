@@ -84,6 +84,10 @@ class Recipe:
     """Transferred network; AlexNet is the papers'."""
     weights: str = "imagenet"
     """'imagenet' (download), 'starter' (shipped, squeezenet1_1), a safetensors file, or 'none'."""
+    tune: Literal["all", "head", "head-first"] = "all"
+    """Layers that a round trains: all, as in the papers; or the head alone, on features of the
+    others that are computed once, in a second a round and always to the best head there is; or all
+    of them, beginning with that head (Kumar et al. 2022)."""
     head: Head = "fc"
     """Fully connected layers of AlexNet and VGG-16, or global average pooling alone (AWCU-2018),
     as the others have it anyway."""
@@ -128,6 +132,16 @@ class Recipe:
     drop: DropRule = field(default_factory=DropRule)
     training: Training = field(default_factory=Training)
 
+    @property
+    def view(self) -> dict[str, object]:
+        """How the networks of a run look at photos. Where the head alone is trained, all learn from
+        and judge the whole photo and its mirror, or the five crops.
+        """
+        view = self.training.view
+        if self.tune == "head" and view["crops"] == "random":
+            view["crops"] = "whole"
+        return view
+
     def __post_init__(self):
         check(self, rounds=1, patience=1, first_steps=1, loss_threshold=0)
         # ResNet-18 cannot normalise a photo alone in its batch whose last maps are one pixel.
@@ -141,6 +155,16 @@ class Recipe:
             raise InputError(
                 f"resplit {self.resplit!r} goes with no control, found is {self.control!r}; "
                 "leave one of them out."
+            )
+        if self.tune != "all" and self.resplit != "never":
+            raise InputError(
+                f"tune {self.tune!r} needs parts that stay, found is resplit {self.resplit!r}; "
+                "leave one of them out."
+            )
+        if self.drop.judges == "cross-fitted" and self.tune != "head":
+            raise InputError(
+                f"judges 'cross-fitted' needs tune 'head', not {self.tune!r}; give it, or take "
+                "the control 'cross-fitted'."
             )
         low, high = self.ambiguous
         if low >= high:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
+import torch
 from safetensors.torch import save_file
 
 from rsrl_lib.dataset import Dataset
@@ -39,6 +40,7 @@ class Record:
         self.tables = {name: pd.DataFrame() for name in TABLES}
         self.network: AestheticNet | None = None
         self.halves: list[AestheticNet] = []
+        self.conv1: dict[str, torch.Tensor] = {}
         if run.has_begun:
             self._resume()
 
@@ -63,6 +65,7 @@ class Record:
             for name, table in tables.items():
                 is_done = table["round"] <= done
                 self.tables[name] = table[is_done].reset_index(drop=True)
+        self.conv1 = self.run.conv1()
         half_files = self.run.folder.glob(f"half_?_{done}.safetensors")
         for path in sorted(half_files):
             half, _ = load_network(path)
@@ -148,12 +151,11 @@ class Record:
 
     def _save_conv1(self, i: int, network: AestheticNet) -> None:
         """Add the first convolution of round `i` to those of the rounds before."""
-        conv1 = self.run.conv1() if i > 1 else {}
         for name, values in network.conv1.named_parameters():
             values = values.detach().cpu()
-            conv1[f"round_{i:02d}.{name}"] = values.contiguous()
+            self.conv1[f"round_{i:02d}.{name}"] = values.contiguous().clone()
         with replacing(self.run.folder / "conv1.safetensors") as partial:
-            save_file(conv1, partial)
+            save_file(self.conv1, partial)
 
 
 def described(recipe: Recipe) -> dict:
@@ -165,7 +167,8 @@ def described(recipe: Recipe) -> dict:
 def check_same(run: Run, recipe: Recipe, data: Dataset) -> None:
     """`InputError` where the folder holds a run of another recipe, photos or scores."""
     info = run.info
-    then = _settings(info["recipe"])
+    then = _settings(described(Recipe()))  # runs of before lack what came since
+    then |= _settings(info["recipe"])
     now = _settings(described(recipe))
     changes = []
     for name, value in now.items():

@@ -20,17 +20,20 @@ import torch
 from rsrl_lib.controls import CONTROLS, Judged, all_of, half_of_each
 from rsrl_lib.dataset import Dataset, Strangers, make_dataset
 from rsrl_lib.drop_rules import Decision, largest_classes
+from rsrl_lib.features import features
 from rsrl_lib.files import InputError, locked
+from rsrl_lib.heads import cross_fitted, fit_head, freeze, head_logits
 from rsrl_lib.losses import joint_loss, joint_targets
 from rsrl_lib.machine import team, threads, threads_of, wait_for_all
 from rsrl_lib.network import AestheticNet, aesthetic_net
 from rsrl_lib.notices import notices
 from rsrl_lib.photos import ScoredPhotos
 from rsrl_lib.pixels import Pixels
+from rsrl_lib.protocols import fold_of_each
 from rsrl_lib.recipe import Recipe
 from rsrl_lib.record import Record, check_same
 from rsrl_lib.runs import Run, check_folder
-from rsrl_lib.training import fine_tune, judge, logits
+from rsrl_lib.training import fine_tune, judgement, logits
 
 
 def repeat(
@@ -80,6 +83,7 @@ def learn(data: Dataset, recipe: Recipe, record: Record) -> None:
     """Go through the rounds of SSRL-2019 and RSRL, after those that are on record."""
     control = CONTROLS[recipe.control]
     network = record.network or untrained(data, recipe)
+    data = with_features(data, network, recipe, record)
     halves = Halves(data, recipe, record.halves)
 
     while not finished(record.rounds, recipe):
@@ -142,6 +146,56 @@ def untrained(data: Dataset, recipe: Recipe) -> AestheticNet:
     )
 
 
+def with_features(
+    data: Dataset, network: AestheticNet, recipe: Recipe, record: Record
+) -> Dataset:
+    """The photos with what the network's body sees in them, where a round needs the best head."""
+    needs_head = recipe.tune == "head" or (
+        recipe.tune == "head-first" and not record.network
+    )
+    if not needs_head:
+        return data
+    seen = features(network, data.pixels, **recipe.view)
+    of_other = None
+    if data.other is not None:
+        _, other_pixels = data.other
+        of_other = features(network, other_pixels, **recipe.view)
+    rows = data.training_rows
+    level_loss = CONTROLS[recipe.control].level_loss(data.labels[rows])
+    groups = data.pixels.digests
+    if groups is not None:
+        groups = groups[rows]
+    folds = fold_of_each(data.labels[rows], groups)
+    targets = targets_of(data, rows, recipe)
+    how = {"scores": len(data.scores), "level_loss": level_loss}
+    frozen = freeze(seen, of_other, rows, targets, folds, **how)
+    return replace(data, frozen=frozen)
+
+
+def node_logits(
+    network: AestheticNet,
+    data: Dataset,
+    recipe: Recipe,
+    rows: np.ndarray | None = None,
+) -> np.ndarray:
+    """Logits (n, scores) of all photos, or of those at `rows`, by their features or pixels."""
+    if recipe.tune != "head":
+        return logits(network, data.pixels, rows, **recipe.view)
+    seen = data.frozen.features
+    return head_logits(network, seen if rows is None else seen[rows])
+
+
+def targets_of(data: Dataset, rows: np.ndarray, recipe: Recipe) -> torch.Tensor:
+    """What a network should say of the photos `rows`, as `joint_targets` packs it."""
+    nodes = np.searchsorted(data.scores, data.labels[rows])
+    return joint_targets(
+        torch.from_numpy(nodes),
+        data.weights[rows],
+        data.attributes.to_numpy()[rows],
+        literal=recipe.literal_weights,
+    )
+
+
 def train(
     network: AestheticNet, data: Dataset, rows: np.ndarray, recipe: Recipe, i: int
 ) -> tuple[np.ndarray, float]:
@@ -155,15 +209,12 @@ def train(
     sampled = control.sample(labels[rows], np.random.default_rng(seeds))
     rows = rows[sampled]
 
-    attributes = data.attributes.to_numpy()
-    targets = joint_targets(
-        network.nodes(labels[rows]),
-        data.weights[rows],
-        attributes[rows],
-        literal=recipe.literal_weights,
-    )
-
+    targets = targets_of(data, rows, recipe)
     level_loss = control.level_loss(labels[data.training_rows])
+    if recipe.tune == "head" or (recipe.tune == "head-first" and i == 1):
+        loss = fit_head(network, data.frozen, rows, targets, level_loss=level_loss)
+        if recipe.tune == "head":
+            return rows, loss
     training = recipe.training
     if i == 1 and recipe.first_steps:
         training = replace(training, steps=recipe.first_steps)
@@ -222,12 +273,11 @@ class Halves:
         """Logits (n, scores) of the training photos, each by the network that has not seen it."""
         if not self.networks:
             return None
-        view = self.recipe.training.view
         unseen = np.empty((len(self.rows), len(self.data.scores)), np.float32)
         for n, network in enumerate(self.networks):
             in_half = self.half == n
             rows = self.rows[in_half]
-            unseen[in_half] = logits(network, self.data.pixels, rows, **view)
+            unseen[in_half] = node_logits(network, self.data, self.recipe, rows)
         return unseen
 
 
@@ -240,14 +290,40 @@ def judged_photos(
 ) -> Judged:
     """What the last network said of the original training photos, at positions `original` (n,)."""
     last = record.last_samples.iloc[original]
+    labels = data.labels[original]
+    kept = last.kept.to_numpy()
+    if recipe.drop.judges == "cross-fitted":
+        fitted = cross_fitted_logits(data, recipe, kept)
+        max1 = largest_classes(labels)[0]
+        last = judgement(data.scores, fitted, labels=labels, top_score=max1)
     return Judged(
-        labels=data.labels[original],
+        labels=labels,
         own=last.own_logit.to_numpy(),
         top=last.top_logit.to_numpy(),
-        kept=last.kept.to_numpy(),
+        kept=kept,
         unseen=unseen,
         after_round=len(record.rounds),
         seed=recipe.seed,
+    )
+
+
+def cross_fitted_logits(data: Dataset, recipe: Recipe, kept: np.ndarray) -> np.ndarray:
+    """Logits (n, scores) of the training photos, each by a head that has not seen it.
+
+    The heads learn from those that are `kept` (n,).
+    """
+    rows = data.training_rows
+    frozen = data.frozen
+    control = CONTROLS[recipe.control]
+    return cross_fitted(
+        frozen.features[rows],
+        targets_of(data, rows, recipe),
+        kept,
+        frozen.folds,
+        frozen.frame,
+        scores=len(data.scores),
+        strength=frozen.strength,
+        level_loss=control.level_loss(data.labels[rows]),
     )
 
 
@@ -261,14 +337,19 @@ def judge_all(
     """What a network says of every photo, of another source too: rows of `samples`."""
     trained = data.labels[parts == "train"]
     max1 = largest_classes(trained)[0]
-    view = {"top_score": max1, **recipe.training.view}
-    samples = judge(network, data.pixels, labels=data.labels, **view)
+    scores = network.scores
+    of_photos = node_logits(network, data, recipe)
+    samples = judgement(scores, of_photos, labels=data.labels, top_score=max1)
     samples = samples.assign(photo=data.table.photo, part=parts, kept=False)
     samples.loc[learned_from, "kept"] = True
     if data.other is None:
         return samples
     table, pixels = data.other
-    strangers = judge(network, pixels, **view)
+    if recipe.tune == "head":
+        of_other = head_logits(network, data.frozen.other)
+    else:
+        of_other = logits(network, pixels, **recipe.view)
+    strangers = judgement(scores, of_other, top_score=max1)
     strangers = strangers.assign(photo=table.photo.to_numpy(), part="other", kept=False)
     return pd.concat([samples, strangers], ignore_index=True)
 

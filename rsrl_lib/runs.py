@@ -30,7 +30,7 @@ from scipy.special import logit
 from rsrl_lib.files import InputError, reading
 from rsrl_lib.network import AestheticNet, load_network
 from rsrl_lib.reading.tables import read_ours
-from rsrl_lib.recipe import Training
+from rsrl_lib.recipe import Recipe, Training
 
 PART_OF_A_RUN = ("part of a run", "train the run anew")
 
@@ -72,14 +72,16 @@ class Run:
 
     @property
     def view(self) -> dict[str, object]:
-        """How the networks of the run look at photos, as `Training.view` says it.
+        """How the networks of the run look at photos, as `Recipe.view` says it.
 
         Whatever shows them a photo takes it from here: likelihoods, maps, highlights and crops.
         """
         with reading(self.folder / "run.json", *PART_OF_A_RUN):
-            settings = self.info["recipe"]["training"]
+            settings = self.info["recipe"]
+            tune = settings.get("tune", "all")  # runs of before have none
             try:
-                view = Training(**settings).view
+                training = Training(**settings["training"])
+                view = Recipe(tune=tune, training=training).view
             except InputError as error:
                 # It does not say that it is the file's setting.
                 raise ValueError(error) from error

@@ -31,7 +31,7 @@ from rsrl_lib.machine import (
     team,
 )
 from rsrl_lib.network import AestheticNet
-from rsrl_lib.pixels import Pixels, five_corners, normalised
+from rsrl_lib.pixels import Pixels, normalised, views_of
 from rsrl_lib.recipe import Training
 
 JUDGED_AT_ONCE = 64
@@ -189,12 +189,13 @@ def logits(
     """Logits (n, scores), float32, of all photos or some `rows`.
 
     `crops` says how the network was trained: by "random" ones, then it judges the centre, or by
-    "five", then its answer is the mean over these.
+    "five", then its answer is the mean over these, or on features of "whole" photos, then it is the
+    mean over the photo and its mirror.
     """
     if rows is None:
         rows = np.arange(len(pixels))
     rows = torch.as_tensor(rows)
-    views = five_corners() if crops == "five" else ["centre"]
+    views = views_of(crops)
     network.to(device(), memory_format=torch.channels_last).eval()
     scores = len(network.scores)
     judged = [torch.empty(0, scores, device=device())]
@@ -235,8 +236,18 @@ def judge(
     float32, logit and likelihood: `assigned_logit`, `assigned_likelihood`, `own_logit`, ... Photos
     are ranked by logits: a float32 likelihood is 1 for every logit above about 17.
     """
-    scores = network.scores
-    node_logits = logits(network, pixels, **view)  # (photos, scores)
+    node_logits = logits(network, pixels, **view)
+    return judgement(network.scores, node_logits, labels=labels, top_score=top_score)
+
+
+def judgement(
+    scores: list[int],
+    node_logits: np.ndarray,
+    *,
+    labels: np.ndarray | None = None,
+    top_score: int | None = None,
+) -> pd.DataFrame:
+    """The table of `judge` from logits (photos, scores) that are known."""
     count = len(node_logits)
     photos = np.arange(count)
 
