@@ -149,7 +149,8 @@ def _truth(predictions: pd.DataFrame) -> pd.Series:
 
 
 def _beside(path: Path, table: str) -> pd.DataFrame:
-    beside = path.with_name(f"{path.stem}_{table}.parquet")
+    name = f"{path.stem}_{table}.parquet"
+    beside = path.with_name(name)
     if not beside.exists():
         raise InputError(f"{beside} is needed beside {path.name}; move them together.")
     return pd.read_parquet(beside)

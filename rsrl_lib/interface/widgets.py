@@ -71,8 +71,10 @@ class _View(w.VBox):
         self.still = still
 
     def _repr_mimebundle_(self, **options) -> dict[str, object]:
-        picture = base64.b64encode(_jpeg(self.still())).decode()
-        return super()._repr_mimebundle_(**options) | {"image/jpeg": picture}
+        picture = _jpeg(self.still())
+        encoded = base64.b64encode(picture).decode()
+        bundle = super()._repr_mimebundle_(**options)
+        return bundle | {"image/jpeg": encoded}
 
 
 def drop_explorer(sample: pd.DataFrame, paths: pd.Series, drop: DropRule) -> w.VBox:
@@ -173,11 +175,10 @@ def _near_threshold(
     decision: Decision,
 ) -> bytes:
     """PNG with a row per majority class: histogram, photos just below K, photos just above."""
-    figure = Figure(figsize=(12, 1.9 * len(majorities)), layout="constrained")
+    rows = len(majorities)
     widths = [2.4, *[1] * (2 * NEAREST)]
-    axes = figure.subplots(
-        len(majorities), len(widths), squeeze=False, width_ratios=widths
-    )
+    figure = Figure(figsize=(12, 1.9 * rows), layout="constrained")
+    axes = figure.subplots(rows, len(widths), squeeze=False, width_ratios=widths)
     likelihood = likelihoods(logits)
     kept = decision.kept
     for row, score, k in zip(axes, majorities, decision.thresholds, strict=True):
@@ -540,16 +541,19 @@ class _Explorer:
 
     def _logits(self, pixels: Pixels) -> np.ndarray:
         """Logit of each level (levels,) of a photo, by the chosen network."""
-        return logits(self.network("best"), pixels, **self.run.view)[0]
+        network = self.network("best")
+        return logits(network, pixels, **self.run.view)[0]
 
     def _show(self) -> None:
         """Find what the controls ask for in the chosen photo, and show all of it."""
         self.found = None
-        self.text = [f"{self.name}: {self.said}"]
-        self.facts.value = html.escape(self.text[0])
+        of_photo = f"{self.name}: {self.said}"
+        self.text = [of_photo]
+        self.facts.value = html.escape(of_photo)
         self.size, self.large, self.picture, self.pixels = self.load()
         found = self._find()
-        self.facts.value = "<br>".join(map(html.escape, self.text))
+        lines = [html.escape(line) for line in self.text]
+        self.facts.value = "<br>".join(lines)
         self.found = found
         self.error.value = ""
         self.save.disabled = False
@@ -664,16 +668,7 @@ class _HighlightExplorer(_Explorer):
             **{name: control.value for name, control in self.settings.items()},
         )[0]
         facts = highlight.facts(self.size)
-        chosen = "by hand"
-        if channel is None:
-            chosen = "the least correlated"
-        width, height = self.size
-        self.text.append(
-            f"rounds {later} and {earlier}, channel {facts['J']} "
-            f"({chosen}: {facts['correlation']:.5f}), "
-            f"region {facts['area_share']:.0%} of {width} x {height} px, "
-            f"box {facts['width']} x {facts['height']} at ({facts['left']}, {facts['top']})"
-        )
+        self.text.append(self._in_words(later, earlier, facts))
         self.labels = {}
         for name, caption in CAPTIONS.items():
             self.labels[name] = caption.format(later, earlier, facts["J"])
@@ -682,6 +677,20 @@ class _HighlightExplorer(_Explorer):
         self.strip_style.value = self._css("rsrl-channels", looks)
         self._draw(highlight)
         return highlight
+
+    def _in_words(self, later: int, earlier: int, facts: dict[str, float]) -> str:
+        """The rounds, the channel and the region that are shown."""
+        chosen = "by hand"
+        if self.strip.value == LEAST:
+            chosen = "the least correlated"
+        share = facts["area_share"]
+        photo = "{} x {}".format(*self.size)
+        box = "box {width} x {height} at ({left}, {top})".format(**facts)
+        return (
+            f"rounds {later} and {earlier}, channel {facts['J']} "
+            f"({chosen}: {facts['correlation']:.5f}), "
+            f"region {share:.0%} of {photo} px, {box}"
+        )
 
     def _fade(self) -> None:
         if self.found is not None:
@@ -1003,4 +1012,6 @@ def _channel_looks(highlight: Highlight) -> Iterator[str]:
 
 
 def _panel(title: str, *children: w.Widget) -> w.VBox:
-    return w.VBox([w.HTML(f"<b>{title}</b>"), *children]).add_class("rsrl-panel")
+    heading = w.HTML(f"<b>{title}</b>")
+    panel = w.VBox([heading, *children])
+    return panel.add_class("rsrl-panel")
