@@ -5,15 +5,17 @@ A setting that the photos make void is an error, since its run would be taken fo
 setting that another one leaves unread is a notice, since grids share settings among their arms.
 """
 
+from collections.abc import Iterable
 from dataclasses import fields
 
 import numpy as np
 import pandas as pd
 
 from rsrl_lib.controls import CONTROLS
+from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.files import InputError
 from rsrl_lib.photos import ScoredPhotos
-from rsrl_lib.recipe import Recipe
+from rsrl_lib.recipe import Recipe, Training
 
 REAL_SCORES = "real mean scores (--mean-column, or votes)"
 
@@ -31,12 +33,15 @@ def notices(
     `attributes` (a row a photo) the targets made of them. Raises `InputError` for weights of
     ambiguous photos that weigh all training photos alike.
     """
-    table = photos.table
-    said = [] if digests is None else identical(table, digests)
-    said += unread(recipe)
-    said += of_weights(recipe, table.mean_score.to_numpy()[train])
-    said += of_cut(recipe, table.mean_score.to_numpy())
-    return said + of_attributes(recipe.attributes, attributes.iloc[train])
+    means = photos.table.mean_score.to_numpy()
+    sentences = []
+    if digests is not None:
+        sentences += identical(photos.table, digests)
+    sentences += unread(recipe)
+    sentences += of_weights(recipe, means[train])
+    sentences += of_cut(recipe, means)
+    sentences += of_attributes(recipe.attributes, attributes.iloc[train])
+    return sentences
 
 
 def identical(table: pd.DataFrame, digests: np.ndarray) -> list[str]:
@@ -46,111 +51,138 @@ def identical(table: pd.DataFrame, digests: np.ndarray) -> list[str]:
     if twins.empty:
         return []
     files = twins.groupby("digest", sort=False)
-    first = " and ".join(next(iter(files))[1].photo[:2])
-    said = [
+    example = _first_group(files)
+    names = " and ".join(example.photo[:2])
+    sentences = [
         f"{len(twins)} of {len(table)} photos are {files.ngroups} files under two names or more "
-        f"(first: {first}); identical files always lie in one part."
+        f"(first: {names}); identical files always lie in one part."
     ]
     unlike = twins[files.score.transform("nunique") > 1]
     if len(unlike):
-        own = next(iter(unlike.groupby("digest", sort=False)))[1].drop_duplicates(
-            "score"
-        )
-        told = " and ".join(
-            f"{row.photo} has {row.score}" for row in own[:2].itertuples()
-        )
-        count = unlike.digest.nunique()
-        has = "has" if count == 1 else "have"
-        said.append(f"{count} of these files {has} different scores ({told}).")
-    return said
+        sentences.append(_different_scores(unlike))
+    return sentences
+
+
+def _different_scores(twins: pd.DataFrame) -> str:
+    """How many files have two scores or more, and those of the first of them."""
+    files = twins.groupby("digest", sort=False)
+    example = _first_group(files).drop_duplicates("score")
+    each = [f"{row.photo} has {row.score}" for row in example[:2].itertuples()]
+    has = "has" if files.ngroups == 1 else "have"
+    return (
+        f"{files.ngroups} of these files {has} different scores ({' and '.join(each)})."
+    )
+
+
+def _first_group(groups: Iterable[tuple[object, pd.DataFrame]]) -> pd.DataFrame:
+    _, group = next(iter(groups))
+    return group
 
 
 def unread(recipe: Recipe) -> list[str]:
     """Settings other than the default that another setting leaves without effect."""
     a, b = recipe.weights_ab
+    weighs = a != b
     alike = f"weights_ab {a:g} {b:g} weighs all photos alike"
-    drops = "a single round drops nothing"
-    if not CONTROLS[recipe.control].follows_rule:
-        drops = f"the control {recipe.control!r} does not drop by the rule"
-    is_dropping = recipe.rounds > 1 and CONTROLS[recipe.control].follows_rule
+    scaled = "two equal weights are scaled to 1"
+    stop = f"stop is {recipe.stop!r}"
+    levels = f"levels is {recipe.levels!r}"
+    # Each setting: whether it is read, and why not.
     of_recipe = {
-        "cut": (recipe.levels == "low-high", f"levels is {recipe.levels!r}"),
-        "ambiguous": (a != b, alike),
-        "weights_ab": (
-            a != b or recipe.literal_weights,
-            "two equal weights are scaled to 1",
-        ),
+        "cut": (recipe.levels == "low-high", levels),
+        "ambiguous": (weighs, alike),
+        "weights_ab": (weighs or recipe.literal_weights, scaled),
         "literal_weights": ((a, b) != (1, 1), alike),
-        "loss_threshold": (recipe.stop == "loss", f"stop is {recipe.stop!r}"),
-        "patience": (recipe.stop == "patience", f"stop is {recipe.stop!r}"),
+        "loss_threshold": (recipe.stop == "loss", stop),
+        "patience": (recipe.stop == "patience", stop),
     }
-    of_drop = {field.name: (is_dropping, drops) for field in fields(recipe.drop)}
+    follows_rule = CONTROLS[recipe.control].follows_rule
+    drops = follows_rule and recipe.rounds > 1
+    why = "a single round drops nothing"
+    if not follows_rule:
+        why = f"the control {recipe.control!r} does not drop by the rule"
+    of_drop = {field.name: (drops, why) for field in fields(recipe.drop)}
     of_training = {"epochs": (recipe.training.steps is None, "steps is given")}
-    said = []
-    pairs = (
-        (recipe, of_recipe),
-        (recipe.drop, of_drop),
-        (recipe.training, of_training),
-    )
-    for settings, rules in pairs:
-        for name, (is_read, why) in rules.items():
-            if not is_read and getattr(settings, name) != getattr(
-                type(settings)(), name
-            ):
-                said.append(f"{name} has no effect: {why}.")
-    return said
+    return [
+        *_without_effect(recipe, of_recipe),
+        *_without_effect(recipe.drop, of_drop),
+        *_without_effect(recipe.training, of_training),
+    ]
+
+
+def _without_effect(
+    settings: Recipe | DropRule | Training, rules: dict[str, tuple[bool, str]]
+) -> list[str]:
+    """Those of the settings that are not read, and other than the default."""
+    default = type(settings)()
+    sentences = []
+    for name, (is_read, why) in rules.items():
+        is_default = getattr(settings, name) == getattr(default, name)
+        if not is_read and not is_default:
+            sentences.append(f"{name} has no effect: {why}.")
+    return sentences
 
 
 def of_weights(recipe: Recipe, means: np.ndarray) -> list[str]:
     """Whether the weights a and b tell training photos of these mean scores (n,) apart."""
-    (a, b), (low, high) = recipe.weights_ab, recipe.ambiguous
+    a, b = recipe.weights_ab
+    low, high = recipe.ambiguous
     if a == b:
         return []
-    inside = (low < means) & (means < high)
+    is_ambiguous = (low < means) & (means < high)
     between = f"between {low:g} and {high:g}"
-    if inside.all() or not inside.any():
+    if is_ambiguous.all() or not is_ambiguous.any():
         count = f"{len(means)} training photos"
-        found = f"all {count} are" if inside.all() else f"none of the {count} is"
+        reason = f"none of the {count} is"
+        if is_ambiguous.all():
+            reason = f"all {count} are"
         raise InputError(
-            f"Ambiguous and other photos are needed for weights_ab {a:g} {b:g}, {found} ambiguous: "
-            f"mean scores {between} are, and theirs are {_told(means)}; give {REAL_SCORES}, or "
-            "another interval (--ambiguous)."
+            f"Ambiguous and other photos are needed for weights_ab {a:g} {b:g}, {reason} "
+            f"ambiguous: mean scores {between} are, and theirs are {_told(means)}; "
+            f"give {REAL_SCORES}, or another interval (--ambiguous)."
         )
     if (means % 1).any():
         return []
     return [
-        f"All mean scores are whole numbers: ambiguous, {between}, are the {inside.sum()} training "
-        f"photos scored {_told(means[inside])} and no others; {REAL_SCORES} tell more."
+        f"All mean scores are whole numbers: ambiguous, {between}, are the {is_ambiguous.sum()} "
+        f"training photos scored {_told(means[is_ambiguous])} and no others; "
+        f"{REAL_SCORES} tell more."
     ]
 
 
 def of_cut(recipe: Recipe, means: np.ndarray) -> list[str]:
     """What becomes of photos whose whole scores lie at the cut, of mean scores (n,) of all."""
-    at = means == recipe.cut
-    if recipe.levels != "low-high" or not at.any() or (means % 1).any():
+    at_cut = means == recipe.cut
+    is_whole = not (means % 1).any()
+    if recipe.levels != "low-high" or not at_cut.any() or not is_whole:
         return []
     return [
-        f"All mean scores are whole numbers: the {at.sum()} photos scored {recipe.cut:g}, at the "
-        f"cut, count as low; {REAL_SCORES} tell more."
+        f"All mean scores are whole numbers: the {at_cut.sum()} photos scored {recipe.cut:g}, at "
+        f"the cut, count as low; {REAL_SCORES} tell more."
     ]
 
 
 def of_attributes(names: tuple[str, ...], attributes: pd.DataFrame) -> list[str]:
     """Named attributes whose targets are the same for all training photos."""
-    said = []
+    sentences = []
     for name in names:
-        own = attributes[[c for c in attributes if name in (c, c.split("=")[0])]]
-        if (own.nunique() < 2).all():
-            said.append(
+        columns = []
+        for column in attributes:
+            if name in (column, column.split("=")[0]):
+                columns.append(column)
+        targets = attributes[columns]
+        if (targets.nunique() < 2).all():
+            sentences.append(
                 f"Nothing can be learned of the attribute {name}: its target is the same for all "
-                f"{len(own)} training photos."
+                f"{len(targets)} training photos."
             )
-    return said
+    return sentences
 
 
 def _told(means: np.ndarray) -> str:
     """The scores where they are whole and few, else their range."""
     scores = np.unique(means)
-    if (scores % 1).any() or len(scores) > 12:
-        return f"{scores[0]:g} to {scores[-1]:g}"
-    return ", ".join(f"{score:g}" for score in scores)
+    is_whole = not (scores % 1).any()
+    if is_whole and len(scores) <= 12:
+        return ", ".join(f"{score:g}" for score in scores)
+    return f"{scores[0]:g} to {scores[-1]:g}"

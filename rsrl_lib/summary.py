@@ -33,40 +33,48 @@ def of_photos(photos: ScoredPhotos) -> str:
 
 def of_scores(photos: ScoredPhotos, merged: dict[int, int]) -> list[str]:
     """How many scores were rounded, and which count as another (`merged`) and why."""
-    said = [photos.rounding] if photos.rounding else []
+    sentences = []
+    if photos.rounding:
+        sentences.append(photos.rounding)
     for score, label in merged.items():
-        said.append(f"Score {score} has too few photos to split and counts as {label}.")
+        sentences.append(
+            f"Score {score} has too few photos to split and counts as {label}."
+        )
     if merged:
         rare = _counts(photos)[list(merged)]
         # A score can have photos enough that are too few files, some of them there twice.
         needed = f"{FOLDS} different files" if (rare >= FOLDS).any() else FOLDS
         of_each = f"{needed} are needed, one for each fifth that may test"
-        said.append(f"(Photos with {_listed(rare)}; {of_each}.)")
-    return said
+        sentences.append(f"(Photos with {_listed(rare)}; {of_each}.)")
+    return sentences
 
 
 def of_start(photos: ScoredPhotos, run: Run, recipe: Recipe) -> list[str]:
     """What is going to be trained on what, before the first round is."""
-    split, info = run.split, run.info
-    said = [of_photos(photos)]
+    split = run.split
+    info = run.info
+    sentences = [of_photos(photos)]
     if recipe.levels == "scores":
-        said += of_scores(photos, run.merged_scores)
+        sentences += of_scores(photos, run.merged_scores)
     else:
         high = int(split.label.sum())
-        said.append(f"{high} of them are high, with a mean score above {recipe.cut:g}.")
-    said.append(_parts(split, recipe))
-    said += info.get("notices", [])
-    done = _rounds_done(run)
-    if finished(done, recipe):
-        return said
-    if len(done):
-        said.append(
-            f"{len(done)} rounds are finished already; round {len(done) + 1} is next."
+        sentences.append(
+            f"{high} of them are high, with a mean score above {recipe.cut:g}."
         )
-    said.append(
+    sentences.append(_parts(split, recipe))
+    sentences += info.get("notices", [])
+    rounds = _rounds_done(run)
+    if finished(rounds, recipe):
+        return sentences
+    done = len(rounds)
+    if done:
+        sentences.append(
+            f"{done} rounds are finished already; round {done + 1} is next."
+        )
+    sentences.append(
         f"Up to {recipe.rounds} rounds of {recipe.backbone} {_on_what(recipe)}."
     )
-    return said
+    return sentences
 
 
 def of_end(run: Run) -> list[str]:
@@ -76,50 +84,68 @@ def of_end(run: Run) -> list[str]:
 
 def warnings(run: Run) -> list[str]:
     """Sentences about rounds that the drop rule left with few photos, and what F did."""
-    drop, control = run.info["recipe"]["drop"], run.info["recipe"]["control"]
-    if drop["keep_share"] is not None or not CONTROLS[control].follows_rule:
+    recipe = run.info["recipe"]
+    drop = recipe["drop"]
+    is_by_k = CONTROLS[recipe["control"]].follows_rule and drop["keep_share"] is None
+    if not is_by_k:
         return []  # as few as were asked for
-    rounds, samples = run.rounds.set_index("round"), run.samples
-    few = [
-        i
-        for i in rounds.index[1:]
-        if _is_left_with_few(samples, i, drop["min_per_class"])
-    ]
+    rounds = run.rounds.set_index("round")
+    samples = run.samples
+    floor = drop["min_per_class"]
+    few = []
+    for number in rounds.index[1:]:
+        if _is_left_with_few(samples, number, floor):
+            few.append(number)
     if not few:
         return []
     worst = int(rounds.kept[few].idxmin())
-    train = _training_photos(samples, worst)
+    which = f"round {few[0]}" if len(few) == 1 else f"rounds {_joined(few)}"
+    of_worst = _learned_from(samples, worst, recipe["levels"])
+    rescued = rounds.rescued[worst]
+    return [
+        f"Warning: the drop rule left {which} with few photos. Round {worst} learned from "
+        f"{of_worst}, {rescued} of these only by --min-per-class {floor}.",
+        _what_f_did(rounds, worst),
+    ]
+
+
+def _learned_from(samples: pd.DataFrame, number: int, levels: str) -> str:
+    """How many photos a round learned from, and how many of its majorities stayed."""
+    train = _training_photos(samples, number)
     majorities = largest_classes(train.label.to_numpy(int))
     of_majorities = train[train.label.isin(majorities)]
-    k = rounds.loc[worst, ["k1", "k2", "k3"]].dropna().unique()
-    of_whom = f"scores {_joined(sorted(majorities))}"
-    if run.info["recipe"]["levels"] == "low-high":
-        of_whom = "levels low and high"
-    which = f"round {few[0]}" if len(few) == 1 else f"rounds {_joined(few)}"
-    said = [
-        f"Warning: the drop rule left {which} with few photos. Round {worst} learned from "
-        f"{int(train.kept.sum())} of {len(train)}: of {len(of_majorities)} with the {of_whom}, "
-        f"{int(of_majorities.kept.sum())} stayed, {rounds.rescued[worst]} of these only by "
-        f"--min-per-class {drop['min_per_class']}."
-    ]
-    first, then = (
-        rounds.loc[i, ["test_macro_f1", "test_accuracy"]] for i in (1, worst)
+    names = f"scores {_joined(sorted(majorities))}"
+    if levels == "low-high":
+        names = "levels low and high"
+    return (
+        f"{int(train.kept.sum())} of {len(train)}: of {len(of_majorities)} with the {names}, "
+        f"{int(of_majorities.kept.sum())} stayed"
     )
-    said.append(
-        f"From round 1 to {worst}, macro-F1 on the test photos went from {first.iloc[0]:.2f} to "
-        f"{then.iloc[0]:.2f}, accuracy from {first.iloc[1]:.2f} to {then.iloc[1]:.2f}. A K below "
-        f"{_joined(f'{value:g}' for value in k)} (--k), or --keep-share 0.667, keeps more."
+
+
+def _what_f_did(rounds: pd.DataFrame, worst: int) -> str:
+    """How the test photos fared from round 1 to the worst round, and which K keeps more."""
+    first = rounds.loc[1]
+    last = rounds.loc[worst]
+    k = last[["k1", "k2", "k3"]].dropna().unique()
+    different = [f"{value:g}" for value in k]
+    return (
+        f"From round 1 to {worst}, macro-F1 on the test photos went from "
+        f"{first.test_macro_f1:.2f} to {last.test_macro_f1:.2f}, accuracy from "
+        f"{first.test_accuracy:.2f} to {last.test_accuracy:.2f}. A K below "
+        f"{_joined(different)} (--k), or --keep-share 0.667, keeps more."
     )
-    return said
 
 
 def few_of_sweep(
     rounds: pd.DataFrame, drops: pd.DataFrame, arms: Iterable[str]
 ) -> list[str]:
     """The same for cells of a sweep, in a sentence; `rounds` and `drops` are its tables."""
-    photos = drops.groupby("cell").size()
-    later = rounds[(rounds["round"] > 1) & rounds.arm.isin(list(arms))]
-    few = later[later.kept < FEW * later.cell.map(photos)]
+    photos_of = drops.groupby("cell").size()
+    is_later = rounds["round"] > 1
+    later = rounds[is_later & rounds.arm.isin(list(arms))]
+    photos = later.cell.map(photos_of)
+    few = later[later.kept < FEW * photos]
     if few.empty:
         return []
     cells = later.cell.nunique()
@@ -131,33 +157,41 @@ def few_of_sweep(
 
 def _parts(split: pd.DataFrame, recipe: Recipe) -> str:
     train, validation, test = (int((split.part == part).sum()) for part in PARTS)
+    purposes = f"{validation} (validation) choose the round, {test} only test"
     if recipe.choose == "test":
-        said = f"{validation} are for validation, {test} test and also choose the round (a leak)"
-    else:
-        said = f"{validation} (validation) choose the round, {test} only test"
+        purposes = (
+            f"{validation} are for validation, "
+            f"{test} test and also choose the round (a leak)"
+        )
     if recipe.resplit != "never":
-        said += "; the first two are divided anew in every round (a leak)"
-    return f"Parts: {train} photos train, {said}."
+        purposes += "; the first two are divided anew in every round (a leak)"
+    return f"Parts: {train} photos train, {purposes}."
 
 
 def device_in_words(precision: str) -> str:
     """Where is computed, and how precisely."""
     here = machine(precision)
     device = here.get("device", "cpu")
-    return f"on {'the processor' if device == 'cpu' else device} in {here['precision']}"
+    if device == "cpu":
+        device = "the processor"
+    return f"on {device} in {here['precision']}"
 
 
 def _on_what(recipe: Recipe) -> str:
     """Where the weights come from, and on what is computed."""
-    threads, processes = machine(recipe.training.precision)["threads"], team()[1]
-    weights = (
-        f"weights {recipe.weights!r}" if recipe.weights != "none" else "random weights"
+    precision = recipe.training.precision
+    threads = machine(precision)["threads"]
+    _, processes = team()
+    weights = "random weights"
+    if recipe.weights != "none":
+        weights = f"weights {recipe.weights!r}"
+    plural = "" if threads == 1 else "s"
+    words = (
+        f"from {weights}, {device_in_words(precision)} with {threads} thread{plural}"
     )
-    of_work = f"{threads} thread{'s' * (threads != 1)}"
-    said = (
-        f"from {weights}, {device_in_words(recipe.training.precision)} with {of_work}"
-    )
-    return f"{said}, by {processes} processes" if processes > 1 else said
+    if processes > 1:
+        words += f", by {processes} processes"
+    return words
 
 
 def _rounds_done(run: Run) -> pd.DataFrame:
@@ -165,56 +199,68 @@ def _rounds_done(run: Run) -> pd.DataFrame:
 
 
 def _table(run: Run) -> str:
-    rounds, choose = run.rounds, run.info["recipe"]["choose"]
-    columns = {("", name): rounds[name] for name in ("round", "kept", "rescued")}
+    rounds = run.rounds
+    chosen_by = run.info["recipe"]["choose"]
+    columns = {}
+    for name in ("round", "kept", "rescued"):
+        columns["", name] = rounds[name]
     columns["", "chosen"] = np.where(rounds.chosen, "yes", "")
     for part, names in SHOWN.items():
-        for name in ["total_f", *names] if part == choose else names:
-            columns[part, name.removesuffix("_accuracy")] = rounds[f"{part}_{name}"]
-    return pd.DataFrame(columns).to_string(index=False, float_format="{:.3f}".format)
+        if part == chosen_by:
+            names = ["total_f", *names]
+        for name in names:
+            short = name.removesuffix("_accuracy")
+            columns[part, short] = rounds[f"{part}_{name}"]
+    table = pd.DataFrame(columns)
+    return table.to_string(index=False, float_format="{:.3f}".format)
 
 
 def _legend(run: Run) -> list[str]:
-    info, first = run.info["recipe"], run.rounds.iloc[0]
-    choose, least = info["choose"], info["drop"]["min_per_class"]
+    recipe = run.info["recipe"]
+    first_round = run.rounds.iloc[0]
     train = int((run.split.part == "train").sum())
+    least = recipe["drop"]["min_per_class"]
     kept = f"kept: photos that the round learned from, of {train} for training."
-    if not CONTROLS[info["control"]].follows_rule:
-        kept += f" The control {info['control']} chose them, no K did."
+    if not CONTROLS[recipe["control"]].follows_rule:
+        kept += f" The control {recipe['control']} chose them, no K did."
     elif least:
         kept += f" rescued: those below K that stayed as the {least} likeliest of their score."
-    seen = (
-        "no round learned from"
-        if info["resplit"] == "never"
-        else "earlier rounds learned from"
-    )
-    test = (
-        "they chose nothing"
-        if choose == "validation"
-        else "they chose the round, a leak"
-    )
-    majority = [f"{first[f'{part}_majority_accuracy']:.3f} ({part})" for part in PARTS]
+    seen = "earlier rounds learned from"
+    if recipe["resplit"] == "never":
+        seen = "no round learned from"
+    test = "they chose the round, a leak"
+    if recipe["choose"] == "validation":
+        test = "they chose nothing"
+    majority = []
+    for part in PARTS:
+        accuracy = first_round[f"{part}_majority_accuracy"]
+        majority.append(f"{accuracy:.3f} ({part})")
     return [
         kept,
         "chosen: the round that rsrl assess and crop use. Its total_f, F of all scores added up, "
-        f"is the largest on the {choose} photos.",
+        f"is the largest on the {recipe['choose']} photos.",
         f"train: all training photos, dropped ones too. validation: photos that {seen}. "
         f"test: photos that no round learned from; {test}.",
         f"accuracy: always giving the commonest score reaches {', '.join(majority)}.",
     ]
 
 
-def _training_photos(samples: pd.DataFrame, i: int) -> pd.DataFrame:
-    return samples[(samples["round"] == i) & (samples.part == "train")]
+def _training_photos(samples: pd.DataFrame, number: int) -> pd.DataFrame:
+    """The training photos of round `number`."""
+    is_of_round = samples["round"] == number
+    return samples[is_of_round & (samples.part == "train")]
 
 
-def _is_left_with_few(samples: pd.DataFrame, i: int, floor: int) -> bool:
+def _is_left_with_few(samples: pd.DataFrame, number: int, floor: int) -> bool:
     """Whether a round has less than a third of its photos, or of no majority more than the floor,
     since the rule dropped the others."""
-    train = _training_photos(samples, i)
-    stay = train.groupby(train.label.astype(int)).kept.agg(["sum", "size"])
-    stay = stay.loc[largest_classes(train.label.to_numpy(int))]
-    is_floor = (stay["sum"] <= floor).all() and (stay["sum"] < stay["size"]).any()
+    train = _training_photos(samples, number)
+    by_class = train.groupby(train.label.astype(int)).kept.agg(["sum", "size"])
+    majorities = largest_classes(train.label.to_numpy(int))
+    of_majorities = by_class.loc[majorities]
+    stayed = of_majorities["sum"]
+    photos = of_majorities["size"]
+    is_floor = (stayed <= floor).all() and (stayed < photos).any()
     return bool(train.kept.mean() < FEW or is_floor)
 
 
@@ -223,11 +269,12 @@ def _counts(photos: ScoredPhotos) -> pd.Series:
 
 
 def _listed(counts: pd.Series) -> str:
-    return "score " + ", ".join(
-        f"{score}: {photos}" for score, photos in counts.items()
-    )
+    each = [f"{score}: {photos}" for score, photos in counts.items()]
+    return "score " + ", ".join(each)
 
 
 def _joined(values: Iterable) -> str:
-    words = [str(value) for value in values]
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+    *before, last = map(str, values)
+    if not before:
+        return last
+    return f"{', '.join(before)} and {last}"

@@ -7,7 +7,7 @@ recipe, never from its name.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -85,12 +85,15 @@ class Trainings:
     def scores(self) -> np.ndarray:
         """All scores from the lowest to the highest that is a truth or an answer."""
         both = self.predictions[["truth", "assigned"]].to_numpy()
-        return np.arange(both.min(), both.max() + 1)
+        lowest = both.min()
+        highest = both.max()
+        return np.arange(lowest, highest + 1)
 
     @property
     def rare(self) -> np.ndarray:
         """Which of `scores` are not among the three commonest of the test photos."""
-        return ~np.isin(self.scores, largest_classes(self.predictions.truth.to_numpy()))
+        commonest = largest_classes(self.predictions.truth.to_numpy())
+        return ~np.isin(self.scores, commonest)
 
 
 def read_trainings(paths: Iterable[Path]) -> dict[str, Trainings]:
@@ -98,38 +101,56 @@ def read_trainings(paths: Iterable[Path]) -> dict[str, Trainings]:
 
     Raises `InputError` where a table, or the recipes beside it, are not there.
     """
-    found = {}
+    by_set = {}
     for path in map(Path, paths):
-        if not path.exists():
-            raise InputError(f"{path} is no table of a sweep; make it with rsrl sweep.")
-        results = read_results(path)
-        # A single vote is what was learned; the truth is what all other raters say.
-        results = results[(results.target == "crowd") | (results.labels == "mean")]
-        predictions = _beside(path, "predictions")
-        rounds = _beside(path, "rounds")
-        recipes = read_recipes(path.with_suffix(".json"))
-
-        truth = predictions.get("label", pd.Series(np.nan, predictions.index))
-        if "crowd" in predictions:
-            truth = predictions.crowd.fillna(truth)
-        predictions = predictions.assign(truth=truth.astype(int))
-
-        for (dataset, labels), own in results.groupby(
-            ["dataset", "labels"], sort=False
-        ):
-            name = dataset + (", single votes" if labels == "single_vote" else "")
-            if name in found:
+        for trainings in _of_table(path):
+            if trainings.name in by_set:
                 raise InputError(
-                    f"{path} holds {name!r}, and so does another table; give one."
+                    f"{path} holds {trainings.name!r}, and so does another table; give one."
                 )
-            of_set = [t[t.cell.isin(own.cell)] for t in (predictions, rounds)]
-            arms = {arm: recipes[dataset, labels, arm] for arm in own.arm.unique()}
-            found[name] = measured(Trainings(name, arms, own, *of_set))
-    return found
+            by_set[trainings.name] = measured(trainings)
+    return by_set
+
+
+def _of_table(path: Path) -> Iterator[Trainings]:
+    """Trainings of one table, by set of photos, their measures as they stand there."""
+    if not path.exists():
+        raise InputError(f"{path} is no table of a sweep; make it with rsrl sweep.")
+    results = read_results(path)
+    # A single vote is what was learned; the truth is what all other raters say.
+    is_of_truth = (results.target == "crowd") | (results.labels == "mean")
+    results = results[is_of_truth]
+    predictions = _beside(path, "predictions")
+    rounds = _beside(path, "rounds")
+    recipes = read_recipes(path.with_suffix(".json"))
+    predictions = predictions.assign(truth=_truth(predictions))
+
+    by_set = results.groupby(["dataset", "labels"], sort=False)
+    for (dataset, labels), of_set in by_set:
+        name = dataset
+        if labels == "single_vote":
+            name += ", single votes"
+        yield Trainings(
+            name=name,
+            recipes={arm: recipes[dataset, labels, arm] for arm in of_set.arm.unique()},
+            results=of_set,
+            predictions=predictions[predictions.cell.isin(of_set.cell)],
+            rounds=rounds[rounds.cell.isin(of_set.cell)],
+        )
+
+
+def _truth(predictions: pd.DataFrame) -> pd.Series:
+    """What each answer is compared with: the crowd's score where there is one, else the label."""
+    unknown = pd.Series(np.nan, predictions.index)
+    truth = predictions.get("label", unknown)
+    if "crowd" in predictions:
+        truth = predictions.crowd.fillna(truth)
+    return truth.astype(int)
 
 
 def _beside(path: Path, table: str) -> pd.DataFrame:
-    beside = path.with_name(f"{path.stem}_{table}.parquet")
+    name = f"{path.stem}_{table}.parquet"
+    beside = path.with_name(name)
     if not beside.exists():
         raise InputError(f"{beside} is needed beside {path.name}; move them together.")
     return pd.read_parquet(beside)
@@ -144,35 +165,36 @@ def read_recipes(path: Path) -> dict[tuple[str, str, str], Recipe]:
         raise InputError(
             f"{path} is needed: it says what each arm did; move it with its table."
         )
-    found = {}
+    grids = json.loads(path.read_text())["grids"]
+    recipes = {}
     with TemporaryDirectory() as folder:
-        for name, told in json.loads(path.read_text())["grids"].items():
+        for name, facts in grids.items():
             grid = Path(folder) / name
-            grid.write_text(told["grid"])
+            grid.write_text(facts["grid"])
             for cell in read_grid(grid):
-                found[cell.dataset, cell.labels, cell.arm] = cell.recipe
-    return found
+                recipes[cell.dataset, cell.labels, cell.arm] = cell.recipe
+    return recipes
 
 
 def measured(trainings: Trainings) -> Trainings:
     """The same trainings, their measures counted anew from their answers."""
     cells, counts = confusions(trainings)
-    found = _all_measures(counts, trainings.scores, trainings.rare)
+    by_measure = _all_measures(counts, trainings.scores, trainings.rare)
     results = trainings.results.set_index("cell")
-    for name, values in found.items():
-        results[name] = pd.Series(values, cells)
+    for measure, values in by_measure.items():
+        results[measure] = pd.Series(values, cells)
     return replace(trainings, results=results.reset_index())
 
 
 def confusions(trainings: Trainings) -> tuple[pd.Index, np.ndarray]:
     """Confusion matrix of each training: its cells, and counts (cells, labels, assigned)."""
-    cell, cells = pd.factorize(trainings.predictions.cell)
+    predictions = trainings.predictions
     scores = trainings.scores
-    places = (
-        trainings.predictions[column] - scores[0] for column in ("truth", "assigned")
-    )
+    cell, cells = pd.factorize(predictions.cell)
+    truth = predictions.truth - scores[0]
+    assigned = predictions.assigned - scores[0]
     counts = np.zeros((len(cells), len(scores), len(scores)))
-    np.add.at(counts, (cell, *places), 1)
+    np.add.at(counts, (cell, truth, assigned), 1)
     return cells, counts
 
 
@@ -192,7 +214,9 @@ def merged(trainings: Trainings) -> tuple[Trainings, dict[int, int]]:
     least = FEWEST_PHOTOS * predictions.cell.nunique()
     _, moved = merge_rare(predictions.truth.to_numpy(), least=least)
     both = predictions[["truth", "assigned"]].replace(moved)
-    return measured(replace(trainings, predictions=predictions.assign(**both))), moved
+    predictions = predictions.assign(**both)
+    changed = replace(trainings, predictions=predictions)
+    return measured(changed), moved
 
 
 def with_chosen(
@@ -207,23 +231,27 @@ def with_chosen(
     arms = [arm for arm, recipe in trainings.recipes.items() if belongs(recipe)]
     results = trainings.results
     candidates = results[results.arm.isin(arms)]
-    trained = candidates.groupby(["seed", "fold"]).arm.transform("nunique")
-    shared = candidates[trained == len(arms)]
+    place = ["seed", "fold"]
+    arms_there = candidates.groupby(place).arm.transform("nunique")
+    shared = candidates[arms_there == len(arms)]
     if len(arms) < 2 or shared.empty:
         return trainings, pd.Series(dtype=str)
 
-    best = shared.loc[shared.groupby(["seed", "fold"]).validation_total_f.idxmax()]
-    picked = best.set_index(["seed", "fold"]).arm
+    row_of_best = shared.groupby(place).validation_total_f.idxmax()
+    best = shared.loc[row_of_best]
+    picked = best.set_index(place).arm
     # A cell of the new arm is one of the old: its answers are known already.
-    grown = pd.concat([results, best.assign(arm=name)], ignore_index=True)
+    chosen = best.assign(arm=name)
+    grown = pd.concat([results, chosen], ignore_index=True)
     return replace(trainings, results=grown), picked
 
 
 def drops_nothing(recipe: Recipe) -> bool:
     """Whether the drop rule of a recipe has thresholds that no likelihood falls below."""
     rule = recipe.drop
-    fitted = rule.keep_share is not None or rule.k_schedule is not None
-    return not fitted and rule.k is not None and max(rule.k) == 0
+    if rule.keep_share is not None or rule.k_schedule is not None:
+        return False
+    return rule.k is not None and max(rule.k) == 0
 
 
 def drops_by_likelihood(recipe: Recipe) -> bool:
@@ -233,15 +261,18 @@ def drops_by_likelihood(recipe: Recipe) -> bool:
 
 def answers_imbalance(recipe: Recipe) -> bool:
     """Whether a recipe resamples, weighs photos, or takes another loss, and drops nothing."""
-    weighs = recipe.weights_ab[0] != recipe.weights_ab[1]
-    following = recipe.control in (*FOLLOWING, "confident-learning")
-    return not following and (recipe.control != "none" or weighs)
+    if recipe.control in FOLLOWING or recipe.control == "confident-learning":
+        return False
+    a, b = recipe.weights_ab
+    return recipe.control != "none" or a != b
 
 
 def trains_on(recipe: Recipe) -> bool:
     """Whether a recipe changes nothing but that training goes on."""
-    plain = recipe.control == "none" and recipe.weights_ab[0] == recipe.weights_ab[1]
-    return plain and drops_nothing(recipe) and recipe.resplit == "never"
+    a, b = recipe.weights_ab
+    is_plain = recipe.control == "none" and a == b
+    divides_once = recipe.resplit == "never"
+    return is_plain and divides_once and drops_nothing(recipe)
 
 
 def base_arm(trainings: Trainings, given: str = "") -> str:
@@ -257,19 +288,22 @@ def base_arm(trainings: Trainings, given: str = "") -> str:
                 f"There is no arm {given!r} for {trainings.name}; found are {arms}."
             )
         return given
-    longest = max(recipe.rounds for recipe in recipes.values())
-    plain = [
-        a
-        for a, recipe in recipes.items()
-        if trains_on(recipe) and recipe.rounds == longest
-    ]
+    longest = _most_rounds(recipes)
+    plain = []
+    for arm, recipe in recipes.items():
+        if trains_on(recipe) and recipe.rounds == longest:
+            plain.append(arm)
     if len(plain) == 1:
         return plain[0]
-    found = f"{len(plain)} of them do that" if plain else "none does"
+    reason = f"{len(plain)} of them do that" if plain else "none does"
     raise InputError(
         f"One arm of {trainings.name} has to train on without dropping (k = [0.0], as many rounds "
-        f"as the others), {found}; found are {arms}. Name the one to compare with as `base`."
+        f"as the others), {reason}; found are {arms}. Name the one to compare with as `base`."
     )
+
+
+def _most_rounds(recipes: dict[str, Recipe]) -> int:
+    return max(recipe.rounds for recipe in recipes.values())
 
 
 def arms_in_question(trainings: Trainings, base: str = "") -> dict[str, str]:
@@ -279,34 +313,41 @@ def arms_in_question(trainings: Trainings, base: str = "") -> dict[str, str]:
     random drops the arm that follows that of RSRL's rule, where there is one.
     """
     recipes = trainings.recipes
+    by_own_class = _arm_of_rule(recipes, "own-class")
+    by_top_class = _arm_of_rule(recipes, "top-class")
+    followed = recipes[by_own_class].drop if by_own_class else None
+    at_random = _first_arm(
+        recipes,
+        fits=lambda recipe: recipe.control == "random-drop",
+        preferred=lambda recipe: recipe.drop == followed,
+    )
+    balanced = _first_arm(
+        recipes,
+        fits=lambda recipe: recipe.control == "class-balanced",
+        preferred=lambda _: True,
+    )
+    trained_on = base_arm(trainings, base)
+    arms = (trained_on, by_own_class, by_top_class, at_random, balanced)
+    by_method = zip(FIVE_ARMS, arms, strict=True)
+    return {method: arm for method, arm in by_method if arm}
 
-    def first(
-        fits: Callable[[Recipe], bool], preferred: Callable[[Recipe], bool]
-    ) -> str | None:
-        arms = [arm for arm, recipe in recipes.items() if fits(recipe)]
-        return min(arms, key=lambda arm: not preferred(recipes[arm]), default=None)
 
-    def of_rule(rule: str) -> str | None:
-        return first(
-            lambda recipe: drops_by_likelihood(recipe) and recipe.drop.rule == rule,
-            lambda recipe: recipe.drop.keep_share is not None,
-        )
+def _arm_of_rule(recipes: dict[str, Recipe], rule: str) -> str | None:
+    return _first_arm(
+        recipes,
+        fits=lambda recipe: drops_by_likelihood(recipe) and recipe.drop.rule == rule,
+        preferred=lambda recipe: recipe.drop.keep_share is not None,
+    )
 
-    by_rule = of_rule("own-class")
-    followed = recipes[by_rule].drop if by_rule else None
-    found = {
-        FIVE_ARMS[0]: base_arm(trainings, base),
-        FIVE_ARMS[1]: by_rule,
-        FIVE_ARMS[2]: of_rule("top-class"),
-        FIVE_ARMS[3]: first(
-            lambda recipe: recipe.control == "random-drop",
-            lambda recipe: recipe.drop == followed,
-        ),
-        FIVE_ARMS[4]: first(
-            lambda recipe: recipe.control == "class-balanced", lambda _: True
-        ),
-    }
-    return {method: arm for method, arm in found.items() if arm}
+
+def _first_arm(
+    recipes: dict[str, Recipe],
+    fits: Callable[[Recipe], bool],
+    preferred: Callable[[Recipe], bool],
+) -> str | None:
+    """The first arm that `fits` and is `preferred`, else the first that `fits`, if one does."""
+    arms = [arm for arm, recipe in recipes.items() if fits(recipe)]
+    return min(arms, key=lambda arm: not preferred(recipes[arm]), default=None)
 
 
 def most_telling(
@@ -316,26 +357,29 @@ def most_telling(
 
     Raises `InputError` where no set has an arm to compare with.
     """
-    found, wrong = {}, []
+    arms_of = {}
+    errors = []
     for name, trainings in sets.items():
         try:
-            found[name] = arms_in_question(trainings, base)
+            arms_of[name] = arms_in_question(trainings, base)
         except InputError as error:
-            wrong.append(error)
-    if not found:
-        raise wrong[0]
-    most = max(map(len, found.values()))
-    return {name: arms for name, arms in found.items() if len(arms) == most}
+            errors.append(error)
+    if not arms_of:
+        raise errors[0]
+    counts = [len(arms) for arms in arms_of.values()]
+    most = max(counts)
+    return {name: arms for name, arms in arms_of.items() if len(arms) == most}
 
 
 def arm_names(recipes: dict[str, Recipe]) -> dict[str, str]:
     """Each arm's method in words, told from its recipe; the arm's own name where two are alike."""
-    longest = max(recipe.rounds for recipe in recipes.values())
-    words = {arm: in_words(recipe, longest) for arm, recipe in recipes.items()}
-    alike = pd.Series(words).duplicated(keep=False)
-    return {
-        arm: f"{said} ({arm})" if alike[arm] else said for arm, said in words.items()
-    }
+    longest = _most_rounds(recipes)
+    names = {arm: in_words(recipe, longest) for arm, recipe in recipes.items()}
+    is_alike = pd.Series(names).duplicated(keep=False)
+    for arm in names:
+        if is_alike[arm]:
+            names[arm] += f" ({arm})"
+    return names
 
 
 def in_words(recipe: Recipe, longest: int) -> str:
@@ -345,9 +389,12 @@ def in_words(recipe: Recipe, longest: int) -> str:
     if trains_on(recipe):
         return "training on" if recipe.rounds == longest else "the first network"
     if drops_nothing(recipe):
-        return "ambiguous photos weighted {:g}:{:g}".format(*recipe.weights_ab)
-    rule = f"{RULES[recipe.drop.rule]}, {_threshold_in_words(recipe)}"
-    return FOLLOWING.get(recipe.control, "{}").format(rule)
+        a, b = recipe.weights_ab
+        return f"ambiguous photos weighted {a:g}:{b:g}"
+    rule = RULES[recipe.drop.rule]
+    threshold = _threshold_in_words(recipe)
+    template = FOLLOWING.get(recipe.control, "{}")
+    return template.format(f"{rule}, {threshold}")
 
 
 def _threshold_in_words(recipe: Recipe) -> str:
@@ -356,8 +403,8 @@ def _threshold_in_words(recipe: Recipe) -> str:
         return f"{100 * rule.keep_share:.0f} % kept"
     if rule.k_schedule is not None:
         return "RSRL-b's thresholds"
-    values = dict.fromkeys(rule.k or (0.9,))
-    return "K = " + " and ".join(f"{value:g}" for value in values)
+    different = dict.fromkeys(rule.k or (0.9,))
+    return "K = " + " and ".join(f"{k:g}" for k in different)
 
 
 def resampled(
@@ -370,23 +417,32 @@ def resampled(
     """
     predictions = trainings.predictions
     photos = pd.Index(predictions.photo.unique())
-    share = np.full(len(photos), 1 / len(photos))
-    draws = np.random.default_rng(seed).multinomial(len(photos), share, resamples)
-    weights = np.vstack([np.ones(len(photos)), draws])
+    as_they_are = np.ones(len(photos))
+    alike = np.full(len(photos), 1 / len(photos))
+    rng = np.random.default_rng(seed)
+    draws = rng.multinomial(len(photos), alike, resamples)
+    weights = np.vstack([as_they_are, draws])
 
-    scores, rare = trainings.scores, trainings.rare
-    found = {}
-    for cell, own in predictions.groupby("cell", sort=False):
-        pair = (own.truth - scores[0]) * len(scores) + own.assigned - scores[0]
-        is_pair = np.zeros((len(own), len(scores) ** 2))
-        is_pair[np.arange(len(own)), pair] = 1
-        counts = (
-            weights[:, photos.get_indexer(own.photo)] @ is_pair
-        )  # (1 + resamples, pairs)
+    scores = trainings.scores
+    rare = trainings.rare
+    by_cell = {}
+    for cell, answers in predictions.groupby("cell", sort=False):
+        times_drawn = weights[:, photos.get_indexer(answers.photo)]
+        counts = times_drawn @ _is_pair(answers, scores)  # (1 + resamples, pairs)
         counts = counts.reshape(-1, len(scores), len(scores))
         every = _all_measures(counts, scores, rare)
-        found[cell] = {name: every[name] for name in MEASURES}
-    return found
+        by_cell[cell] = {measure: every[measure] for measure in MEASURES}
+    return by_cell
+
+
+def _is_pair(answers: pd.DataFrame, scores: np.ndarray) -> np.ndarray:
+    """1 at each answer's pair of truth and assigned score: (answers, scores * scores)."""
+    truth = answers.truth - scores[0]
+    assigned = answers.assigned - scores[0]
+    pair = truth * len(scores) + assigned
+    is_pair = np.zeros((len(answers), len(scores) ** 2))
+    is_pair[np.arange(len(answers)), pair] = 1
+    return is_pair
 
 
 def differences(
@@ -405,39 +461,42 @@ def differences(
     cells = trainings.results.set_index(["seed", "fold"])
     rows = []
     for arm, against in pairs:
-        ours, theirs = (cells[cells.arm == name].cell for name in (arm, against))
+        ours = cells[cells.arm == arm].cell
+        theirs = cells[cells.arm == against].cell
         shared = ours.index.intersection(theirs.index)
         if not len(shared):
             continue
         for measure in measures:
-            one, other = (
-                np.array([drawn[cell][measure] for cell in own[shared]])
-                for own in (ours, theirs)
-            )
-            place = {
+            one = np.array([drawn[cell][measure] for cell in ours[shared]])
+            other = np.array([drawn[cell][measure] for cell in theirs[shared]])
+            row = {
                 "arm": arm,
                 "against": against,
                 "measure": measure,
                 "trainings": len(shared),
             }
-            rows.append(place | _two_intervals(one, other))
+            rows.append(row | _two_intervals(one, other))
     return pd.DataFrame(rows)
 
 
 def _two_intervals(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
     """Difference of two arms (trainings, 1 + resamples), in the mean, and how sure it is."""
     gain = np.nanmean(one, axis=0) - np.nanmean(other, axis=0)
-    low, high = np.nanpercentile(gain[1:], [2.5, 97.5])
-    of_trainings = one[:, 0] - other[:, 0]
-    of_trainings = of_trainings[~np.isnan(of_trainings)]
-    over_trainings = [np.nan] * 3  # one training says nothing of another
-    if len(of_trainings) > 1:
-        over_trainings = corrected_interval(
-            of_trainings, test_over_train=TEST_OVER_TRAIN
-        )[1:]
-    names = ("trainings_low", "trainings_high", "p")
-    found = {"difference": gain[0], "photos_low": low, "photos_high": high}
-    return found | dict(zip(names, over_trainings, strict=True))
+    photos_low, photos_high = np.nanpercentile(gain[1:], [2.5, 97.5])
+    by_training = one[:, 0] - other[:, 0]
+    by_training = by_training[~np.isnan(by_training)]
+    interval = [np.nan] * 3  # one training says nothing of another
+    if len(by_training) > 1:
+        _, *interval = corrected_interval(by_training, test_over_train=TEST_OVER_TRAIN)
+    trainings_low, trainings_high, p = interval
+    return {
+        "difference": gain[0],
+        "photos_low": photos_low,
+        "photos_high": photos_high,
+        "trainings_low": trainings_low,
+        "trainings_high": trainings_high,
+        "p": p,
+    }
 
 
 def judged(
@@ -450,18 +509,17 @@ def judged(
     few trainings`.
     """
     p_holm = differences.groupby(list(together)).p.transform(holm)
+    is_sure = p_holm < 0.05
     sign = np.where(differences.measure.isin(ERRORS), -1, 1)
     bounds = differences[
         ["photos_low", "photos_high", "trainings_low", "trainings_high"]
     ]
     signed = bounds.mul(sign, axis=0)
-    sure = p_holm < 0.05
+    is_few = differences.trainings < FEWEST_TRAININGS
+    is_better = is_sure & (signed > 0).all(axis=1)
+    is_worse = is_sure & (signed < 0).all(axis=1)
     verdict = np.select(
-        [
-            differences.trainings < FEWEST_TRAININGS,
-            sure & (signed > 0).all(axis=1),
-            sure & (signed < 0).all(axis=1),
-        ],
+        [is_few, is_better, is_worse],
         ["too few trainings", "better", "worse"],
         "undecided",
     )
@@ -477,9 +535,11 @@ def against(
     seed: int = 0,
 ) -> pd.DataFrame:
     """All other arms against one, as `judged`: p is corrected for as many arms as there are."""
-    pairs = [(arm, base) for arm in trainings.results.arm.unique() if arm != base]
+    arms = trainings.results.arm.unique()
+    pairs = [(arm, base) for arm in arms if arm != base]
     drawn = resampled(trainings, resamples=resamples, seed=seed)
-    return judged(differences(trainings, pairs, drawn, measures))
+    compared = differences(trainings, pairs, drawn, measures)
+    return judged(compared)
 
 
 def smallest_visible(differences: pd.DataFrame) -> pd.Series:
@@ -488,14 +548,16 @@ def smallest_visible(differences: pd.DataFrame) -> pd.Series:
     It is the median half width of the intervals over trainings, widened by what Holm's correction
     asks of the smallest p.
     """
-    found = {}
-    for measure, own in differences.groupby("measure", sort=False):
-        freedom = own.trainings.max() - 1
-        of_one = stats.t.ppf(0.975, freedom)
-        of_all = stats.t.ppf(1 - 0.025 / len(own), freedom)
-        half = (own.trainings_high - own.trainings_low).median() / 2
-        found[measure] = half * of_all / of_one
-    return pd.Series(found)
+    smallest = {}
+    for measure, of_measure in differences.groupby("measure", sort=False):
+        arms = len(of_measure)
+        freedom = of_measure.trainings.max() - 1
+        reach_of_one = stats.t.ppf(0.975, freedom)
+        reach_of_all = stats.t.ppf(1 - 0.025 / arms, freedom)
+        widths = of_measure.trainings_high - of_measure.trainings_low
+        half_width = widths.median() / 2
+        smallest[measure] = half_width * reach_of_all / reach_of_one
+    return pd.Series(smallest)
 
 
 def corrected_interval(
@@ -506,13 +568,19 @@ def corrected_interval(
     Cells share photos, so that their spread alone is too narrow an interval: the variance of the
     mean is that of the cells times (1/cells + test/train photos) (Nadeau & Bengio 2003).
     """
-    mean, count = float(np.mean(differences)), len(differences)
-    error = np.std(differences, ddof=1) * np.sqrt(1 / count + test_over_train)
+    cells = len(differences)
+    mean = float(np.mean(differences))
+    spread = np.std(differences, ddof=1)
+    error = spread * np.sqrt(1 / cells + test_over_train)
     if error == 0:
         return mean, mean, mean, float(mean == 0)
-    reach = stats.t.ppf(0.975, count - 1) * error
-    p = 2 * stats.t.sf(abs(mean) / error, count - 1)
-    return mean, mean - reach, mean + reach, float(p)
+    freedom = cells - 1
+    t = abs(mean) / error
+    p = 2 * stats.t.sf(t, freedom)
+    reach = stats.t.ppf(0.975, freedom) * error
+    low = mean - reach
+    high = mean + reach
+    return mean, low, high, float(p)
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
@@ -523,8 +591,10 @@ def holm(p: Sequence[float]) -> np.ndarray:
     """
     p = np.asarray(p, float)
     adjusted = np.full(len(p), np.nan)
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[p[known].argsort()]
-    raised = p[order] * np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(raised), 1)
+    compared = np.flatnonzero(~np.isnan(p))
+    ascending = compared[p[compared].argsort()]
+    not_yet_rejected = np.arange(len(ascending), 0, -1)
+    raised = p[ascending] * not_yet_rejected
+    never_falling = np.maximum.accumulate(raised)
+    adjusted[ascending] = np.minimum(never_falling, 1)
     return adjusted

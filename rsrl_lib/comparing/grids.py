@@ -41,12 +41,8 @@ from rsrl_lib.sources import READERS
 
 KEYS = ["dataset", "labels", "seed", "fold", "arm"]
 THRESHOLDS = {"k", "k_schedule", "keep_share"}
-UNNAMED = {
-    "drop",
-    "training",
-    "fold",
-    "seed",
-}  # parts of a recipe that an arm does not give
+UNNAMED = {"drop", "training", "fold", "seed"}
+"""Parts of a recipe that an arm does not give."""
 PATHS = {"folder", "scores", "votes"}
 KINDS = (Recipe, DropRule, Training)
 KIND_OF = {field.name: kind for kind in KINDS for field in fields(kind)}
@@ -87,7 +83,8 @@ class Cell:
 
     @property
     def name(self) -> str:
-        return re.sub(r"[^\w.=-]", "_", "-".join(map(str, self.place.values())))
+        joined = "-".join(map(str, self.place.values()))
+        return re.sub(r"[^\w.=-]", "_", joined)
 
 
 def read_grid(path: Path) -> list[Cell]:
@@ -104,29 +101,35 @@ def read_grid(path: Path) -> list[Cell]:
 
 
 def _cells(path: Path, grid: dict[str, dict], places: dict) -> list[Cell]:
-    photos, common = grid["photos"], grid.get("common", {})
-    asked = json.dumps(photos)
-    for table in (photos, photos.get("options", {})):
-        for name in table.keys() & PATHS:
-            table[name] = str((path.parent / table[name]).resolve())
+    photos = grid["photos"]
+    common = grid.get("common", {})
+    dataset = places["dataset"]
+    labels = places["labels"]
+    as_written = json.dumps(photos)
+    _make_absolute(photos, path.parent)
     source = json.dumps(photos)
-    labels, dataset = places["labels"], places["dataset"]
     _check_fields(path, "[common]", common)
     arms = list(_arms(path, grid["arms"]))
+
     cells = []
     for seed, fold, (arm, own) in product(places["seeds"], places["folds"], arms):
-        values = _with_common(common, own)
-        recipe = _recipe(path, arm, values, common)
+        settings = _with_common(common, own)
+        recipe = _recipe(path, arm, settings, common)
         if labels == "single_vote" and recipe.levels != "scores":
             raise InputError(
                 f"{path}, arm {arm!r}: single votes go with levels = 'scores' alone."
             )
-        recipe = replace(recipe, fold=fold, seed=seed)
-        said = json.dumps(
-            [asked, dataset, labels, arm, fold, seed, values], sort_keys=True
+        cell = Cell(
+            dataset=dataset,
+            labels=labels,
+            arm=arm,
+            fold=fold,
+            seed=seed,
+            recipe=replace(recipe, fold=fold, seed=seed),
+            source=source,
+            id=_hash([as_written, dataset, labels, arm, fold, seed, settings]),
         )
-        identity = hashlib.sha256(said.encode()).hexdigest()[:12]
-        cells.append(Cell(dataset, labels, arm, fold, seed, recipe, source, identity))
+        cells.append(cell)
     if len({cell.name for cell in cells}) < len(cells):
         raise InputError(
             f"{path}: names of arms must differ in their letters or digits."
@@ -134,35 +137,49 @@ def _cells(path: Path, grid: dict[str, dict], places: dict) -> list[Cell]:
     return cells
 
 
+def _make_absolute(photos: dict, folder: Path) -> None:
+    """Name the files of the table `photos` by whole paths, no longer from the grid's folder."""
+    for table in (photos, photos.get("options", {})):
+        for name in table.keys() & PATHS:
+            absolute = (folder / table[name]).resolve()
+            table[name] = str(absolute)
+
+
+def _hash(identity: list) -> str:
+    text = json.dumps(identity, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
 def _arms(path: Path, arms: dict[str, dict]) -> Iterator[tuple[str, dict]]:
     """Name and own settings of each arm; `each_k` makes several."""
-    for name, own in arms.items():
+    for name, arm in arms.items():
         where = f"arm {name!r}"
-        values = {key: value for key, value in own.items() if key != "each_k"}
-        _check_fields(path, where, values)
-        if "each_k" not in own:
-            yield name, values
+        settings = {key: value for key, value in arm.items() if key != "each_k"}
+        _check_fields(path, where, settings)
+        if "each_k" not in arm:
+            yield name, settings
             continue
-        _check_type(path, where, "each_k", own["each_k"], tuple[float, ...])
-        if not own["each_k"]:
+        each_k = arm["each_k"]
+        _check_type(path, where, "each_k", each_k, tuple[float, ...])
+        if not each_k:
             raise InputError(f"{path}, {where}: each_k needs a K or more, it is empty.")
-        for k in own["each_k"]:
-            yield f"{name} K={k:g}", values | {"k": [k]}
+        for k in each_k:
+            yield f"{name} K={k:g}", settings | {"k": [k]}
 
 
 def _with_common(common: dict, own: dict) -> dict:
     """Settings of an arm: its own thresholds take the place of the common ones, of any kind."""
+    shared = dict(common)
     if own.keys() & THRESHOLDS:
-        common = {
-            name: value for name, value in common.items() if name not in THRESHOLDS
-        }
-    return common | own
+        for name in THRESHOLDS:
+            shared.pop(name, None)
+    return shared | own
 
 
-def _recipe(path: Path, arm: str, values: dict, common: dict) -> Recipe:
+def _recipe(path: Path, arm: str, settings: dict, common: dict) -> Recipe:
     """A recipe from fields of Recipe, DropRule and Training, by name."""
     try:
-        return _filled_in(path, values)
+        return _filled_in(path, settings)
     except InputError as error:
         where = f"arm {arm!r}"
         try:
@@ -173,18 +190,21 @@ def _recipe(path: Path, arm: str, values: dict, common: dict) -> Recipe:
         raise InputError(f"{path}, {where}: {error}") from error
 
 
-def _filled_in(path: Path, values: dict) -> Recipe:
-    own = {kind: {} for kind in KINDS}
-    for name, value in values.items():
-        own[KIND_OF[name]][name] = tuple(value) if isinstance(value, list) else value
-    weights = own[Recipe].get("weights", "")
+def _filled_in(path: Path, settings: dict) -> Recipe:
+    by_kind = {kind: {} for kind in KINDS}
+    for name, value in settings.items():
+        if isinstance(value, list):
+            value = tuple(value)
+        kind = KIND_OF[name]
+        by_kind[kind][name] = value
+    of_recipe = by_kind[Recipe]
+    weights = of_recipe.get("weights", "")
     if "." in weights:  # a file, beside the grid
-        own[Recipe]["weights"] = str((path.parent / weights).resolve())
-    return Recipe(
-        drop=DropRule(**own[DropRule]),
-        training=Training(**own[Training]),
-        **own[Recipe],
-    )
+        absolute = (path.parent / weights).resolve()
+        of_recipe["weights"] = str(absolute)
+    drop = DropRule(**by_kind[DropRule])
+    training = Training(**by_kind[Training])
+    return Recipe(drop=drop, training=training, **of_recipe)
 
 
 def _check_tables(path: Path, grid: dict) -> None:
@@ -202,10 +222,10 @@ def _check_tables(path: Path, grid: dict) -> None:
             )
     for name, arm in grid["arms"].items():
         if not isinstance(arm, dict):
-            found = (
-                f"{path}: the arm {name} must be a table [arms.{name}], not {told(arm)}"
+            raise InputError(
+                f"{path}: the arm {name} must be a table [arms.{name}], not {told(arm)}; "
+                "fields of all arms stand in [common]."
             )
-            raise InputError(f"{found}; fields of all arms stand in [common].")
 
 
 def _check_places(path: Path, places: dict) -> None:
@@ -219,8 +239,9 @@ def _check_places(path: Path, places: dict) -> None:
         if name == "dataset" and not (isinstance(given, str) and given):
             raise InputError(f"{path}: dataset is a name in quotes, not {given!r}.")
         if not is_of_type(given, kind) or not given:
-            found = told(given)
-            raise InputError(f"{path}: {name} are a list such as [0, 1], not {found}.")
+            raise InputError(
+                f"{path}: {name} are a list such as [0, 1], not {told(given)}."
+            )
         if isinstance(given, list):
             _check_numbers(path, name, given)
 
@@ -231,7 +252,8 @@ def _check_numbers(path: Path, name: str, given: list[int]) -> None:
     for number in given:
         if not 0 <= number <= most:
             raise InputError(f"{path}: {name} must lie in 0..{most}, not {number}.")
-    if len({*given}) < len(given):
+    different = set(given)
+    if len(different) < len(given):
         raise InputError(f"{path}: {name} are each given once, not {told(given)}.")
 
 
@@ -241,15 +263,27 @@ def _check_photos(path: Path, photos: dict) -> None:
     for name, given in photos.items():
         _check_type(path, "[photos]", name, given, PHOTOS[name])
     if "glassbox" in photos:
-        _check_call(path, "glassbox of [photos]", photos["glassbox"], open_set)
-        if others := sorted(photos.keys() - {"glassbox"}):
-            found = f"found is {others[0]} beside glassbox"
-            raise InputError(
-                f"{path}, [photos]: either drawn photos or a folder; {found}."
-            )
-        return
+        _check_drawn(path, photos)
+    else:
+        _check_folder(path, photos)
+
+
+def _check_drawn(path: Path, photos: dict) -> None:
+    _check_call(path, "glassbox of [photos]", photos["glassbox"], open_set)
+    others = sorted(photos.keys() - {"glassbox"})
+    if others:
+        raise InputError(
+            f"{path}, [photos]: either drawn photos or a folder; "
+            f"found is {others[0]} beside glassbox."
+        )
+
+
+def _check_folder(path: Path, photos: dict) -> None:
     source = photos.get("source", "folder")
-    for name in ("folder", "scores") if source == "folder" else ("folder",):
+    needed = ["folder"]
+    if source == "folder":
+        needed.append("scores")
+    for name in needed:
         if name not in photos:
             raise InputError(
                 f"{path}, [photos] needs {name}, a path from the grid's folder."
@@ -259,11 +293,8 @@ def _check_photos(path: Path, photos: dict) -> None:
             f"{path}, [photos]: {source} is read as published; leave scores out."
         )
     given = {"folder": "", "scores": ""} | photos.get("options", {})
-    given = (
-        given
-        if source == "folder"
-        else {k: v for k, v in given.items() if k != "scores"}
-    )
+    if source != "folder":
+        del given["scores"]
     _check_call(path, "options of [photos]", given, READERS[source])
 
 
@@ -279,11 +310,12 @@ def _check_call(path: Path, where: str, given: dict, function: Callable) -> None
         _check_type(path, where, name, value, kinds[name])
 
 
-def _check_fields(path: Path, where: str, values: dict) -> None:
-    """`InputError` unless all values are fields of a recipe, of their types."""
-    _check_known(path, where, values, KIND_OF)
-    for name, value in values.items():
-        _check_type(path, where, name, value, get_type_hints(KIND_OF[name])[name])
+def _check_fields(path: Path, where: str, settings: dict) -> None:
+    """`InputError` unless all settings are fields of a recipe, of their types."""
+    _check_known(path, where, settings, KIND_OF)
+    for name, value in settings.items():
+        kinds = get_type_hints(KIND_OF[name])
+        _check_type(path, where, name, value, kinds[name])
 
 
 def _check_type(path: Path, where: str, name: str, given: object, kind: object) -> None:
@@ -304,6 +336,6 @@ def _check_known(
             raise InputError(
                 f"{path}: {name!r} is the grid's; give a list of them in [grid]."
             )
-        near = difflib.get_close_matches(name, known, 1, cutoff=0)
+        nearest = difflib.get_close_matches(name, known, 1, cutoff=0)[0]
         place = f"{path}, {where}" if where else str(path)
-        raise InputError(f"{place}: there is no {name!r}; did you mean {near[0]!r}?")
+        raise InputError(f"{place}: there is no {name!r}; did you mean {nearest!r}?")

@@ -41,6 +41,7 @@ from rsrl_lib.measures import measures
 from rsrl_lib.photos import ScoredPhotos, round_half_up
 from rsrl_lib.protocols import merge_rare, reported
 from rsrl_lib.reading.tables import read_ours
+from rsrl_lib.record import PARTS
 from rsrl_lib.rounds import repeat
 from rsrl_lib.runs import Run
 from rsrl_lib.sources import read_photos
@@ -81,13 +82,13 @@ def sweep(
         raise InputError(
             f"{out} is to be the table of results; give a name that ends in .csv."
         )
-    cells, cache = (
-        read_grid(grid),
-        str(cache.resolve()),
-    )  # a worker may stand in another folder
+    cells = read_grid(grid)
+    cache = str(cache.resolve())  # a worker may stand in another folder
     if cluster or not jobs:
-        jobs = 1 if device().type == "cuda" and not cluster else -1
-    with locked(_beside(out, "_cells") / "sweep.lock"):
+        on_one_gpu = device().type == "cuda" and not cluster
+        jobs = 1 if on_one_gpu else -1
+    lock = _beside(out, "_cells") / "sweep.lock"
+    with locked(lock):
         finished = _gather(out, cells)
         left = [cell for cell in cells if cell.id not in finished]
         if left:
@@ -97,33 +98,39 @@ def sweep(
             _note(grid, out, left[0], cluster)
         else:
             say(f"All {len(cells)} cells are finished already; nothing is trained.")
-        work = (
-            delayed(_run)(cell, folder_of(cell, out).resolve(), cache) for cell in left
-        )
-        failures, failed = {}, _beside(out, "_failures.csv")
+        failed = _beside(out, "_failures.csv")
         failed.unlink(missing_ok=True)
-        try:
-            with _where(cluster):
-                done = Parallel(n_jobs=jobs, return_as="generator_unordered")(work)
-                for name, error in tqdm(
-                    done, "cells", len(left), unit="cell", mininterval=1
-                ):
-                    if error:
-                        failures[name] = error
-                        tqdm.write(f"failed: {name}: {error}")
-                    _gather(out, cells)
-        except BrokenExecutor:
-            failures["one in work"] = (
-                "its process was killed, as where memory ends; fewer --jobs"
-            )
+        failures = _train(cells, left, out, cache, jobs, cluster)
         if failures:
             pd.Series(failures, name="error").rename_axis("cell").to_csv(failed)
-            first = next(iter(failures.items()))
+            name, error = next(iter(failures.items()))
             raise InputError(
-                f"{len(failures)} of {len(cells)} cells failed (first: {first[0]}: {first[1]}); "
+                f"{len(failures)} of {len(cells)} cells failed (first: {name}: {error}); "
                 f"{failed} names them; the same command tries them again."
             )
     return read_results(out)
+
+
+def _train(
+    cells: list[Cell], left: list[Cell], out: Path, cache: str, jobs: int, cluster: str
+) -> dict[str, str]:
+    """Train the cells that are left, each put into the tables at once; errors by failed cell."""
+    failures = {}
+    work = (delayed(_run)(cell, folder_of(cell, out).resolve(), cache) for cell in left)
+    try:
+        with _where(cluster):
+            done = Parallel(n_jobs=jobs, return_as="generator_unordered")(work)
+            progress = tqdm(done, "cells", len(left), unit="cell", mininterval=1)
+            for name, error in progress:
+                if error:
+                    failures[name] = error
+                    tqdm.write(f"failed: {name}: {error}")
+                _gather(out, cells)
+    except BrokenExecutor:
+        failures["one in work"] = (
+            "its process was killed, as where memory ends; fewer --jobs"
+        )
+    return failures
 
 
 def _decoded_once(grid: Path, out: Path, cell: Cell, cache: str) -> ScoredPhotos:
@@ -133,9 +140,10 @@ def _decoded_once(grid: Path, out: Path, cell: Cell, cache: str) -> ScoredPhotos
     with reading(grid, "grid of a sweep", "correct its table of photos"):
         scored, decoded, of_scores = _photos(cell.source, cache)
     if out.exists():
-        table = read_results(out).query(f"dataset == {cell.dataset!r}")
-        told = table.reindex(columns=MADE_OF)  # earlier tables lack one
-        if not told.isin([decoded.fingerprint, of_scores, np.nan]).all(axis=None):
+        same_dataset = read_results(out).query(f"dataset == {cell.dataset!r}")
+        made_of = same_dataset.reindex(columns=MADE_OF)  # earlier tables lack one
+        is_same = made_of.isin([decoded.fingerprint, of_scores, np.nan])
+        if not is_same.all(axis=None):
             raise InputError(
                 f"{out} holds {cell.dataset!r} with other photos or scores; give another --out, "
                 "another name to the dataset, or those it was made with."
@@ -146,65 +154,67 @@ def _decoded_once(grid: Path, out: Path, cell: Cell, cache: str) -> ScoredPhotos
 def _note(grid: Path, out: Path, cell: Cell, cluster: str) -> None:
     """Write the grid, its command and the machine beside the table of results."""
     facts = _beside(out, ".json")
-    known = json.loads(facts.read_text())["grids"] if facts.exists() else {}
-    earlier = known.get(grid.name, {}).get("machines", [])
+    grids = {}
+    if facts.exists():
+        grids = json.loads(facts.read_text())["grids"]
     here = machine(cell.recipe.training.precision) | {"threads": 1}
-    here = (
-        {"cluster": cluster} if cluster else here
-    )  # its cells' rows tell of the workers
-    known[grid.name] = {
+    if cluster:
+        here = {"cluster": cluster}  # its cells' rows tell of the workers
+    earlier = grids.get(grid.name, {}).get("machines", [])
+    others = [each for each in earlier if each != here]
+    grids[grid.name] = {
         "command": f"rsrl sweep {grid} --out {out}",
         "grid": grid.read_text("utf-8-sig"),
-        "machines": [each for each in earlier if each != here] + [here],
+        "machines": [*others, here],
     }
     with replacing(facts) as partial:
-        partial.write_text(json.dumps({"grids": known}, indent=1) + "\n")
+        partial.write_text(json.dumps({"grids": grids}, indent=1) + "\n")
 
 
 def _of_start(
     cells: list[Cell], left: list[Cell], scored: ScoredPhotos, jobs: int, cluster: str
 ) -> list[str]:
     """What is going to be trained on what, in sentences."""
-    said = [summary.of_photos(scored)]
+    recipe = left[0].recipe
+    sentences = [summary.of_photos(scored)]
     if left[0].labels == "single_vote":
-        said.append(
+        sentences.append(
             "The label of a photo is one of its votes, drawn anew by each seed."
         )
-    elif left[0].recipe.levels == "scores":
-        said += summary.of_scores(scored, merge_rare(scored.table.score.to_numpy())[1])
-    arms, folds, seeds = (
-        len({getattr(c, n) for c in cells}) for n in ("arm", "fold", "seed")
-    )
-    finished = len(cells) - len(left)
-    said.append(
-        f"{len(cells)} cells: arms {arms} x folds {folds} x seeds {seeds}; {finished} are finished "
-        f"already, {len(left)} are trained now."
+    elif recipe.levels == "scores":
+        _, merged = merge_rare(scored.table.score.to_numpy())
+        sentences += summary.of_scores(scored, merged)
+    arms = {cell.arm for cell in cells}
+    folds = {cell.fold for cell in cells}
+    seeds = {cell.seed for cell in cells}
+    sentences.append(
+        f"{len(cells)} cells: arms {len(arms)} x folds {len(folds)} x seeds {len(seeds)}; "
+        f"{len(cells) - len(left)} are finished already, {len(left)} are trained now."
     )
     if cluster:
-        return [*said, f"They are trained on the workers of {cluster}."]
-    at_once = min(len(left), jobs if jobs > 0 else os.cpu_count())
-    where = summary.device_in_words(left[0].recipe.training.precision)
-    return [
-        *said,
-        f"They are trained {where}, {at_once} at once, each with one thread.",
-    ]
+        sentences.append(f"They are trained on the workers of {cluster}.")
+        return sentences
+    where = summary.device_in_words(recipe.training.precision)
+    most = jobs if jobs > 0 else os.cpu_count()
+    at_once = min(len(left), most)
+    sentences.append(
+        f"They are trained {where}, {at_once} at once, each with one thread."
+    )
+    return sentences
 
 
 def few_kept(grid: Path, out: Path) -> list[str]:
     """A sentence about cells of a sweep that a K left with few photos, where there are any."""
     cells = read_grid(grid)
-    by_k = {
-        cell.arm
-        for cell in cells
-        if CONTROLS[cell.recipe.control].follows_rule
-        and cell.recipe.drop.keep_share is None
-    }
-    ids = [cell.id for cell in cells]
-    rounds, drops = (
-        pd.read_parquet(_beside(out, f"_{n}.parquet")) for n in ("rounds", "drops")
-    )
-    of_grid = rounds[rounds.cell.isin(ids)]
-    return summary.few_of_sweep(of_grid, drops, by_k)
+    arms_by_k = set()
+    for cell in cells:
+        follows_rule = CONTROLS[cell.recipe.control].follows_rule
+        if follows_rule and cell.recipe.drop.keep_share is None:
+            arms_by_k.add(cell.arm)
+    rounds = pd.read_parquet(_beside(out, "_rounds.parquet"))
+    drops = pd.read_parquet(_beside(out, "_drops.parquet"))
+    of_grid = rounds[rounds.cell.isin([cell.id for cell in cells])]
+    return summary.few_of_sweep(of_grid, drops, arms_by_k)
 
 
 def read_results(path: Path) -> pd.DataFrame:
@@ -219,18 +229,23 @@ def reported_accuracies(grid: Path, out: Path, rule: DropRule) -> pd.DataFrame:
     fold, and `majority`, the accuracy of always answering the largest score of the test photos.
     Raises `InputError` where a run is gone.
     """
-    rows = []
+    tables = []
     for cell in read_grid(grid):
         run = Run(folder_of(cell, out))
         if not (run.folder / DONE).exists():
             raise InputError(
                 f"The run {run.folder} is needed and gone; give another --out table."
             )
-        facts = {name: cell.place[name] for name in ("dataset", "arm", "seed", "fold")}
-        facts["resplit"] = cell.recipe.resplit
-        facts["majority"] = run.rounds.test_majority_accuracy.iloc[0]
-        rows.append(reported(run.samples, rule).assign(**facts))
-    return pd.concat(rows, ignore_index=True)
+        table = reported(run.samples, rule).assign(
+            dataset=cell.dataset,
+            arm=cell.arm,
+            seed=cell.seed,
+            fold=cell.fold,
+            resplit=cell.recipe.resplit,
+            majority=run.rounds.test_majority_accuracy.iloc[0],
+        )
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
 
 
 def single_votes(photos: ScoredPhotos, seed: int) -> tuple[ScoredPhotos, np.ndarray]:
@@ -239,19 +254,25 @@ def single_votes(photos: ScoredPhotos, seed: int) -> tuple[ScoredPhotos, np.ndar
     The crowd's mean without that vote is a truth that nobody was trained on. Raises `InputError`
     where the votes are not known, or a photo has but one.
     """
-    if photos.votes is None or (photos.votes.sum(axis=1) < 2).any():
-        found = "none are known" if photos.votes is None else "a photo has but one"
+    reason = ""
+    if photos.votes is None:
+        reason = "none are known"
+    elif (photos.votes.sum(axis=1) < 2).any():
+        reason = "a photo has but one"
+    if reason:
         raise InputError(
-            f"Single votes need two votes a photo or more, {found}; give votes."
+            f"Single votes need two votes a photo or more, {reason}; give votes."
         )
-    counts, values = photos.votes.to_numpy(), photos.votes.columns.to_numpy(int)
-    rng = np.random.default_rng([seed, 7])
+    counts = photos.votes.to_numpy()
+    scores = photos.votes.columns.to_numpy(int)
     shares = counts / counts.sum(1, keepdims=True)
-    drawn = np.array([rng.choice(len(values), p=own) for own in shares])
-    vote = values[drawn]
-    others = (counts @ values - vote) / (counts.sum(1) - 1)
+    rng = np.random.default_rng([seed, 7])
+    drawn = np.array([rng.choice(len(scores), p=of_photo) for of_photo in shares])
+    vote = scores[drawn]
+    sum_of_others = counts @ scores - vote
+    mean_of_others = sum_of_others / (counts.sum(1) - 1)
     table = photos.table.assign(score=vote, mean_score=vote.astype(float))
-    return replace(photos, table=table), others
+    return replace(photos, table=table), mean_of_others
 
 
 @contextmanager
@@ -283,15 +304,18 @@ def _photos(source: str, cache: str) -> tuple[ScoredPhotos, pixels.Pixels, str]:
     if "glassbox" in given:
         scored = glassbox.open_set(**given["glassbox"])
     else:
-        where = given.get("source", "folder"), given["folder"], given.get("scores")
-        scored = read_photos(*where, **given.get("options", {}))
+        reader = given.get("source", "folder")
+        options = given.get("options", {})
+        scored = read_photos(reader, given["folder"], given.get("scores"), **options)
     decoded, broken = pixels.decode(
         scored.table, strict=scored.strict, cache=Path(cache)
     )
     scored = scored.without(broken)
-    told = scored.table[["photo", "score"]].to_csv()
-    told += "" if scored.votes is None else scored.votes.to_csv()
-    return scored, decoded, hashlib.sha256(told.encode()).hexdigest()[:16]
+    text = scored.table[["photo", "score"]].to_csv()
+    if scored.votes is not None:
+        text += scored.votes.to_csv()
+    fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return scored, decoded, fingerprint
 
 
 @threads(1)
@@ -313,41 +337,27 @@ def _run(cell: Cell, folder: Path, cache: str) -> tuple[str, str]:
 
 def _finish(cell: Cell, run: Run, scored: ScoredPhotos, crowd, of_scores: str) -> None:
     """Reduce a run to its row, test predictions, drops and rounds; `crowd` (n,): other votes."""
-    samples, chosen, rounds, info = run.samples, run.chosen, run.rounds, run.info
-    test = samples.query(f"part == 'test' and round == {chosen}")
+    samples = run.samples
     scores = sorted(samples.label.dropna().unique().tolist())
-    truth = {"label": test.label.to_numpy(int)}
+    test = samples.query(f"part == 'test' and round == {run.chosen}")
+    truths = {"label": test.label.to_numpy(int)}
     if crowd is not None:
-        own = pd.Series(round_half_up(crowd), scored.table.photo)[test.photo]
-        own = own.replace(run.merged_scores)
-        truth["crowd"] = own.clip(scores[0], scores[-1]).to_numpy()
-    # A rater's vote belongs to the source; `single_votes` draws it again.
-    known = "label" if crowd is None else "crowd"
-    predictions = test[["photo", "assigned"]].assign(**{known: truth[known]})
-    k = cell.recipe.drop.k
-    facts = {
-        "k": np.nan if k is None else k[0],
-        "rounds": len(rounds),
-        "chosen": chosen,
-    }
-    first, later = cell.recipe.first_steps, cell.recipe.training.steps
-    if later:
-        facts["steps"] = (first or later) + later * (len(rounds) - 1)
-    facts["kept"] = int(rounds.kept.iloc[-1])
-    facts["validation_total_f"] = rounds.validation_total_f[chosen - 1]
-    facts |= {"photos": len(test), "fingerprint": info["fingerprint"]["photos"]}
-    facts |= {"scores_fingerprint": of_scores, "device": info["device"]}
-    facts |= {"precision": info["precision"], "torch": info["versions"]["torch"]}
+        of_others = pd.Series(round_half_up(crowd), scored.table.photo)
+        of_others = of_others[test.photo].replace(run.merged_scores)
+        truths["crowd"] = of_others.clip(scores[0], scores[-1]).to_numpy()
+
+    facts = _facts(cell, run, photos=len(test), of_scores=of_scores)
     rows = []
-    for target, labels in truth.items():
-        found = measures(labels, test.assigned.to_numpy(), scores)
-        found = {name: found[name] for name in REPORTED}
-        rows.append({"cell": cell.id, **cell.place, "target": target, **facts, **found})
-    train = samples[samples.part == "train"]
-    out = (~train.kept).groupby(train.photo, sort=False).sum().rename("rounds_out")
-    told = [f"{p}_{name}" for p in ("train", "validation", "test") for name in REPORTED]
-    told = ["round", "kept", "rescued", "k1", "conv1_change", "loss", "chosen", *told]
-    tables = (predictions, out.reset_index(), rounds[told])
+    for target, truth in truths.items():
+        every = measures(truth, test.assigned.to_numpy(), scores)
+        reported = {name: every[name] for name in REPORTED}
+        row = {"cell": cell.id, **cell.place, "target": target, **facts, **reported}
+        rows.append(row)
+
+    # A rater's vote belongs to the source; `single_votes` draws it again.
+    target = "label" if crowd is None else "crowd"
+    predictions = test[["photo", "assigned"]].assign(**{target: truths[target]})
+    tables = (predictions, _drops(samples), _rounds(run))
     for name, table in zip(TABLES, tables, strict=True):
         table = table.assign(cell=cell.id, **cell.place)
         table.to_parquet(run.folder / f"cell_{name}.parquet", index=False)
@@ -355,6 +365,49 @@ def _finish(cell: Cell, run: Run, scored: ScoredPhotos, crowd, of_scores: str) -
         network.unlink()
     with replacing(run.folder / DONE) as partial:
         partial.write_text(json.dumps({"cell": cell.id, "rows": rows}))
+
+
+def _facts(cell: Cell, run: Run, photos: int, of_scores: str) -> dict[str, object]:
+    """What the row of a cell tells of its run, whatever its answers are compared with."""
+    rounds = run.rounds
+    chosen = run.chosen
+    info = run.info
+    k = cell.recipe.drop.k
+    facts = {
+        "k": np.nan if k is None else k[0],
+        "rounds": len(rounds),
+        "chosen": chosen,
+    }
+    steps = cell.recipe.training.steps
+    if steps:
+        first_steps = cell.recipe.first_steps or steps
+        facts["steps"] = first_steps + steps * (len(rounds) - 1)
+    return facts | {
+        "kept": int(rounds.kept.iloc[-1]),
+        "validation_total_f": rounds.validation_total_f[chosen - 1],
+        "photos": photos,
+        "fingerprint": info["fingerprint"]["photos"],
+        "scores_fingerprint": of_scores,
+        "device": info["device"],
+        "precision": info["precision"],
+        "torch": info["versions"]["torch"],
+    }
+
+
+def _drops(samples: pd.DataFrame) -> pd.DataFrame:
+    """In how many rounds each training photo was left out."""
+    train = samples[samples.part == "train"]
+    is_out = ~train.kept
+    rounds_out = is_out.groupby(train.photo, sort=False).sum()
+    return rounds_out.rename("rounds_out").reset_index()
+
+
+def _rounds(run: Run) -> pd.DataFrame:
+    """The columns of a run's rounds that the table of all cells has."""
+    columns = ["round", "kept", "rescued", "k1", "conv1_change", "loss", "chosen"]
+    for part in PARTS:
+        columns += [f"{part}_{measure}" for measure in REPORTED]
+    return run.rounds[columns]
 
 
 def _beside(out: Path, ending: str) -> Path:
@@ -371,38 +424,55 @@ def _gather(out: Path, cells: list[Cell]) -> set[str]:
 
     The table of results is written last, so a cell that it names is whole in the others.
     """
-    results = (
-        read_results(out) if out.exists() else pd.DataFrame(columns=["cell", *KEYS])
-    )
-    places = results.drop_duplicates("cell").set_index(KEYS).cell.to_dict()
-    done = {}
+    results = pd.DataFrame(columns=["cell", *KEYS])
+    if out.exists():
+        results = read_results(out)
+    rows_of = _newly_finished(out, cells, results)
+    if rows_of:
+        folders = [folder_of(cell, out) for cell in cells if cell.id in rows_of]
+        for name in TABLES:
+            _grow(_beside(out, f"_{name}.parquet"), name, folders, set(results.cell))
+        news = pd.DataFrame([row for rows in rows_of.values() for row in rows])
+        if len(results):
+            news = pd.concat([results, news], ignore_index=True)
+        results = news.sort_values(KEYS, kind="stable", ignore_index=True)
+        with replacing(out) as partial:
+            results.to_csv(partial, index=False, float_format="%.5f")
+    return set(results.cell)
+
+
+def _newly_finished(
+    out: Path, cells: list[Cell], results: pd.DataFrame
+) -> dict[str, list[dict]]:
+    """Rows of the cells that are finished and not in the table yet, by id.
+
+    Raises `InputError` where a cell of another grid has the place of one of these.
+    """
+    id_at = results.drop_duplicates("cell").set_index(KEYS).cell.to_dict()
+    rows_of = {}
     for cell in cells:
+        place = tuple(cell.place[name] for name in KEYS)
+        finished_id = id_at.get(place)
         path = folder_of(cell, out) / DONE
-        known = places.get(tuple(cell.place[name] for name in KEYS))
-        if known is None and path.exists():
-            done[cell.id] = json.loads(path.read_text())
-            known = done[cell.id]["cell"]
-        if known not in (None, cell.id):
+        if finished_id is None and path.exists():
+            done = json.loads(path.read_text())
+            finished_id = done["cell"]
+            rows_of[cell.id] = done["rows"]
+        if finished_id not in (None, cell.id):
             raise InputError(
                 f"{out} holds a cell {cell.name!r} of another grid; give another --out, the grid "
                 "it was made with, or another name to the arm."
             )
-    if done:
-        folders = [folder_of(cell, out) for cell in cells if cell.id in done]
-        for name in TABLES:
-            path = _beside(out, f"_{name}.parquet")
-            parts = [pd.read_parquet(path)] if path.exists() else []
-            parts = [table[table.cell.isin(results.cell)] for table in parts]
-            parts += [
-                pd.read_parquet(folder / f"cell_{name}.parquet") for folder in folders
-            ]
-            with replacing(path) as partial:
-                pd.concat(parts, ignore_index=True).to_parquet(partial, index=False)
-        news = pd.DataFrame([row for known in done.values() for row in known["rows"]])
-        results = (
-            pd.concat([results, news], ignore_index=True) if len(results) else news
-        )
-        results = results.sort_values(KEYS, kind="stable", ignore_index=True)
-        with replacing(out) as partial:
-            results.to_csv(partial, index=False, float_format="%.5f")
-    return set(results.cell)
+    return rows_of
+
+
+def _grow(path: Path, name: str, folders: list[Path], ids: set[str]) -> None:
+    """Add what runs left in their folders to a table, which keeps the cells of these ids."""
+    tables = []
+    if path.exists():
+        table = pd.read_parquet(path)
+        tables.append(table[table.cell.isin(ids)])
+    for folder in folders:
+        tables.append(pd.read_parquet(folder / f"cell_{name}.parquet"))
+    with replacing(path) as partial:
+        pd.concat(tables, ignore_index=True).to_parquet(partial, index=False)

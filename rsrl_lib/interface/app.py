@@ -93,18 +93,21 @@ def serve(
 
     given = _photos(photos, scores, source, options)
     run = run or DEMO / "run"
-    if run == DEMO / "run" and not all(
-        (DEMO / name / NETWORK).exists() for name in ("run", "gap")
-    ):
+    demo_is_there = _has_round(DEMO / "run") and _has_round(DEMO / "gap")
+    if run == DEMO / "run" and not demo_is_there:
         print(f"The runs that the page shows are made first, in {DEMO}.", flush=True)
         make_demo(DEMO, timeout=1800)
-    is_of_demo = (run.parent / MARK).exists() and run.name == "run"
-    gap_run = gap_run or (run.parent / "gap" if is_of_demo else run)
+    if not gap_run:
+        is_of_demo = (run.parent / MARK).exists() and run.name == "run"
+        gap_run = run.parent / "gap" if is_of_demo else run
     for folder in (run, gap_run):
-        if not (folder / NETWORK).exists():
-            said = "holds no run with a finished round; make one with rsrl train"
-            raise InputError(f"{folder} {said}.")
-    given |= {"run": str(run.resolve()), "gap_run": str(gap_run.resolve())}
+        if not _has_round(folder):
+            raise InputError(
+                f"{folder} holds no run with a finished round; make one with rsrl train."
+            )
+    given["run"] = str(run.resolve())
+    given["gap_run"] = str(gap_run.resolve())
+
     # Voila has traitlets tell that options of more than a word are written another way by now.
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="traitlets")
     # A configuration of Voila is a program, and none of a folder that rsrl is started in.
@@ -112,8 +115,16 @@ def serve(
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
         chdir(folder),
     ):
-        words = [*PAGE, f"--port={port}", *([] if browser else ["--no-browser"])]
-        Voila.launch_instance([str(write_page(Path(folder), given)), *words])
+        page = write_page(Path(folder), given)
+        words = [str(page), *PAGE, f"--port={port}"]
+        if not browser:
+            words.append("--no-browser")
+        Voila.launch_instance(words)
+
+
+def _has_round(run: Path) -> bool:
+    """Whether a folder holds a run with a finished round."""
+    return (run / NETWORK).exists()
 
 
 def write_page(folder: Path, given: dict[str, object]) -> Path:
@@ -138,31 +149,37 @@ def _photos(
 
     Paths are made absolute, since the page has a folder of its own.
     """
-    import yaml
-
-    try:
-        known = yaml.safe_load(options) if options else {}
-    except yaml.YAMLError:
-        known = None
-    if not isinstance(known, dict):
-        raise InputError(
-            f"The options are {options!r}; give names and values: '{{name: value}}'."
-        )
+    of_reader = _options(options)
     if photos is None:
-        if scores or known or source != "folder":
+        if scores or of_reader or source != "folder":
             raise InputError(
                 "Scores, a source or options are of photos; give their folder too."
             )
         return {}
-    if "votes" in known:
-        known["votes"] = str(Path(known["votes"]).resolve())
-    given = {"photos": str(photos.resolve()), "source": source, "options": known}
+    if "votes" in of_reader:
+        of_reader["votes"] = str(Path(of_reader["votes"]).resolve())
+    given = {"photos": str(photos.resolve()), "source": source, "options": of_reader}
     if scores:
         given["scores"] = str(scores.resolve())
     try:
-        read_photos(source, given["photos"], given.get("scores"), **known)
+        read_photos(source, given["photos"], given.get("scores"), **of_reader)
     except TypeError as error:
         raise InputError(
             f"The options {options} are not those of {source} ({error})."
         ) from error
     return given
+
+
+def _options(text: str) -> dict[str, object]:
+    """Options given as YAML, by name; `InputError` where it is none of names and values."""
+    import yaml
+
+    try:
+        options = yaml.safe_load(text) if text else {}
+    except yaml.YAMLError:
+        options = None
+    if not isinstance(options, dict):
+        raise InputError(
+            f"The options are {text!r}; give names and values: '{{name: value}}'."
+        )
+    return options

@@ -49,25 +49,22 @@ def run_notebooks(
     failed = []
     for path in tqdm(chosen, "notebooks", unit="notebook"):
         started = time.monotonic()
-        given = {
-            name: value for name, value in values.items() if name in declared[path]
-        }
+        given = {name: values[name] for name in values if name in declared[path]}
         target = out / path.name
-        partial = target.with_suffix(
-            ".partial.ipynb"
-        )  # papermill writes after every cell
+        # Papermill writes after every cell.
+        partial = target.with_suffix(".partial.ipynb")
         try:
             execute(path, partial, given, timeout=timeout)
-        except (
-            Exception
-        ) as error:  # what a kernel, a disk or a cell can do is not one kind
+        except Exception as error:
+            # What a kernel, a disk or a cell can do is not one kind.
             failed.append(f"{path.stem}{_reason(error, timeout)}")
         except KeyboardInterrupt:
             partial.unlink(missing_ok=True)
             raise
         if partial.exists():
             partial.replace(target)
-        tqdm.write(f"{target}: {time.monotonic() - started:.0f} s")
+        seconds = time.monotonic() - started
+        tqdm.write(f"{target}: {seconds:.0f} s")
     if failed:
         raise InputError(
             f"{len(failed)} of {len(chosen)} notebooks failed ({'; '.join(failed)})."
@@ -113,11 +110,15 @@ def _chosen(names: Sequence[str]) -> list[Path]:
     every = sorted(folder.glob("[0-9]*.ipynb"))
     if not every:
         raise InputError(f"There are no notebooks in {folder}; install rsrl-lib again.")
-    names = [name.zfill(2) for name in names]  # 1 is the first chapter, not the tenth
-    for name in names:
-        if not any(path.stem.startswith(name) for path in every):
-            raise InputError(_nearest("notebook", name, [path.stem for path in every]))
-    return [path for path in every if not names or path.stem.startswith(tuple(names))]
+    if not names:
+        return every
+    # 1 is the first chapter, not the tenth.
+    beginnings = tuple(name.zfill(2) for name in names)
+    stems = [path.stem for path in every]
+    for beginning in beginnings:
+        if not any(stem.startswith(beginning) for stem in stems):
+            raise InputError(_nearest("notebook", beginning, stems))
+    return [path for path in every if path.stem.startswith(beginnings)]
 
 
 def _values(
@@ -125,10 +126,9 @@ def _values(
 ) -> dict[str, object]:
     """Values of parameters, each of the kind of its default; a misspelt one is an error."""
     defaults = {}
-    for known in declared.values():
-        defaults |= {
-            name: ast.literal_eval(about["default"]) for name, about in known.items()
-        }
+    for of_notebook in declared.values():
+        for name, about in of_notebook.items():
+            defaults[name] = ast.literal_eval(about["default"])
     for name, _ in parameters:
         if name not in defaults:
             raise InputError(_nearest("parameter", name, sorted(defaults)))
@@ -151,15 +151,16 @@ def _placed(values: dict[str, object], out: Path) -> dict[str, object]:
 
 def _seen_from(out: Path, path: str) -> str:
     """What lies beside `out`, as in a demo, is named from there, so that all of it can be moved."""
-    whole, out = Path(path).resolve(), out.resolve()
-    return (
-        os.path.relpath(whole, out) if whole.is_relative_to(out.parent) else str(whole)
-    )
+    out = out.resolve()
+    absolute = Path(path).resolve()
+    if absolute.is_relative_to(out.parent):
+        return os.path.relpath(absolute, out)
+    return str(absolute)
 
 
-def _nearest(kind: str, name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1, cutoff=0)
-    return f"There is no {kind} {name!r}; did you mean {near[0]!r}? (known: {', '.join(known)})"
+def _nearest(kind: str, name: str, names: list[str]) -> str:
+    nearest = difflib.get_close_matches(name, names, 1, cutoff=0)[0]
+    return f"There is no {kind} {name!r}; did you mean {nearest!r}? (known: {', '.join(names)})"
 
 
 def _value(name: str, text: str, default: object) -> object:
@@ -170,9 +171,11 @@ def _value(name: str, text: str, default: object) -> object:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         value = text
+    kind = type(default)
     if isinstance(default, list):
         value = list(value) if isinstance(value, list | tuple) else [value]
-    kind = (int, float, type(None)) if isinstance(default, float) else type(default)
+    elif isinstance(default, float):
+        kind = (int, float, type(None))
     if not isinstance(value, kind):
         raise InputError(
             f"The parameter {name} is {text!r}; give a value such as {default!r}."

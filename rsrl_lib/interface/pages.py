@@ -89,8 +89,9 @@ def write_pages(folder: Path) -> Path:
     for path in sorted((folder / "notebooks").glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
         address = f"{PAGES}/{quote(path.stem)}.html"
-        chapters.append(chapter(notebook, path.stem, address))
-        html = as_page(notebook, chapters[-1].title, path.name)
+        of_index = chapter(notebook, path.stem, address)
+        chapters.append(of_index)
+        html = as_page(notebook, of_index.title, path.name)
         (pages / f"{path.stem}.html").write_text(html, encoding="utf-8")
     index = folder / INDEX
     index.write_text(as_index(chapters), encoding="utf-8")
@@ -108,13 +109,18 @@ def chapter(notebook, name: str, address: str) -> Chapter:
     title = plain(heading.removeprefix("#")) or name
     before, colon, after = title.partition(": ")
     if colon and after.endswith("?"):
-        return Chapter(
-            before, after[0].upper() + after[1:], thumbnail(notebook), address
-        )
-    asked = re.search(
-        r"[A-Z][^.?!:\n]*\?", plain(re.sub(r"^(\d+\.|[-*]) ", "", text, flags=re.M))
-    )
-    return Chapter(title, asked[0] if asked else "", thumbnail(notebook), address)
+        title = before
+        question = after[0].upper() + after[1:]
+    else:
+        question = _first_question(text)
+    return Chapter(title, question, thumbnail(notebook), address)
+
+
+def _first_question(text: str) -> str:
+    """The first sentence of a Markdown text that asks; nothing where none does."""
+    without_items = re.sub(r"^(\d+\.|[-*]) ", "", text, flags=re.M)
+    asked = re.search(r"[A-Z][^.?!:\n]*\?", plain(without_items))
+    return asked[0] if asked else ""
 
 
 def plain(text: str) -> str:
@@ -125,31 +131,39 @@ def plain(text: str) -> str:
 
 def thumbnail(notebook) -> str:
     """The first picture that a notebook shows, small, as an address of its data; or nothing."""
-    from PIL import Image
-
     for shown in _shown(notebook):
         for kind in PICTURES:
             if kind in shown:
-                picture = Image.open(io.BytesIO(base64.b64decode(shown[kind]))).convert(
-                    "RGB"
-                )
-                picture.thumbnail(THUMBNAIL)
-                small = io.BytesIO()
-                picture.save(small, "JPEG", quality=85)
-                return _data("image/jpeg", small.getvalue())
+                picture = base64.b64decode(shown[kind])
+                return _data("image/jpeg", _small(picture))
     return ""
+
+
+def _small(picture: bytes) -> bytes:
+    """A picture as a JPEG of at most `THUMBNAIL` pixels."""
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(picture)).convert("RGB")
+    image.thumbnail(THUMBNAIL)
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=85)
+    return stream.getvalue()
 
 
 def as_index(chapters: list[Chapter]) -> str:
     """A page of links with a card for each chapter."""
     cards = []
-    for told in chapters:
-        picture = f'<img src="{told.picture}" alt="">' if told.picture else ""
-        words = {
-            name: escape(getattr(told, name))
-            for name in ("title", "question", "address")
-        }
-        cards.append(CARD.format(picture=picture, **words))
+    for of_index in chapters:
+        picture = ""
+        if of_index.picture:
+            picture = f'<img src="{of_index.picture}" alt="">'
+        card = CARD.format(
+            picture=picture,
+            title=escape(of_index.title),
+            question=escape(of_index.question),
+            address=escape(of_index.address),
+        )
+        cards.append(card)
     return FRAME.format(cards="\n".join(cards))
 
 
@@ -187,20 +201,21 @@ def _without_progress(notebook) -> None:
 
 def _is_progress(output) -> bool:
     shown = output.get("data", {})
-    return WIDGET in shown and bool(re.search(r"\d+%\|", shown.get("text/plain", "")))
+    text = shown.get("text/plain", "")
+    return WIDGET in shown and bool(re.search(r"\d+%\|", text))
 
 
 def _instead_of_controls(name: str, shown: dict) -> str:
     """Where the controls are, and the picture that stands in for them if there is one."""
-    told = (
+    note = (
         f"Here are controls to move. Open notebooks/{name} with JupyterLab to use them."
     )
-    pictures = [
-        f'<img alt="" src="data:{kind};base64,{shown[kind]}">'
-        for kind in PICTURES
-        if kind in shown
-    ]
-    return f"<p><em>{escape(told)}</em></p>{''.join(pictures[:1])}"
+    kinds = [kind for kind in PICTURES if kind in shown]
+    picture = ""
+    if kinds:
+        kind = kinds[0]
+        picture = f'<img alt="" src="data:{kind};base64,{shown[kind]}">'
+    return f"<p><em>{escape(note)}</em></p>{picture}"
 
 
 def _shown(notebook) -> Iterator[dict]:
@@ -216,24 +231,25 @@ def with_formulas(text: str) -> str:
     return re.sub(r"`[^`]*`|\$(?!\s)[^$\n]+?(?<!\s)\$", _drawn, text)
 
 
-def _drawn(found: re.Match) -> str:
+def _drawn(formula: re.Match) -> str:
     """A formula as a picture; code, and what cannot be drawn, as it stands."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.mathtext import math_to_image
 
-    if found[0].startswith("`"):
-        return found[0]
+    text = formula[0]
+    if text.startswith("`"):
+        return text
     picture = io.BytesIO()
+    size = FontProperties(size=11)
     try:
-        depth = math_to_image(
-            found[0], picture, prop=FontProperties(size=11), format="svg"
-        )
+        depth = math_to_image(text, picture, prop=size, format="svg")
     except ValueError:
-        return found[0]
+        return text
     address = _data("image/svg+xml", picture.getvalue())
-    alt = escape(found[0].strip("$"))
+    alt = escape(text.strip("$"))
     return f'<img alt="{alt}" src="{address}" style="vertical-align: -{depth:.1f}pt">'
 
 
 def _data(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    encoded = base64.b64encode(content).decode()
+    return f"data:{kind};base64,{encoded}"

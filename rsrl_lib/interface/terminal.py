@@ -39,9 +39,11 @@ def in_one_sentence(*, on_stop: str) -> Iterator[None]:
         if isinstance(error, BrokenPipeError) and _silence_closed_streams():
             sys.exit(PIPE_CLOSED)
         if _is_memory(error):
-            found = str(error).splitlines()[0] if str(error) else "no more could be had"
+            reason = "no more could be had"
+            if str(error):
+                reason = str(error).splitlines()[0]
             sys.exit(
-                f"rsrl: memory ran out ({found}); a training keeps its finished rounds: end other "
+                f"rsrl: memory ran out ({reason}); a training keeps its finished rounds: end other "
                 "programs, or take a smaller network or (rsrl train) --batch, and give it again."
             )
         if not isinstance(error, OSError):
@@ -70,7 +72,8 @@ def _silence_closed_streams() -> bool:
     """
     closed = [stream for stream in (sys.stdout, sys.stderr) if _has_no_reader(stream)]
     for stream in closed:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
     return bool(closed)
 
 
@@ -78,29 +81,32 @@ def _has_no_reader(stream: TextIO) -> bool:
     if not hasattr(select, "poll"):  # Windows, where nothing else can be asked
         return True
     try:
-        asked = select.poll()
-        asked.register(stream.fileno(), select.POLLOUT)
+        poll = select.poll()
+        poll.register(stream.fileno(), select.POLLOUT)
     except OSError:  # a stream within Python has no number
         return False
-    return any(event & (select.POLLERR | select.POLLHUP) for _, event in asked.poll(0))
+    gone = select.POLLERR | select.POLLHUP
+    return any(event & gone for _, event in poll.poll(0))
 
 
 def _wait_for_threads_to_start() -> None:
     """Python waits for no thread whose start was interrupted: within torch, it aborts the exit."""
     end = time.monotonic() + 1
-    while time.monotonic() < end and not all(
-        t.is_alive() for t in threading.enumerate()
-    ):
+    while time.monotonic() < end:
+        if all(thread.is_alive() for thread in threading.enumerate()):
+            return
         time.sleep(0.01)
 
 
 def _is_memory(error: Exception) -> bool:
     """Whether memory ran out: Python's, PyTorch's, or a library could not be loaded for it."""
+    if isinstance(error, MemoryError):
+        return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     if isinstance(error, ImportError):
         return "allocate memory" in str(error)
-    return isinstance(error, MemoryError) or "alloc" in str(error) or _is_of_gpu(error)
+    return "alloc" in str(error) or _is_of_gpu(error)
 
 
 def _is_of_gpu(error: Exception) -> bool:

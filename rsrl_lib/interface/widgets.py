@@ -50,15 +50,14 @@ from rsrl_lib.reading.pictures import endings, open_rgb
 from rsrl_lib.runs import Run
 from rsrl_lib.training import likelihoods, logits
 
-KEPT, DROPPED = "#35618f", "#c9772b"
+KEPT = "#35618f"
+DROPPED = "#c9772b"
 NEAREST = 4
-
-
-HAIR = (
-    1e-9  # a fitted K is the likelihood of a photo that stays; rounded it could drop it
-)
+HAIR = 1e-9
+"""A fitted K is the likelihood of a photo that stays; rounded it could drop it."""
 STILL = "Run this cell to get the controls"
-CAPTION = 36  # letters that fit above a picture
+CAPTION = 36
+"""Letters that fit above a picture."""
 
 
 class _View(w.VBox):
@@ -72,8 +71,10 @@ class _View(w.VBox):
         self.still = still
 
     def _repr_mimebundle_(self, **options) -> dict[str, object]:
-        picture = base64.b64encode(_jpeg(self.still())).decode()
-        return super()._repr_mimebundle_(**options) | {"image/jpeg": picture}
+        picture = _jpeg(self.still())
+        encoded = base64.b64encode(picture).decode()
+        bundle = super()._repr_mimebundle_(**options)
+        return bundle | {"image/jpeg": encoded}
 
 
 def drop_explorer(sample: pd.DataFrame, paths: pd.Series, drop: DropRule) -> w.VBox:
@@ -85,66 +86,85 @@ def drop_explorer(sample: pd.DataFrame, paths: pd.Series, drop: DropRule) -> w.V
     round 1, and as many photos of each class as it says stay in any case.
     """
     labels = sample.label.to_numpy(int)
-    own, top = sample.own_logit.to_numpy(), sample.top_logit.to_numpy()
+    own = sample.own_logit.to_numpy()
+    top = sample.top_logit.to_numpy()
+    files = sample.photo.map(paths).to_numpy()
     majorities = largest_classes(labels)
     start = decide(drop, labels, own, top, after_round=1).thresholds
     rule = w.Dropdown(
         options=["own-class", "top-class"], value=drop.rule, description="rule"
     )
-    common = {"style": {"description_width": "110px"}, "continuous_update": False}
-    sliders = []
-    for number, (score, k) in enumerate(zip(majorities, start, strict=True), 1):
-        name = f"K{number} (score {score})"
-        at = max(k - HAIR, 0)
-        sliders.append(w.FloatSlider(at, max=1, step=0.01, description=name, **common))
-    summary, picture = w.HTML(), w.Image(format="png")
+    sliders = _threshold_sliders(majorities, start)
+    summary = w.HTML()
+    picture = w.Image(format="png")
 
     def show(_change=None) -> None:
+        by_own_class = rule.value == "own-class"
         k = tuple(slider.value for slider in sliders)
-        if rule.value == "top-class":
+        if not by_own_class:
             k = k[:2]  # SSRL-2019 has one K for max1 and one for both others
-        sliders[-1].disabled = rule.value == "top-class" and len(sliders) == 3
+        sliders[-1].disabled = not by_own_class and len(sliders) == 3
         # With fewer classes than the rule has thresholds, the last ones decide nothing.
-        k += (1.0,) * ((3 if rule.value == "own-class" else 2) - len(k))
+        of_rule = 3 if by_own_class else 2
+        k += (1.0,) * (of_rule - len(k))
         asked = DropRule(rule=rule.value, k=k, min_per_class=drop.min_per_class)
-        logits = own if rule.value == "own-class" else top
         try:
             decision = decide(asked, labels, own, top, after_round=1)
         except InputError as error:
             summary.value = f"<b>{html.escape(str(error))}</b>"
             return
         summary.value = _summary(labels, majorities, decision, drop.min_per_class)
-        picture.value = _near_threshold(
-            sample.photo.map(paths).to_numpy(), labels, logits, majorities, decision
-        )
+        logits = own if by_own_class else top
+        picture.value = _near_threshold(files, labels, logits, majorities, decision)
 
     for control in (rule, *sliders):
         control.observe(show, "value")
     show()
-    parts = [w.HBox([rule]), *sliders, summary, picture]
-    return _View(parts, still=lambda: _picture(picture.value))
+    children = [w.HBox([rule]), *sliders, summary, picture]
+    return _View(children, still=lambda: _picture(picture.value))
+
+
+def _threshold_sliders(
+    majorities: list[int], thresholds: Iterable[float]
+) -> list[w.FloatSlider]:
+    sliders = []
+    pairs = zip(majorities, thresholds, strict=True)
+    for number, (score, k) in enumerate(pairs, 1):
+        of_k = w.FloatSlider(
+            max(k - HAIR, 0),
+            max=1,
+            step=0.01,
+            description=f"K{number} (score {score})",
+            style={"description_width": "110px"},
+            continuous_update=False,
+        )
+        sliders.append(of_k)
+    return sliders
 
 
 def _summary(
     labels: np.ndarray, majorities: list[int], decision: Decision, min_per_class: int
 ) -> str:
     kept = decision.kept
-    of_class = ", ".join(
-        f"{kept[labels == s].sum()} of {(labels == s).sum()} with score {s}"
-        for s in majorities
-    )
-    share = np.isin(labels[kept], majorities).mean()
+    is_majority = np.isin(labels, majorities)
+    before = is_majority.mean()
+    after = is_majority[kept].mean()
+    of_class = []
+    for score in majorities:
+        has_score = labels == score
+        stay = kept[has_score].sum()
+        of_class.append(f"{stay} of {has_score.sum()} with score {score}")
     names = ", ".join(map(str, sorted(majorities)))
-    told = (
-        f"<b>{kept.sum()} of {len(labels)} photos stay</b>: {of_class}, and all others. Scores "
-        f"{names} go from {np.isin(labels, majorities).mean():.0%} to {share:.0%} of the set."
+    text = (
+        f"<b>{kept.sum()} of {len(labels)} photos stay</b>: {', '.join(of_class)}, and all "
+        f"others. Scores {names} go from {before:.0%} to {after:.0%} of the set."
     )
     if decision.rescued:
-        told += (
+        text += (
             f" {decision.rescued} of those that stay are below K: the {min_per_class} likeliest "
             "photos of each score always stay."
         )
-    return told
+    return text
 
 
 def _near_threshold(
@@ -155,37 +175,60 @@ def _near_threshold(
     decision: Decision,
 ) -> bytes:
     """PNG with a row per majority class: histogram, photos just below K, photos just above."""
-    figure = Figure(figsize=(12, 1.9 * len(majorities)), layout="constrained")
+    rows = len(majorities)
     widths = [2.4, *[1] * (2 * NEAREST)]
-    axes = figure.subplots(
-        len(majorities), len(widths), squeeze=False, width_ratios=widths
-    )
-    likelihood, kept = likelihoods(logits), decision.kept
-    bins = np.linspace(0, 1, 26)
+    figure = Figure(figsize=(12, 1.9 * rows), layout="constrained")
+    axes = figure.subplots(rows, len(widths), squeeze=False, width_ratios=widths)
+    likelihood = likelihoods(logits)
+    kept = decision.kept
     for row, score, k in zip(axes, majorities, decision.thresholds, strict=True):
         members = np.flatnonzero(labels == score)
-        members = members[np.argsort(logits[members], kind="stable")]
-        dropped, stay = members[~kept[members]], members[kept[members]]
-        parts = [likelihood[dropped], likelihood[stay]]
-        row[0].hist(parts, bins, stacked=True, color=[DROPPED, KEPT])
-        row[0].axvline(k, color="k", lw=1)
-        row[0].set(ylabel=f"score {score}", xlim=(0, 1))
-        below, above = dropped[-NEAREST:], stay[:NEAREST]
-        for ax in row[1:]:
-            ax.axis("off")
-        shown = zip(row[1 + NEAREST - len(below) :], [*below, *above], strict=False)
-        for ax, photo in shown:
-            ax.imshow(_thumbnail(str(paths[photo])))
-            colour = KEPT if kept[photo] else DROPPED
-            style = {"fontsize": 9, "color": colour, "ha": "center", "va": "top"}
-            ax.text(
-                0.5, -0.04, f"{likelihood[photo]:.2f}", transform=ax.transAxes, **style
-            )
+        order = np.argsort(logits[members], kind="stable")
+        rising = members[order]
+        row[0].set_ylabel(f"score {score}")
+        _draw_class(row, paths[rising], likelihood[rising], kept[rising], k)
     axes[0, 0].set_title("likelihood", fontsize=10)
-    for at, text, colour in ((1, "dropped", DROPPED), (5, "kept", KEPT)):
-        place = axes[0, at].transAxes
-        axes[0, at].text(0, 1.04, text, transform=place, color=colour, in_layout=False)
+    _entitle(axes[0, 1], "dropped", DROPPED)
+    _entitle(axes[0, 1 + NEAREST], "kept", KEPT)
     return _png(figure, dpi=90)
+
+
+def _draw_class(
+    row: np.ndarray,
+    paths: np.ndarray,
+    likelihood: np.ndarray,
+    is_kept: np.ndarray,
+    k: float,
+) -> None:
+    """The photos of a class, by rising likelihood, in a row of axes."""
+    histogram, *places = row
+    bins = np.linspace(0, 1, 26)
+    stacks = [likelihood[~is_kept], likelihood[is_kept]]
+    histogram.hist(stacks, bins, stacked=True, color=[DROPPED, KEPT])
+    histogram.axvline(k, color="k", lw=1)
+    histogram.set_xlim(0, 1)
+    for ax in places:
+        ax.axis("off")
+
+    below = np.flatnonzero(~is_kept)[-NEAREST:]
+    above = np.flatnonzero(is_kept)[:NEAREST]
+    places = places[NEAREST - len(below) :]
+    for ax, photo in zip(places, [*below, *above], strict=False):
+        ax.imshow(_thumbnail(str(paths[photo])))
+        ax.text(
+            0.5,
+            -0.04,
+            f"{likelihood[photo]:.2f}",
+            transform=ax.transAxes,
+            fontsize=9,
+            color=KEPT if is_kept[photo] else DROPPED,
+            ha="center",
+            va="top",
+        )
+
+
+def _entitle(ax: plt.Axes, text: str, colour: str) -> None:
+    ax.text(0, 1.04, text, transform=ax.transAxes, color=colour, in_layout=False)
 
 
 @lru_cache(maxsize=512)
@@ -195,23 +238,27 @@ def _thumbnail(path: str) -> Image.Image:
     return picture
 
 
-SHOWN, LARGE, PAGE, LIMIT = (
-    420,
-    1200,
-    18,
-    30 * 2**20,
-)  # pixels, pixels, thumbnails, bytes
+SHOWN = 420
+"""Pixels of a picture on the page, the longer side."""
+LARGE = 1200
+"""Pixels of the photo that crops are shown of."""
+PAGE = 18
+"""Thumbnails that are shown at once."""
+LIMIT = 30 * 2**20
+"""Most bytes of an uploaded photo."""
 STYLE = f"<style>{Path(__file__).with_suffix('.css').read_text()}</style>"
 BUSY = '<div class="rsrl-busy" role="status" aria-busy="true">computing …</div>'
 AGAIN = "load the page again; in JupyterLab, run the cells again."
 ENDED = f"""<div class="rsrl-ended" role="alert">This page's session has ended: nothing on it
 answers any more. To go on, {AGAIN}</div>"""
-PULSE = 10_000  # milliseconds between two signs of life; widgets.css waits for three of them
+PULSE = 10_000
+"""Milliseconds between two signs of life; `widgets.css` waits for three of them."""
 SILENT = f"""<div class="rsrl-silent" role="alert" data-pulse="{{}}">There was no answer for half a
 minute. The computer is busy, or this page's session has ended. Then {AGAIN}</div>"""
 OWN_LIKELIHOODS = "each {} has its own likelihood: they need not add up to 1"
 WIDE = {"style": {"description_width": "112px"}, "layout": {"width": "98%"}}
-slider, choice = partial(w.FloatSlider, **WIDE), partial(w.Dropdown, **WIDE)
+slider = partial(w.FloatSlider, **WIDE)
+choice = partial(w.Dropdown, **WIDE)
 
 
 class _Explorer:
@@ -226,31 +273,27 @@ class _Explorer:
     measured: str  # what is known of such pictures, where they could mislead
 
     def __init__(self, run: Run, photos: pd.DataFrame, figures: Iterable[str]):
-        self.run, self.recipe = run, run.info["recipe"]
+        self.run = run
+        self.recipe = run.info["recipe"]
         self.target = "score" if self.recipe["levels"] == "scores" else "level"
         self.photos = _judged(run, photos)
         self.open = lru_cache(32)(lambda path, _stamp: _opened(path))
         self.network = cache(run.network)
-        self.quiet, self.found, self.page, self.row = False, None, 0, None
-        filters = {"score": "score", "predicted": f"predicted {self.target}"}
-        options = {
-            name: ["all", *np.unique(self.photos[name]).tolist()] for name in filters
-        }
-        self.filters = {
-            n: choice(description=d, options=options[n]) for n, d in filters.items()
-        }
-        self.thumbs = w.ToggleButtons().add_class("rsrl-thumbs")
-        self.back = w.Button(icon="chevron-left", tooltip="previous photos")
-        self.forth = w.Button(icon="chevron-right", tooltip="next photos")
-        self.upload = w.FileUpload(
-            accept=",".join(endings()), description="Your own photo"
-        )
-        self.save = w.Button(icon="download")
+        self.quiet = False
+        self.found = None
+        self.page = 0
+        self.row = None
+        self._make_controls()
         self.images = {name: w.Image(format="jpeg") for name in figures}
         self.captions = {name: w.HTML() for name in figures}
-        self.count, self.error, self.facts, self.link = (w.HTML() for _ in range(4))
-        self.busy, self.thumb_style = w.HTML(), w.HTML()
-        self.asked, self.answered = w.IntText(), w.IntText()
+        self.count = w.HTML()
+        self.error = w.HTML()
+        self.facts = w.HTML()
+        self.link = w.HTML()
+        self.busy = w.HTML()
+        self.thumb_style = w.HTML()
+        self.asked = w.IntText()
+        self.answered = w.IntText()
         self.echo = w.jsdlink((self.asked, "value"), (self.answered, "value"))
         self.alive = w.HTML()
         self.pulse = w.Play(interval=PULSE, max=1, repeat=True, _view_count=0)
@@ -258,16 +301,36 @@ class _Explorer:
             f"rsrl-{uuid4().hex[:8]}"  # several explorers may stand on one page
         )
 
+    def _make_controls(self) -> None:
+        """The controls that choose a photo, and the one that saves."""
+        descriptions = {"score": "score", "predicted": f"predicted {self.target}"}
+        self.filters = {}
+        for name, description in descriptions.items():
+            different = np.unique(self.photos[name]).tolist()
+            self.filters[name] = choice(
+                description=description, options=["all", *different]
+            )
+        self.thumbs = w.ToggleButtons().add_class("rsrl-thumbs")
+        self.back = w.Button(icon="chevron-left", tooltip="previous photos")
+        self.forth = w.Button(icon="chevron-right", tooltip="next photos")
+        self.upload = w.FileUpload(
+            accept=",".join(endings()), description="Your own photo"
+        )
+        self.save = w.Button(icon="download")
+
     def _start(self, actions: Iterable[tuple[w.Widget, Callable[[], None]]]) -> None:
         """Connect the controls, own and common ones, and show the first photo."""
-        filters = ((control, self._turn) for control in self.filters.values())
-        common = (self.thumbs, self._pick), (self.upload, self._take), *filters
+        common = [(self.thumbs, self._pick), (self.upload, self._take)]
+        for control in self.filters.values():
+            common.append((control, self._turn))
         for control, action in (*actions, *common):
-            control.observe(partial(self._act, action), "value")
-        self.back.on_click(partial(self._act, partial(self._turn, -1)))
-        self.forth.on_click(partial(self._act, partial(self._turn, 1)))
-        self.save.on_click(partial(self._act, self._ask))
-        self.answered.observe(partial(self._act, self._save_found), "value")
+            control.observe(self._acting(action), "value")
+        turn_back = partial(self._turn, -1)
+        turn_forth = partial(self._turn, 1)
+        self.back.on_click(self._acting(turn_back))
+        self.forth.on_click(self._acting(turn_forth))
+        self.save.on_click(self._acting(self._ask))
+        self.answered.observe(self._acting(self._save_found), "value")
         self.pulse.observe(self._shown, "_view_count")
         self.pulse.observe(self._answer, "value")
         self._turn()
@@ -277,56 +340,75 @@ class _Explorer:
         self, rows: tuple[int, ...], panels: list[w.Widget], *below: w.Widget, styles=()
     ) -> w.Box:
         """Pictures in `rows` of so many, with what is said of them; the controls beside them."""
-        figures = iter(
-            [w.VBox([self.images[n], self.captions[n]]) for n in self.images]
+        photos = self._photo_panel()
+        page = w.Box(
+            [
+                self._picture_column(rows),
+                w.VBox([photos, *panels]).add_class("rsrl-controls"),
+                w.VBox(below).add_class("rsrl-below"),
+            ]
         )
-        pictures = [w.HBox([next(figures) for _ in range(size)]) for size in rows]
-        measured = w.HTML(html.escape(self.measured)).add_class("rsrl-measured")
-        said = [measured, self.facts, w.HBox([self.save, self.link])]
-        pager = w.HBox([self.back, self.count, self.forth]).add_class("rsrl-pager")
-        photos = _panel(
-            "Photo", self.thumbs, pager, *self.filters.values(), self.upload
-        )
-        parts = [
-            w.VBox([self.busy, self.error, *pictures, *said]).add_class(
-                "rsrl-pictures"
-            ),
-            w.VBox([photos, *panels]).add_class("rsrl-controls"),
-            w.VBox(below).add_class("rsrl-below"),
-        ]
+        page.add_class("rsrl-page")
         hidden = w.VBox([w.HTML(STYLE), self.thumb_style, *styles, self.pulse])
         hidden.layout.display = "none"
-        page = w.Box(parts).add_class("rsrl-page")
-        view = _View(
-            [hidden, w.HTML(ENDED), self.alive, page], partial(self._still, rows)
+        children = [hidden, w.HTML(ENDED), self.alive, page]
+        view = _View(children, still=partial(self._still, rows))
+        for name in ("rsrl", self.kind, self.scope):
+            view.add_class(name)
+        return view
+
+    def _photo_panel(self) -> w.VBox:
+        """The controls that choose a photo."""
+        pager = w.HBox([self.back, self.count, self.forth])
+        pager.add_class("rsrl-pager")
+        filters = self.filters.values()
+        return _panel("Photo", self.thumbs, pager, *filters, self.upload)
+
+    def _picture_column(self, rows: tuple[int, ...]) -> w.VBox:
+        """Pictures in `rows` of so many, and what is said of them."""
+        figures = []
+        for name, image in self.images.items():
+            figures.append(w.VBox([image, self.captions[name]]))
+        following = iter(figures)
+        pictures = [w.HBox(list(islice(following, size))) for size in rows]
+        measured = w.HTML(html.escape(self.measured))
+        measured.add_class("rsrl-measured")
+        saving = w.HBox([self.save, self.link])
+        column = w.VBox(
+            [self.busy, self.error, *pictures, measured, self.facts, saving]
         )
-        return view.add_class("rsrl").add_class(self.kind).add_class(self.scope)
+        return column.add_class("rsrl-pictures")
 
     def _still(self, rows: tuple[int, ...]) -> Image.Image:
         """The pictures in these rows, with their captions."""
-        shown = iter(
-            (fill(_plain(self.captions[name].value), CAPTION), _picture(image.value))
-            for name, image in self.images.items()
-            if image.value
-        )
-        pictures = [("", list(islice(shown, size))) for size in rows]
-        figure = picture_rows([row for row in pictures if row[1]], STILL)
+        captioned = []
+        for name, image in self.images.items():
+            if image.value:
+                caption = fill(_plain(self.captions[name].value), CAPTION)
+                captioned.append((caption, _picture(image.value)))
+        following = iter(captioned)
+        pictures = [list(islice(following, size)) for size in rows]
+        figure = picture_rows([("", row) for row in pictures if row], STILL)
         return _picture(_png(figure, bbox_inches="tight"))
+
+    def _acting(self, action: Callable[[], None]) -> Callable[[object], None]:
+        """What a control calls when it changes."""
+        return partial(self._act, action)
 
     def _act(self, action: Callable[[], None], _change: object) -> None:
         """Do what a control asks for; what goes wrong is said on the page."""
         if self.quiet:
             return
-        self.busy.value, self.link.value = BUSY, ""
+        self.busy.value = BUSY
+        self.link.value = ""
         try:
             with threads(1):
                 action()
         except InputError as error:
             self._say(str(error))
         except Exception as error:
-            self._say(
-                f"This went wrong unexpectedly ({type(error).__name__}: {error})."
-            )
+            kind = type(error).__name__
+            self._say(f"This went wrong unexpectedly ({kind}: {error}).")
             raise
         finally:
             self.busy.value = ""
@@ -353,9 +435,8 @@ class _Explorer:
             self.quiet = False
 
     def _say(self, sentence: str) -> None:
-        self.error.value = (
-            f'<div class="rsrl-error" role="alert">{html.escape(sentence)}</div>'
-        )
+        text = html.escape(sentence)
+        self.error.value = f'<div class="rsrl-error" role="alert">{text}</div>'
         if self.found is None:
             self.save.disabled = True
             for image in self.images.values():
@@ -363,90 +444,119 @@ class _Explorer:
 
     def _turn(self, by: int | None = None) -> None:
         """Thumbnails of the next or last page, or of the first one that the filters leave."""
-        rows = self.photos
-        for name, control in self.filters.items():
-            rows = rows if control.value == "all" else rows[rows[name] == control.value]
+        photos = self._filtered()
         self.page = 0 if by is None else self.page + by
-        first, last = self.page * PAGE, min((self.page + 1) * PAGE, len(rows))
-        shown = rows.iloc[first:last]
-        with self._quietly(), self.thumbs.hold_sync():
-            self.thumbs.tooltips = [
-                f"{p.photo}: score {p.score}, predicted {p.predicted}"
-                for p in shown.itertuples()
-            ]
-            self.thumbs.options = list(zip(shown.photo, shown.index, strict=True))
-            self.thumbs.value = self.row if self.row in shown.index else None
-        self.thumbs.layout.display = (
-            None if len(shown) else "none"
-        )  # it keeps its last buttons
-        self.back.disabled, self.forth.disabled = first == 0, last == len(rows)
-        self.count.value = (
-            f"{first + 1} to {last} of {len(rows)}" if len(rows) else "no such photo"
-        )
+        first = self.page * PAGE
+        last = min(first + PAGE, len(photos))
+        on_page = photos.iloc[first:last]
+        self._list(on_page)
+        self.back.disabled = first == 0
+        self.forth.disabled = last == len(photos)
+        count = "no such photo"
+        if len(photos):
+            count = f"{first + 1} to {last} of {len(photos)}"
+        self.count.value = count
         with ThreadPoolExecutor() as pool:
-            self.thumb_style.value = self._css(
-                "rsrl-thumbs", pool.map(_thumb_look, shown.path)
+            looks = pool.map(_thumb_look, on_page.path)
+            self.thumb_style.value = self._css("rsrl-thumbs", looks)
+
+    def _list(self, photos: pd.DataFrame) -> None:
+        """A button for each of these photos, that of the chosen one pressed."""
+        tooltips = []
+        for photo in photos.itertuples():
+            tooltips.append(
+                f"{photo.photo}: score {photo.score}, predicted {photo.predicted}"
             )
+        chosen = self.row if self.row in photos.index else None
+        with self._quietly(), self.thumbs.hold_sync():
+            self.thumbs.tooltips = tooltips
+            self.thumbs.options = list(zip(photos.photo, photos.index, strict=True))
+            self.thumbs.value = chosen
+        # Without options it keeps its last buttons.
+        self.thumbs.layout.display = None if len(photos) else "none"
+
+    def _filtered(self) -> pd.DataFrame:
+        """The photos that the filters leave."""
+        photos = self.photos
+        for name, control in self.filters.items():
+            if control.value != "all":
+                photos = photos[photos[name] == control.value]
+        return photos
 
     def _css(self, group: str, looks: Iterable[str]) -> str:
         """How each button of a group looks, in this view alone."""
         button = f".{self.scope} .{group} button:nth-child"
-        rules = (
-            f"{button}({number}) {{{look}}}" for number, look in enumerate(looks, 1)
-        )
+        rules = []
+        for number, look in enumerate(looks, 1):
+            rules.append(f"{button}({number}) {{{look}}}")
         return f"<style>{' '.join(rules)}</style>"
 
     def _pick(self) -> None:
         self.row = self.thumbs.value
         photo = self.photos.loc[self.row]
-        said = f"score {photo.score}, predicted {self.target} {photo.predicted}"
         stamp = _stamp(photo.path)
-        self.subject = photo.photo, said, partial(self.open, photo.path, stamp)
+        self.name = photo.photo
+        self.said = f"score {photo.score}, predicted {self.target} {photo.predicted}"
+        self.load = partial(self.open, photo.path, stamp)
         self.read = partial(_unchanged, photo.path, stamp)
         self._show()
 
     def _take(self) -> None:
         """Show an uploaded photo; the name that it came with is text and nothing else."""
         upload = self.upload.value[0]
-        name, content = str(upload["name"])[:255], bytes(upload["content"])
+        name = str(upload["name"])[:255]
+        content = bytes(upload["content"])
         with self._quietly():
             self.upload.value = ()  # so that the same file can be given again
         if len(content) > LIMIT:
-            found = f"{name} has {len(content) / 2**20:.0f} MB"
             raise InputError(
-                f"{found}, a photo may have {LIMIT >> 20} MB; give a smaller copy."
+                f"{name} has {len(content) / 2**20:.0f} MB, a photo may have {LIMIT >> 20} MB; "
+                "give a smaller copy."
             )
         opened = _opened(name, content)
-        judged, levels = self._logits(opened[-1]), self.network("best").levels
-        each = zip(levels, *_told_apart(judged), strict=True)
-        likelihoods_told = ", ".join(
-            f"{level}: {likelihood}" for level, likelihood in each
-        )
-        predicted = f"predicted {self.target} {levels[judged.argmax()]}"
-        note = OWN_LIKELIHOODS.format(self.target)
-        said = f"your own photo, {predicted} (likelihoods {likelihoods_told}; {note})"
-        self.row, self.subject, self.read = (
-            None,
-            (name, said, lambda: opened),
-            lambda: content,
-        )
+        said = self._own_in_words(opened[-1])
+        self.row = None
+        self.name = name
+        self.said = said
+        self.load = lambda: opened
+        self.read = lambda: content
         with self._quietly():
             self.thumbs.value = None
         self._show()
 
+    def _own_in_words(self, pixels: Pixels) -> str:
+        """What the network says of the reader's own photo."""
+        levels = self.network("best").levels
+        judged = self._logits(pixels)
+        (told,) = _told_apart(judged)
+        each = []
+        for level, likelihood in zip(levels, told, strict=True):
+            each.append(f"{level}: {likelihood}")
+        likeliest = levels[judged.argmax()]
+        note = OWN_LIKELIHOODS.format(self.target)
+        return (
+            f"your own photo, predicted {self.target} {likeliest} "
+            f"(likelihoods {', '.join(each)}; {note})"
+        )
+
     def _logits(self, pixels: Pixels) -> np.ndarray:
         """Logit of each level (levels,) of a photo, by the chosen network."""
-        return logits(self.network("best"), pixels, **self.run.view)[0]
+        network = self.network("best")
+        return logits(network, pixels, **self.run.view)[0]
 
     def _show(self) -> None:
         """Find what the controls ask for in the chosen photo, and show all of it."""
-        self.found, (name, said, load) = None, self.subject
-        self.text = [f"{name}: {said}"]
-        self.facts.value = html.escape(self.text[0])
-        self.size, self.large, self.picture, self.pixels = load()
+        self.found = None
+        of_photo = f"{self.name}: {self.said}"
+        self.text = [of_photo]
+        self.facts.value = html.escape(of_photo)
+        self.size, self.large, self.picture, self.pixels = self.load()
         found = self._find()
-        self.facts.value = "<br>".join(map(html.escape, self.text))
-        self.found, self.error.value, self.save.disabled = found, "", False
+        lines = [html.escape(line) for line in self.text]
+        self.facts.value = "<br>".join(lines)
+        self.found = found
+        self.error.value = ""
+        self.save.disabled = False
 
     def _ask(self) -> None:
         """Have the browser answer before anything is saved.
@@ -462,7 +572,8 @@ class _Explorer:
 
     def _offer(self, name: str, kind: str, content: bytes) -> None:
         """A link that holds a picture itself: no file is written where the kernel runs."""
-        data = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+        encoded = base64.b64encode(content).decode()
+        data = f"data:image/{kind};base64,{encoded}"
         name = html.escape(name)
         self.link.value = f'<a download="{name}" href="{data}">Download {name}</a>'
 
@@ -503,35 +614,37 @@ class _HighlightExplorer(_Explorer):
 
     def __init__(self, run: Run, photos: pd.DataFrame):
         super().__init__(run, photos, CAPTIONS)
-        if (rounds := len(run.rounds)) < 2:
+        rounds = len(run.rounds)
+        if rounds < 2:
             raise InputError(
                 f"{run.folder} has one round, a highlight compares two; train it on."
             )
         self.pair = lru_cache(64)(
-            lambda *two: stacked(*(conv1_of(run, i) for i in two))
+            lambda later, earlier: stacked(conv1_of(run, later), conv1_of(run, earlier))
         )
         slide = partial(w.IntSlider, continuous_update=False, **WIDE)
-        self.settings = {
-            n: choice(description=d, options=o) for n, (d, o) in SETTINGS.items()
-        }
+        self.settings = {}
+        for name, (description, options) in SETTINGS.items():
+            self.settings[name] = choice(description=description, options=options)
         self.later = slide(rounds, 2, rounds, description="round I")
         self.step = slide(1, 1, rounds - 1, description="k rounds before")
         self.fade = slider(1, max=1, step=0.05, description="grey out the rest")
         self.fade.readout_format = ".0%"
         channels = [(str(j), j) for j in range(conv1_of(run, 1).out_channels)]
         self.strip = w.ToggleButtons(options=[("least correlated", LEAST), *channels])
-        self.strip_style, self.save.description = w.HTML(), "Save the figure"
+        self.strip.add_class("rsrl-channels")
+        self.strip_style = w.HTML()
+        self.save.description = "Save the figure"
         panels = [
             _panel("Rounds I and I - k", self.later, self.step),
             _panel("Maps and region", *self.settings.values(), self.fade),
         ]
-        strip = _panel(
-            "Channel J", self.strip.add_class("rsrl-channels"), w.HTML(LEGEND)
-        )
+        strip = _panel("Channel J", self.strip, w.HTML(LEGEND))
         self.view = self._view((2, 3), panels, strip, styles=[self.strip_style])
-        shown = (self.step, self.strip, *self.settings.values())
         actions = [(self.later, self._follow), (self.fade, self._fade)]
-        self._start([*actions, *((control, self._show) for control in shown)])
+        for control in (self.step, self.strip, *self.settings.values()):
+            actions.append((control, self._show))
+        self._start(actions)
 
     def _say(self, sentence: str) -> None:
         super()._say(sentence)
@@ -544,47 +657,61 @@ class _HighlightExplorer(_Explorer):
         self._show()
 
     def _find(self) -> Highlight:
-        rounds = self.later.value, self.later.value - self.step.value
-        by_hand = self.strip.value != LEAST
-        found = highlights(
-            self.pair(*rounds),
+        later = self.later.value
+        earlier = later - self.step.value
+        channel = None if self.strip.value == LEAST else self.strip.value
+        highlight = highlights(
+            self.pair(later, earlier),
             self.pixels.crops([0], view="whole"),
             shrink_to=self.run.view["shrink_to"],
-            channel=self.strip.value if by_hand else None,
+            channel=channel,
             **{name: control.value for name, control in self.settings.items()},
         )[0]
-        facts, size = found.facts(self.size), self.size
-        self.text += [
-            f"rounds {rounds[0]} and {rounds[1]}, channel {facts['J']} "
-            f"({'by hand' if by_hand else 'the least correlated'}: {facts['correlation']:.5f}), "
-            f"region {facts['area_share']:.0%} of {size[0]} x {size[1]} px, box {facts['width']} x "
-            f"{facts['height']} at ({facts['left']}, {facts['top']})",
-        ]
-        self.labels = {n: c.format(*rounds, facts["J"]) for n, c in CAPTIONS.items()}
-        for name, caption in self.captions.items():
-            caption.value = self.labels[name]
-        self.strip_style.value = self._css("rsrl-channels", _channel_looks(found))
-        self._draw(found)
-        return found
+        facts = highlight.facts(self.size)
+        self.text.append(self._in_words(later, earlier, facts))
+        self.labels = {}
+        for name, caption in CAPTIONS.items():
+            self.labels[name] = caption.format(later, earlier, facts["J"])
+            self.captions[name].value = self.labels[name]
+        looks = _channel_looks(highlight)
+        self.strip_style.value = self._css("rsrl-channels", looks)
+        self._draw(highlight)
+        return highlight
+
+    def _in_words(self, later: int, earlier: int, facts: dict[str, float]) -> str:
+        """The rounds, the channel and the region that are shown."""
+        chosen = "by hand"
+        if self.strip.value == LEAST:
+            chosen = "the least correlated"
+        share = facts["area_share"]
+        photo = "{} x {}".format(*self.size)
+        box = "box {width} x {height} at ({left}, {top})".format(**facts)
+        return (
+            f"rounds {later} and {earlier}, channel {facts['J']} "
+            f"({chosen}: {facts['correlation']:.5f}), "
+            f"region {share:.0%} of {photo} px, {box}"
+        )
 
     def _fade(self) -> None:
         if self.found is not None:
             self._draw(self.found)
 
-    def _draw(self, found: Highlight) -> None:
-        self.pictures = highlight_pictures(self.picture, found, opacity=self.fade.value)
+    def _draw(self, highlight: Highlight) -> None:
+        self.pictures = highlight_pictures(
+            self.picture, highlight, opacity=self.fade.value
+        )
         for name, picture in self.pictures.items():
             self.images[name].value = _jpeg(picture)
 
     def _save(self) -> None:
-        pictures = [
-            (self.labels[name], picture) for name, picture in self.pictures.items()
-        ]
-        figure = picture_rows(
-            [("", pictures)], "\n".join(self.text).replace("$", r"\$")
-        )
-        name = f"highlight_{Path(self.subject[0]).stem}_J{self.found.channel}.png"
-        self._offer(name, "png", _png(figure, dpi=150, bbox_inches="tight"))
+        captioned = []
+        for name, picture in self.pictures.items():
+            captioned.append((self.labels[name], picture))
+        title = "\n".join(self.text).replace("$", r"\$")
+        figure = picture_rows([("", captioned)], title)
+        content = _png(figure, dpi=150, bbox_inches="tight")
+        stem = Path(self.name).stem
+        self._offer(f"highlight_{stem}_J{self.found.channel}.png", "png", content)
 
 
 RATIOS = ("as the region", "1:1", "3:2", "2:3", "4:3", "3:4", "16:9", "9:16")
@@ -612,18 +739,15 @@ class _CropExplorer(_Explorer):
     def __init__(self, run: Run, photos: pd.DataFrame):
         network = run.network("best")
         pooling(network)
-        figures = [
-            "photo",
-            "crop",
-            "good",
-            "level",
-            *["attribute"] * bool(network.attributes),
-        ]
+        figures = ["photo", "crop", "good", "level"]
+        if network.attributes:
+            figures.append("attribute")
         super().__init__(run, photos, figures)
         self.seen = None
         self.good = "level high" if "high" in network.levels else "a rising score"
         which = [(f"AesAM of {self.good}", GOOD), ("AesAM chosen below", LEVEL)]
-        which += [("AesAM and AttAM, if they agree", BOTH)] * bool(network.attributes)
+        if network.attributes:
+            which.append(("AesAM and AttAM, if they agree", BOTH))
         self.which = choice(description="crop by", options=which)
         self.threshold = slider(
             THRESHOLD, min=0.05, max=0.95, step=0.05, description="threshold"
@@ -635,115 +759,150 @@ class _CropExplorer(_Explorer):
         )
         self.attribute = choice(description="AttAM of")
         self.save.description = "Save the crop"
-        maps = [self.level, *[self.attribute] * bool(network.attributes)]
+        maps = [self.level]
+        if network.attributes:
+            maps.append(self.attribute)
         panels = [
             _panel("Crop", self.which, self.threshold, self.ratio),
             _panel("Maps", *maps),
         ]
         self.view = self._view((2, len(figures) - 2), panels)
-        shown = (self.which, self.threshold, self.ratio, *maps)
-        self._start((control, self._show) for control in shown)
+        controls = (self.which, self.threshold, self.ratio, *maps)
+        self._start((control, self._show) for control in controls)
 
     def _look(self) -> None:
         """What the network sees in the photo and says of it, once for each photo."""
         if self.seen is self.pixels:
             return
-        view, shrink_to = (
-            self.pixels.crops([0], view="whole"),
-            self.run.view["shrink_to"],
-        )
+        view = self.pixels.crops([0], view="whole")
+        shrink_to = self.run.view["shrink_to"]
         maps = activation_maps(self.network("best"), view, shrink_to=shrink_to)[0]
         before = self._logits(self.pixels)
+        names = list(maps.attributes)
         with self._quietly():
-            self.attribute.options = names = list(maps.attributes)
+            self.attribute.options = names
             self.attribute.value = names[0] if names else None
-        self.maps, self.before, self.seen = maps, before, self.pixels
+        self.maps = maps
+        self.before = before
+        self.seen = self.pixels
 
     def _find(self) -> Box:
         self._look()
-        good, beside = self.maps.high, self.maps.levels[self.level.value]
-        attribute = self.maps.attributes.get(self.attribute.value)
-        used = beside if self.which.value == LEVEL else good
-        threshold, ratio = self.threshold.value, self.ratio.value
+        chosen = self.maps.high
+        if self.which.value == LEVEL:
+            chosen = self.maps.levels[self.level.value]
+        attribute = None
+        if self.which.value == BOTH:
+            attribute = self._attribute_map()
+        aspect = None
+        if self.ratio.value != RATIOS[0]:
+            aspect = aspect_ratio(self.ratio.value)
+        threshold = self.threshold.value
         box, reason = crop_box(
-            used,
-            self.size,
-            att=attribute if self.which.value == BOTH else None,
-            threshold=threshold,
-            aspect=None if ratio == RATIOS[0] else aspect_ratio(ratio),
+            chosen, self.size, att=attribute, threshold=threshold, aspect=aspect
         )
-        region = largest_region(used, threshold=threshold)
+        region = largest_region(chosen, threshold=threshold)
         crop = self.large.crop(self._within(self.large, box))
-        reach = max(
-            np.abs([good, beside]).max(), 1e-6
-        )  # one scale for both: sums are compared
-        pictures = {
-            "photo": framed(self.picture, self._within(self.picture, box), region),
-            "crop": crop,
-            "good": activation_picture(self.picture, good, reach),
-            "level": activation_picture(self.picture, beside, reach),
-        }
-        of_region = "" if region is None else f"{IN_COLOUR}; "
-        captions = {
-            "photo": f"Original ({of_region}white frame: the crop)",
-            "crop": "Crop",
-            "good": f"AesAM of {self.good}, sum {good.sum():+.1f}",
-            "level": f"AesAM of {self.target} {self.level.value}, sum {beside.sum():+.1f}",
-        }
-        if attribute is not None:
-            reach = max(np.abs(attribute).max(), 1e-6)
-            pictures["attribute"] = activation_picture(self.picture, attribute, reach)
-            captions["attribute"] = (
-                f"AttAM of {self.attribute.value}, sum {attribute.sum():+.1f}"
-            )
+        figures = self._figures(box, region, crop)
         self._tell(box, reason, crop)
-        for name, picture in pictures.items():
+        for name, (picture, caption) in figures.items():
             picture.thumbnail((SHOWN, SHOWN))
             self.images[name].value = _jpeg(picture)
-            self.captions[name].value = html.escape(captions[name])
+            self.captions[name].value = html.escape(caption)
         return box
+
+    def _attribute_map(self) -> np.ndarray | None:
+        """AttAM of the attribute chosen; None of a network that has none."""
+        return self.maps.attributes.get(self.attribute.value)
+
+    def _figures(
+        self, box: Box, region: np.ndarray | None, crop: Image.Image
+    ) -> dict[str, tuple[Image.Image, str]]:
+        """Each figure's picture and caption."""
+        frame = self._within(self.picture, box)
+        of_region = "" if region is None else f"{IN_COLOUR}; "
+        figures = {
+            "photo": (
+                framed(self.picture, frame, region),
+                f"Original ({of_region}white frame: the crop)",
+            ),
+            "crop": (crop, "Crop"),
+        }
+        good = self.maps.high
+        level = self.maps.levels[self.level.value]
+        reach = max(
+            np.abs([good, level]).max(), 1e-6
+        )  # one scale for both: sums are compared
+        figures["good"] = (
+            activation_picture(self.picture, good, reach),
+            f"AesAM of {self.good}, sum {good.sum():+.1f}",
+        )
+        figures["level"] = (
+            activation_picture(self.picture, level, reach),
+            f"AesAM of {self.target} {self.level.value}, sum {level.sum():+.1f}",
+        )
+        attribute = self._attribute_map()
+        if attribute is not None:
+            reach = max(np.abs(attribute).max(), 1e-6)
+            figures["attribute"] = (
+                activation_picture(self.picture, attribute, reach),
+                f"AttAM of {self.attribute.value}, sum {attribute.sum():+.1f}",
+            )
+        return figures
 
     def _within(self, picture: Image.Image, box: Box) -> list[int]:
         """The crop in pixels of a smaller copy of the photo."""
-        return [round(edge * picture.width / self.size[0]) for edge in box]
+        width, _ = self.size
+        return [round(edge * picture.width / width) for edge in box]
 
     def _tell(self, box: Box, reason: str, crop: Image.Image) -> None:
         """Where the crop lies, and what the network says of it."""
         left, top, right, foot = box
+        width, height = self.size
+        of_crop = f"crop {right - left} x {foot - top} at ({left}, {top})"
+        place = f"{of_crop} of {width} x {height} px"
+        if reason:
+            place += f": {reason}"
+
         after = self._logits(Pixels(square(crop)[None]))
-        told = _told_apart(self.before, after)
-        levels = zip(self.network("best").levels, *told, strict=True)
-        change = ", ".join(f"{level}: {was} to {now}" for level, was, now in levels)
-        self.text += [
-            f"crop {right - left} x {foot - top} at ({left}, {top}) of "
-            f"{self.size[0]} x {self.size[1]} px" + (f": {reason}" if reason else ""),
-            f"likelihoods, photo to crop: {change} ({OWN_LIKELIHOODS.format(self.target)})",
-        ]
+        told_before, told_after = _told_apart(self.before, after)
+        levels = self.network("best").levels
+        changes = []
+        for level, was, now in zip(levels, told_before, told_after, strict=True):
+            changes.append(f"{level}: {was} to {now}")
+        note = OWN_LIKELIHOODS.format(self.target)
+        change = f"likelihoods, photo to crop: {', '.join(changes)} ({note})"
+        self.text += [place, change]
 
     def _save(self) -> None:
         """The crop of the original, at full resolution."""
-        name, target = Path(self.subject[0]), io.BytesIO()
-        save_crop(io.BytesIO(self.read()), self.found, target)
-        with Image.open(target) as crop:
-            self._offer(
-                f"{name.stem}_crop{name.suffix}", crop.format.lower(), target.getvalue()
-            )
+        original = io.BytesIO(self.read())
+        cropped = io.BytesIO()
+        save_crop(original, self.found, cropped)
+        with Image.open(cropped) as crop:
+            kind = crop.format.lower()
+        path = Path(self.name)
+        self._offer(f"{path.stem}_crop{path.suffix}", kind, cropped.getvalue())
 
 
 def _judged(run: Run, photos: pd.DataFrame) -> pd.DataFrame:
     """The photos with `predicted`, the score or level that the chosen round's network assigns."""
-    known = run.split.set_index("photo").score.reindex(photos.photo).to_numpy()
-    unlike = photos.photo[known != photos.score.to_numpy()]
+    of_run = run.split.set_index("photo").score
+    scores_in_run = of_run.reindex(photos.photo).to_numpy()
+    is_unlike = scores_in_run != photos.score.to_numpy()
+    unlike = photos.photo[is_unlike]
     if len(unlike) or not len(photos):
-        found = f"{len(unlike)} of {len(photos)} ({', '.join(unlike[:2])}) differ"
         raise InputError(
-            f"{run.folder} needs the photos and scores it was made with; {found}."
+            f"{run.folder} needs the photos and scores it was made with; "
+            f"{len(unlike)} of {len(photos)} ({', '.join(unlike[:2])}) differ."
         )
     judged = run.samples.query(f"round == {run.chosen} and part != 'other'")
-    predicted = photos.photo.map(judged.set_index("photo").assigned)
+    assigned = judged.set_index("photo").assigned
+    predicted = photos.photo.map(assigned)
     if run.info["recipe"]["levels"] == "low-high":
         predicted = predicted.map({0: "low", 1: "high"})
-    return photos.assign(predicted=predicted).reset_index(drop=True)
+    with_predicted = photos.assign(predicted=predicted)
+    return with_predicted.reset_index(drop=True)
 
 
 def _opened(
@@ -751,7 +910,8 @@ def _opened(
 ) -> tuple[tuple[int, int], Image.Image, Image.Image, Pixels]:
     """Size of a photo, the photo to crop from and to show, and as the networks see it."""
     photo = open_rgb(path, content)
-    size, pixels = photo.size, Pixels(square(photo)[None])
+    size = photo.size
+    pixels = Pixels(square(photo)[None])
     photo.thumbnail((LARGE, LARGE), Image.Resampling.LANCZOS)
     shown = photo.copy()
     shown.thumbnail((SHOWN, SHOWN), Image.Resampling.LANCZOS)
@@ -761,17 +921,19 @@ def _opened(
 def _stamp(path: str) -> tuple[int, int] | None:
     """When a file was changed and its bytes: as they are, it is the same. None: it is gone."""
     try:
-        there = Path(path).stat()
+        status = Path(path).stat()
     except OSError:
         return None
-    return there.st_mtime_ns, there.st_size
+    return status.st_mtime_ns, status.st_size
 
 
 def _unchanged(path: str, stamp: tuple[int, int] | None) -> bytes:
     """Content of a photo that was shown; `InputError` where it is another by now."""
     if _stamp(path) != stamp:
-        found = f"{path} was changed, moved or deleted since it was shown"
-        raise InputError(f"{found}; choose another photo, then this one again.")
+        raise InputError(
+            f"{path} was changed, moved or deleted since it was shown; "
+            "choose another photo, then this one again."
+        )
     return Path(path).read_bytes()
 
 
@@ -780,23 +942,27 @@ def _told_apart(*judged: np.ndarray) -> list[list[str]]:
 
     Where 6 digits do not tell it from the next one, logits stand beside them.
     """
-    of_all = [likelihoods(logits.astype(float)) for logits in judged]
+    of_all = [likelihoods(of_levels.astype(float)) for of_levels in judged]
     for digits in range(2, 7):
-        told = [[f"{p:.{digits}f}" for p in values] for values in of_all]
-        if all(texts.count(max(texts)) == 1 for texts in told):
+        told = [[f"{p:.{digits}f}" for p in of_levels] for of_levels in of_all]
+        if all(_largest_shows(texts) for texts in told):
             return told
-    return [
-        [
-            f"{text} (logit {logit:.1f})"
-            for text, logit in zip(texts, logits, strict=True)
-        ]
-        for texts, logits in zip(told, judged, strict=True)
-    ]
+    with_logits = []
+    for texts, of_levels in zip(told, judged, strict=True):
+        pairs = zip(texts, of_levels, strict=True)
+        with_logits.append([f"{text} (logit {logit:.1f})" for text, logit in pairs])
+    return with_logits
+
+
+def _largest_shows(texts: list[str]) -> bool:
+    largest = max(texts)
+    return texts.count(largest) == 1
 
 
 def _plain(text: str) -> str:
     """HTML without its marks."""
-    return html.unescape(re.sub("<[^>]*>", "", text))
+    without_tags = re.sub("<[^>]*>", "", text)
+    return html.unescape(without_tags)
 
 
 def _png(figure: Figure, **how) -> bytes:
@@ -819,23 +985,33 @@ def _jpeg(picture: Image.Image, quality: int = 92) -> bytes:
 
 def _thumb_look(path: str) -> str:
     try:
-        data = base64.b64encode(_jpeg(_thumbnail(path), 80)).decode()
+        small = _jpeg(_thumbnail(path), 80)
     except InputError:
         return ""  # the button shows the name, and says what is wrong when it is chosen
+    data = base64.b64encode(small).decode()
     return f"background-image: url(data:image/jpeg;base64,{data}); color: transparent"
 
 
-def _channel_looks(found: Highlight) -> Iterator[str]:
+def _channel_looks(highlight: Highlight) -> Iterator[str]:
     """Dark where the correlation r is low, by the magnitude of 1 - r: most lie near 1."""
     yield ""  # the button in front of the channels
     flat = "repeating-linear-gradient(45deg, #bbb 0 2px, #fff 2px 5px)"
-    shares = (np.log10(np.clip(1 - found.correlations, 1e-5, 0.1)) + 5) / 4
-    for j, (share, r) in enumerate(zip(shares, found.correlations, strict=True)):
-        known = not np.isnan(r)
-        look = f"background: {to_hex(plt.cm.YlOrBr(0.6 * share)) if known else flat}"
-        look += f"; --said: 'channel {j}: {f'{r:.5f}' if known else 'flat'}'"
-        yield look + ("; box-shadow: 0 0 0 3px #111" if j == found.channel else "")
+    distances = np.clip(1 - highlight.correlations, 1e-5, 0.1)
+    shares = (np.log10(distances) + 5) / 4
+    pairs = zip(shares, highlight.correlations, strict=True)
+    for channel, (share, r) in enumerate(pairs):
+        background = flat
+        correlation = "flat"
+        if not np.isnan(r):
+            background = to_hex(plt.cm.YlOrBr(0.6 * share))
+            correlation = f"{r:.5f}"
+        look = f"background: {background}; --said: 'channel {channel}: {correlation}'"
+        if channel == highlight.channel:
+            look += "; box-shadow: 0 0 0 3px #111"
+        yield look
 
 
 def _panel(title: str, *children: w.Widget) -> w.VBox:
-    return w.VBox([w.HTML(f"<b>{title}</b>"), *children]).add_class("rsrl-panel")
+    heading = w.HTML(f"<b>{title}</b>")
+    panel = w.VBox([heading, *children])
+    return panel.add_class("rsrl-panel")
