@@ -95,6 +95,11 @@ def stacked(later: nn.Conv2d, earlier: nn.Conv2d) -> nn.Conv2d:
     old = earlier.state_dict()
     change = new["weight"] - old["weight"]
     moved = (change.norm() / old["weight"].norm()).item()
+    if moved == 0:
+        raise InputError(
+            "conv1 has not moved between the two rounds, a highlight map shows how it moved; take "
+            "a run that trained all layers (tune 'all')."
+        )
     if not moved >= FLOOR:
         raise InputError(
             f"conv1 of the two rounds differs by {moved:.1e} of its norm, a highlight map needs "

@@ -17,6 +17,9 @@ from rsrl_lib.files import InputError
 from rsrl_lib.photos import ScoredPhotos
 from rsrl_lib.recipe import Recipe, Training
 
+OF_STEPS = ("optimiser", "learning_rate", "head_learning_rate", "decay")
+OF_STEPS += ("epochs", "steps", "batch", "weight_decay")
+"""Settings of `Training` that steps alone read."""
 REAL_SCORES = "real mean scores (--mean-column, or votes)"
 
 
@@ -103,6 +106,10 @@ def unread(recipe: Recipe) -> list[str]:
         why = f"the control {recipe.control!r} does not drop by the rule"
     of_drop = {field.name: (drops, why) for field in fields(recipe.drop)}
     of_training = {"epochs": (recipe.training.steps is None, "steps is given")}
+    if recipe.tune == "head":
+        why = "tune is 'head', and the best head needs no steps"
+        of_training = dict.fromkeys(OF_STEPS, (False, why))
+        of_recipe["first_steps"] = (False, why)
     return [
         *_without_effect(recipe, of_recipe),
         *_without_effect(recipe.drop, of_drop),

@@ -71,15 +71,44 @@ def of_start(photos: ScoredPhotos, run: Run, recipe: Recipe) -> list[str]:
         sentences.append(
             f"{done} rounds are finished already; round {done + 1} is next."
         )
-    sentences.append(
-        f"Up to {recipe.rounds} rounds of {recipe.backbone} {_on_what(recipe)}."
+    what = (
+        recipe.backbone if recipe.tune != "head" else f"the head of {recipe.backbone}"
     )
+    sentences.append(f"Up to {recipe.rounds} rounds of {what} {_on_what(recipe)}.")
     return sentences
 
 
 def of_end(run: Run) -> list[str]:
     """The rounds as a table, what its columns mean, and what should not be overlooked."""
-    return [_table(run), *_legend(run), *warnings(run)]
+    return [_table(run), *_legend(run), *settled(run.samples), *warnings(run)]
+
+
+def settled(samples: pd.DataFrame) -> list[str]:
+    """Whether the training photos that are kept come to stay the same, or come back in turn."""
+    of_training = samples[samples.part == "train"]
+    kept = of_training.pivot(index="photo", columns="round", values="kept")
+    if kept.to_numpy().all():
+        return []  # nothing was dropped
+    of_rounds = [kept[i].to_numpy().tobytes() for i in kept]
+    last = len(of_rounds) - 1
+    same_as_last = [i for i in range(last) if of_rounds[i] == of_rounds[last]]
+    if not same_as_last:
+        return []
+    period = last - same_as_last[-1]
+    first = same_as_last[-1]
+    while first > 0 and of_rounds[first - 1] == of_rounds[first - 1 + period]:
+        first -= 1
+    if period == 1:
+        return [
+            f"The photos that stay have settled: rounds {first + 1} to {last + 1} learned from "
+            "the same."
+        ]
+    if last + 1 - first < 2 * period:
+        return []  # once may be chance
+    return [
+        f"The photos that stay come back in turn: from round {first + 1} on, a round learned from "
+        f"the same as {period} rounds before."
+    ]
 
 
 def warnings(run: Run) -> list[str]:

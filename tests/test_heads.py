@@ -113,13 +113,16 @@ def test_a_network_gets_the_head_and_broken_features_are_told():
     network = aesthetic_net(
         "squeezenet1_1", [2, 3, 4, 5], weights="none", attributes=["depth of field"]
     )
-    frame = heads.frame_of(features)
-    how = {"strength": 0.01}
-    heads.fit_head(network, features, targets, frame, **how)
-    weights, biases, _ = heads.best_head(features, targets, frame, scores=4, **how)
+    rows = np.arange(60)
+    frozen = heads.freeze(features, None, rows, targets, rows % 5, scores=4)
+    heads.fit_head(network, frozen, rows, targets)
+    how = {"scores": 4, "strength": frozen.strength}
+    weights, biases, _ = heads.best_head(features, targets, frozen.frame, **how)
     together = torch.cat([network.head.weight, network.attribute_head.weight])
     np.testing.assert_allclose(together.detach(), weights, rtol=1e-6)
     np.testing.assert_allclose(network.attribute_head.bias.detach(), biases[4:], rtol=1e-6)
+    expected = features @ weights[:4].numpy().T + biases[:4].numpy()
+    np.testing.assert_allclose(heads.head_logits(network, features), expected, atol=1e-4)
     features[5] = np.inf
     with pytest.raises(InputError, match=r"No best head was found .*; .* Take other weights\."):
-        heads.fit_head(network, features, targets, frame, **how)
+        heads.fit_head(network, frozen, rows, targets)
