@@ -34,10 +34,14 @@ def confusion(
     labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]
 ) -> pd.DataFrame:
     """Tidy confusion matrix: label, assigned, photos; every pair of scores has its row."""
-    counts = metrics.confusion_matrix(labels, assigned, labels=list(scores))
-    pairs = pd.MultiIndex.from_product([scores, scores], names=["label", "assigned"])
-    photos = pd.Series(counts.ravel(), pairs, name="photos")
-    return photos.reset_index()
+    counts, all_scores = _counted(labels, assigned, scores)
+    is_asked_for = np.isin(all_scores, list(scores))
+    counts = counts[is_asked_for][:, is_asked_for]
+    labels = np.repeat(scores, len(scores))
+    answers = np.tile(scores, len(scores))
+    return pd.DataFrame(
+        {"label": labels, "assigned": answers, "photos": counts.ravel()}
+    )
 
 
 def measures(
@@ -141,11 +145,12 @@ def _counted(
     labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]
 ) -> tuple[np.ndarray, list[int]]:
     """Confusion matrix, and the scores of its rows: `scores` and all that photos have beside."""
-    labelled = np.unique(labels).tolist()
-    answered = np.unique(assigned).tolist()
-    all_scores = sorted({*scores, *labelled, *answered})
-    counts = metrics.confusion_matrix(labels, assigned, labels=all_scores)
-    return counts, all_scores
+    all_scores = np.unique([*scores, *labels, *assigned])
+    row = np.searchsorted(all_scores, labels)
+    column = np.searchsorted(all_scores, assigned)
+    size = len(all_scores)
+    counts = np.bincount(row * size + column, minlength=size * size)
+    return counts.reshape(size, size), all_scores.tolist()
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

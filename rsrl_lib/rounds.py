@@ -212,7 +212,8 @@ def train(
     targets = targets_of(data, rows, recipe)
     level_loss = control.level_loss(labels[data.training_rows])
     if recipe.tune == "head" or (recipe.tune == "head-first" and i == 1):
-        loss = fit_head(network, data.frozen, rows, targets, level_loss=level_loss)
+        how = {"level_loss": level_loss, "goes_on": i > 1}
+        loss = fit_head(network, data.frozen, rows, targets, **how)
         if recipe.tune == "head":
             return rows, loss
     training = recipe.training

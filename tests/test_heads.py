@@ -27,7 +27,7 @@ def test_a_head_is_the_optimum_that_scikit_learn_finds(count, strength):
     features, nodes, targets = drawn(count, width=60)
     frame = heads.frame_of(features)
     weights, biases, _ = heads.best_head(features, targets, frame, scores=4, strength=strength)
-    units = (features - frame.mean) / frame.spread
+    units = frame.units(features).numpy()
     theirs = LogisticRegression(C=strength, tol=1e-9, max_iter=10_000).fit(units, nodes)
     ours = features @ weights.numpy().T + biases.numpy()
     np.testing.assert_allclose(ours, theirs.decision_function(units), atol=2e-4)
@@ -48,13 +48,13 @@ def test_weights_attributes_and_another_loss_are_those_of_fine_tuning():
     def objective(free):
         logits = torch.from_numpy(features).double() @ free[:, :-1].T + free[:, -1]
         told = heads.joint_loss(logits, targets.double(), level_loss=loss)
-        squares = (free[:, :-1] * torch.from_numpy(frame.spread)).square().sum()
+        squares = (free[:, :-1] * frame.spread).square().sum()
         return told, told + squares / (2 * 0.05 * len(features))
 
     told, whole = objective(free)
     (slope,) = torch.autograd.grad(whole, free)
     assert told.item() == pytest.approx(mean_loss, rel=1e-9)
-    assert slope[:, :-1].abs().div(torch.from_numpy(frame.spread)).max() < 1e-4
+    assert slope[:, :-1].abs().div(frame.spread).max() < 1e-4
     assert slope[:, -1].abs().max() < 1e-4
 
 
