@@ -89,8 +89,8 @@ class Frozen(Ours):
         if is_first:  # then `rows` are all training photos
             folds = fold_of_each(nodes.numpy())
             scores = len(self.network.scores)
-            self.frozen = freeze(self.seen, None, rows, targets, folds, scores=scores)
-        fit_head(self.network, self.frozen, rows, targets, goes_on=not is_first)
+            self.frozen = freeze(self.seen, None, rows, targets, folds, levels=scores)
+        fit_head(self.network, self.frozen, rows, targets, warm_start=not is_first)
 
     def logits(self):
         return head_logits(self.network, self.seen)

@@ -186,7 +186,7 @@ def adjusted(labels: np.ndarray) -> LevelLoss:
 
 @dataclass(frozen=True)
 class Control:
-    """What a control changes: nothing, but where it says so."""
+    """What a control does: where it says nothing, plain training that drops nothing."""
 
     keep: Callable[[DropRule, Judged], Decision] = keep_all
     """Which of the original training photos the next round is trained on."""

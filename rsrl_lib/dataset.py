@@ -41,7 +41,7 @@ class Dataset:
     """What must not change while a run goes on: photos, scores, photos of another source."""
     other: Strangers | None = None
     frozen: Frozen | None = None
-    """What a body that stays sees in the photos, where rounds train the head alone."""
+    """What the body sees in the photos before it is trained, where a round needs the best head."""
 
     @property
     def labels(self) -> np.ndarray:

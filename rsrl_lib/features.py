@@ -1,12 +1,14 @@
-"""What a network whose body stays as it came sees in photos: computed once, kept on the disk.
+"""What a network sees in photos before it is trained: features, computed once, kept on the disk.
 
 With `tune = "head"` a round trains the last layer alone. All before it gives the same features in
-every round, fold and seed, so they are computed once for the same photos, weights and view, and lie
-beside the decoded photos. Traded away: what random crops would add to the training photos.
+every round, fold and arm, and for transferred weights with every seed. So they are computed once
+for the same photos, weights and view, and lie beside the decoded photos. Traded away: what random
+crops would add to the training photos.
 """
 
 import hashlib
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +58,10 @@ def features(
 
 
 def _fingerprint(network: AestheticNet, view: dict[str, object]) -> str:
-    """Of all that features depend on beside the photos."""
+    """Of network, view and precision, on which features depend beside the photos.
+
+    Devices and versions of torch differ in the last digits, and share them.
+    """
     digest = hashlib.sha256(f"{network.backbone} {network.kind}".encode())
     digest.update(chosen_precision(view["precision"]).encode())
     digest.update(f"{view['crops']} {view['shrink_to']}".encode())
@@ -73,7 +78,7 @@ def _embed(
         target.with_suffix(f".{first}.piece.npy")
         for first in range(0, len(pixels), PIECE)
     ]
-    done = [piece for piece in pieces if piece.exists()]
+    done = list(takewhile(Path.exists, pieces))
     new_ones = _embedded(network, pixels, len(done) * PIECE, view)
     for piece, values in zip(pieces[len(done) :], new_ones, strict=True):
         with replacing(piece) as partial, partial.open("wb") as file:

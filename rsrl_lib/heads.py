@@ -1,38 +1,43 @@
 """The best linear head on features that stay: a round without learning rate, epochs or chance.
 
-The loss of `losses.joint_loss` plus a penalty on the weights of the head is convex (for
-cross-entropy, the papers' loss), so it has one optimum, which does not depend on where the search
-starts. Features are taken in units of their spread over the original training photos. How strongly
-large weights are punished is chosen once a run, by cross-fitting: photos are judged by heads that
-have not seen them. Traded away: whatever the body could have learned.
+The loss of `losses.joint_loss` plus a punishment of large weights is convex where the level's loss
+is cross-entropy, as in the papers. Then it has one optimum, which does not depend on where the
+search starts. (Of EMD and focal loss it is the optimum nearest to where it starts.) Features are
+taken in units of their spread over the original training photos. How free the weights are is chosen
+once a run, by cross-fitting: photos are judged by heads that have not seen them. Traded away:
+whatever the body could have learned.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
 from threadpoolctl import ThreadpoolController
+from torch.nn.functional import linear
 
 from rsrl_lib.files import InputError
 from rsrl_lib.losses import LevelLoss, cross_entropy, joint_loss
 from rsrl_lib.machine import threads
 from rsrl_lib.network import AestheticNet
 
-STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-"""C of scikit-learn's `LogisticRegression`: the smaller, the more large weights are punished."""
+FREEDOMS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""C of scikit-learn's `LogisticRegression`: the larger, the freer are the weights to be large."""
+SLOPE = 1e-6
+"""Slope at which the search for a head ends that is kept."""
+ROUGH = 1e-3
+"""And for one that is only compared with others."""
 STEPS = 10_000
+"""After which a search that has not ended is given up."""
+CHUNK = 8192
+"""Photos that are converted to float64 at once, where all would not fit into memory."""
 IN_MEMORY = 2**27
-"""Numbers of features that are held as float64, 1 GB; more are converted by chunks."""
+"""Numbers of features up to which all are held as float64, in 1 GB."""
 SMALL = 2**22
 """Numbers of features that one thread works on as fast as several."""
-CHUNK = 8192
-SLOPE = 1e-5
-ROUGH = 1e-3
-"""Slopes at which a search ends: for a head that is kept, and for one that is only compared."""
 
 
 @dataclass(frozen=True)
@@ -47,41 +52,59 @@ class Frame:
     """(width,) of the features."""
     spread: torch.Tensor
     """(width,) of the features; 1 where they are all alike."""
-    directions: torch.Tensor | None = None
+    directions: torch.Tensor
     """(width, r) principal directions of the features in units of their spread."""
-    variances: torch.Tensor | None = None
+    variances: torch.Tensor
     """(r,) of the photos along them."""
 
     def units(self, features: np.ndarray) -> torch.Tensor:
         """Features (n, width) as differences from the mean, in units of their spread."""
-        return (torch.tensor(features, dtype=torch.float64) - self.mean) / self.spread
+        return _units(features, self.mean, self.spread)
+
+
+def _units(
+    features: np.ndarray, mean: torch.Tensor, spread: torch.Tensor
+) -> torch.Tensor:
+    return (torch.tensor(features, dtype=torch.float64) - mean) / spread
 
 
 def frame_of(features: np.ndarray) -> Frame:
     """The frame of features (n, width)."""
     count, width = features.shape
-    mean = features.mean(0, dtype=np.float64)
-    spread = features.std(0, dtype=np.float64)
-    spread[spread <= 1e-9 * np.abs(mean)] = 1
-    frame = Frame(*map(torch.from_numpy, (mean, spread)))
-    if (
-        count < width
-    ):  # fewer photos than features: their products are the smaller matrix
-        units = frame.units(features)
+    mean, spread = _mean_and_spread(features)
+    if count < width:
+        # Fewer photos than features: the products of photos are the smaller matrix.
+        units = _units(features, mean, spread)
         variances, of_photos = torch.linalg.eigh(units @ units.T / count)
-        known = variances > 1e-10 * variances.max()
-        variances = variances[known]
-        directions = units.T @ of_photos[:, known] / (count * variances).sqrt()
+        is_known = variances > 1e-10 * variances.max()
+        variances = variances[is_known]
+        lengths = (count * variances).sqrt()
+        directions = units.T @ of_photos[:, is_known] / lengths
     else:
         products = torch.zeros(width, width, dtype=torch.float64)
         for rows in _chunks(count):
-            units = frame.units(features[rows])
+            units = _units(features[rows], mean, spread)
             products += units.T @ units
         variances, directions = torch.linalg.eigh(products / count)
-        known = variances > 1e-10 * variances.max()
-        variances = variances[known]
-        directions = directions[:, known]
-    return replace(frame, directions=directions, variances=variances)
+        is_known = variances > 1e-10 * variances.max()
+        variances = variances[is_known]
+        directions = directions[:, is_known]
+    return Frame(mean, spread, directions, variances)
+
+
+def _mean_and_spread(features: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each feature, over the photos; a feature that never differs has the spread 1."""
+    count, width = features.shape
+    mean = torch.zeros(width, dtype=torch.float64)
+    for rows in _chunks(count):
+        mean += torch.tensor(features[rows], dtype=torch.float64).sum(0) / count
+    variance = torch.zeros(width, dtype=torch.float64)
+    for rows in _chunks(count):
+        apart = torch.tensor(features[rows], dtype=torch.float64) - mean
+        variance += apart.square().sum(0) / count
+    spread = variance.sqrt()
+    is_constant = spread <= 1e-9 * mean.abs()
+    return mean, torch.where(is_constant, 1.0, spread)
 
 
 def _chunks(count: int) -> list[slice]:
@@ -90,7 +113,8 @@ def _chunks(count: int) -> list[slice]:
 
 @dataclass(frozen=True)
 class Frozen:
-    """What a body that stays sees in the photos of a run, and how heads are fitted to it."""
+    """What a network's body sees in the photos of a run before it is trained, and how heads are
+    fitted to it."""
 
     features: np.ndarray
     """(n, width) of all photos."""
@@ -100,8 +124,8 @@ class Frozen:
     """Of the original training photos."""
     folds: np.ndarray
     """Fold of each original training photo, in which it is judged by who has not seen it."""
-    strength: float
-    """How little large weights are punished; chosen by cross-fitting."""
+    freedom: float
+    """Of the weights, to be large; chosen by cross-fitting."""
 
 
 def freeze(
@@ -111,7 +135,7 @@ def freeze(
     targets: torch.Tensor,
     folds: np.ndarray,
     *,
-    scores: int,
+    levels: int,
     level_loss: LevelLoss = cross_entropy,
 ) -> Frozen:
     """Prepare heads on features (n, width) by the original training photos, those at `rows` (m,).
@@ -120,9 +144,9 @@ def freeze(
     """
     of_training = features[rows]
     frame = frame_of(of_training)
-    how = {"scores": scores, "level_loss": level_loss}
-    strength = chosen_strength(of_training, targets, folds, frame, **how)
-    return Frozen(features, other, frame, folds, strength)
+    how = {"levels": levels, "level_loss": level_loss}
+    freedom = chosen_freedom(of_training, targets, folds, frame, **how)
+    return Frozen(features, other, frame, folds, freedom)
 
 
 def fit_head(
@@ -132,20 +156,21 @@ def fit_head(
     targets: torch.Tensor,
     *,
     level_loss: LevelLoss = cross_entropy,
-    goes_on: bool = False,
+    warm_start: bool = False,
 ) -> float:
     """Give a network the best head for the photos at `rows` (n,), in place; returns the mean loss.
 
     `targets` (n, 2 + attributes) are theirs, as `joint_targets` packs them. The head minimises the
     sum of the losses plus the squared weights, in units of the features' spread, over 2 x
-    `frozen.strength`; biases are free. Where it `goes_on`, the search begins at the head there is,
-    which is shorter and ends at the same head. Raises `InputError` where no optimum is found.
+    `frozen.freedom`; biases are free. With `warm_start` the search begins at the head there is: it
+    is shorter and, of a convex loss, ends at the same head. Raises `InputError` where no optimum is
+    found.
     """
     heads = [network.head]
     if network.attribute_head is not None:
         heads.append(network.attribute_head)
     start = None
-    if goes_on:
+    if warm_start:
         start = (
             torch.cat([head.weight for head in heads]),
             torch.cat([head.bias for head in heads]),
@@ -154,8 +179,8 @@ def fit_head(
         frozen.features[rows],
         targets,
         frozen.frame,
-        scores=len(network.scores),
-        strength=frozen.strength,
+        levels=len(network.scores),
+        freedom=frozen.freedom,
         level_loss=level_loss,
         start=start,
     )
@@ -170,15 +195,15 @@ def fit_head(
 
 
 def head_logits(network: AestheticNet, features: np.ndarray) -> np.ndarray:
-    """Logits (n, scores), float32, that a network's head gives for features (n, width)."""
-    head = network.head
-    place = head.weight.device
-    judged = []
-    with torch.inference_mode():
-        for first in range(0, len(features), CHUNK):
-            chunk = torch.tensor(features[first : first + CHUNK], device=place)
-            judged.append(head(chunk).cpu())
-    return torch.cat(judged).numpy()
+    """Logits (n, levels), float32, that a network's head gives for features (n, width)."""
+    # On the processor wherever the network lies, so that a resumed run has the same digits.
+    weight = network.head.weight.detach().cpu()
+    bias = network.head.bias.detach().cpu()
+    logits = []
+    for rows in _chunks(len(features)):
+        of_chunk = linear(torch.tensor(features[rows]), weight, bias)
+        logits.append(of_chunk.numpy())
+    return np.concatenate(logits)
 
 
 def best_head(
@@ -186,64 +211,136 @@ def best_head(
     targets: torch.Tensor,
     frame: Frame,
     *,
-    scores: int,
-    strength: float,
+    levels: int,
+    freedom: float,
     level_loss: LevelLoss = cross_entropy,
     slope: float = SLOPE,
     start: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """Weights (nodes, width) and biases (nodes,), float64, as `fit_head` says, and the mean loss.
 
-    The nodes are `scores`, then those of the attributes. The search ends where no `slope` of the
-    loss per photo, in the frame's coordinates, is larger. It begins at the weights and biases of
-    `start`, or at 0.
+    The nodes are those of the levels, so many as `levels` says, then those of the attributes. The
+    search ends where no slope of the loss per photo, in the frame's coordinates, is larger than
+    `slope`; ten times that is accepted where float64 allows no better. It begins at the
+    weights and biases of `start`, or at 0.
     """
-    count = len(features)
-    nodes = scores + targets.shape[1] - 2
-    targets = targets.double()
-    punishment = 1 / (strength * count)
-    # About the curvature of the loss along each direction, so that steps there are of one length.
-    scale = (0.3 * frame.variances + punishment) ** -0.5
-    directions = frame.directions * scale  # (width, r)
-    batches = _Batches(features, frame, directions)
-
-    def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        free = torch.from_numpy(flat).view(nodes, -1)
-        weights = free[:, :-1]
-        biases = free[:, -1]
-        gradient = torch.zeros_like(free)
-        gradient[:, :-1] = punishment * weights * scale**2
-        loss = punishment / 2 * (weights * scale).square().sum().item()
-        for rows, coordinates in batches:
-            logits = (coordinates @ weights.T + biases).requires_grad_()
-            share = len(coordinates) / count
-            mean_loss = share * joint_loss(logits, targets[rows], level_loss=level_loss)
-            (of_logits,) = torch.autograd.grad(mean_loss, logits)
-            gradient[:, :-1] += of_logits.T @ coordinates
-            gradient[:, -1] += of_logits.sum(0)
-            loss += mean_loss.item()
-        return loss, gradient.numpy().ravel()
-
-    begin = torch.zeros(nodes, len(scale) + 1, dtype=torch.float64)
-    if start is not None:
-        before, biases_before = (values.detach().cpu().double() for values in start)
-        begin[:, :-1] = before * frame.spread @ frame.directions / scale
-        begin[:, -1] = biases_before + before @ frame.mean
+    nodes = levels + targets.shape[1] - 2
+    how = {"freedom": freedom, "level_loss": level_loss}
+    objective = _Objective(features, targets, frame, nodes=nodes, **how)
+    begin = objective.coordinates_of(start)
     options = {"gtol": slope, "ftol": 0, "maxiter": STEPS, "maxcor": 20}
-    how = {"jac": True, "method": "L-BFGS-B", "options": options}
     with _alone() if features.size <= SMALL else nullcontext():
-        end = minimize(loss_and_gradient, begin.numpy().ravel(), **how)
+        end = minimize(objective, begin, jac=True, method="L-BFGS-B", options=options)
     steepest = np.abs(end.jac).max()
     if not steepest <= 10 * slope:
         raise InputError(
-            f"No best head was found in {end.nit} steps (slope {steepest:.1e}); are all features "
-            "finite? Take other weights."
+            f"No best head was found in {end.nit} steps, its freedom being {freedom:g} (the slope "
+            f"is {steepest:.1e}, needed is {slope:g}); take other weights to start from."
         )
-    free = torch.from_numpy(end.x).view(nodes, -1)
-    weights = free[:, :-1] @ directions.T / frame.spread
-    biases = free[:, -1] - weights @ frame.mean
-    squares = (free[:, :-1] * scale).square().sum().item()
-    return weights, biases, end.fun - punishment / 2 * squares
+    weights, biases = objective.head_of(end.x)
+    return weights, biases, end.fun - objective.punishment(end.x)
+
+
+class _Objective:
+    """The mean loss of a head plus the punishment of its weights, and the gradient of both.
+
+    A head is here a vector of its weights along the frame's scaled directions and its biases.
+    """
+
+    def __init__(
+        self,
+        features: np.ndarray,
+        targets: torch.Tensor,
+        frame: Frame,
+        *,
+        nodes: int,
+        freedom: float,
+        level_loss: LevelLoss,
+    ):
+        self.count = len(features)
+        self.nodes = nodes
+        self.targets = targets.double()
+        self.frame = frame
+        self.level_loss = level_loss
+        self.punished = 1 / (freedom * self.count)
+        # The loss curves about as much along each direction, so steps there are of one length.
+        curvature = 0.3 * frame.variances + self.punished
+        self.scale = curvature**-0.5
+        self.directions = frame.directions * self.scale  # (width, r)
+        self.features = features
+        self.coordinates = None
+        if features.size <= IN_MEMORY:
+            self.coordinates = frame.units(features) @ self.directions  # (n, r)
+
+    def __call__(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
+        weights, biases = self._parts(flat)
+        if self.coordinates is not None:
+            logits = self.coordinates @ weights.T + biases
+            loss, of_logits = self._loss_and_gradient(logits, self.targets)
+            of_weights = of_logits.T @ self.coordinates
+            of_biases = of_logits.sum(0)
+        else:
+            loss, of_weights, of_biases = self._by_chunks(weights, biases)
+        loss += self.punishment(flat)
+        of_weights += self.punished * weights * self.scale**2
+        gradient = torch.cat([of_weights, of_biases[:, None]], 1)
+        return loss, gradient.numpy().ravel()
+
+    def _by_chunks(
+        self, weights: torch.Tensor, biases: torch.Tensor
+    ) -> tuple[float, torch.Tensor, torch.Tensor]:
+        """Loss and gradients where the photos' coordinates would not fit into memory."""
+        of_units = weights @ self.directions.T  # (nodes, width)
+        loss = 0.0
+        gradient = torch.zeros_like(of_units)
+        of_biases = torch.zeros_like(biases)
+        for rows in _chunks(self.count):
+            units = self.frame.units(self.features[rows])
+            logits = units @ of_units.T + biases
+            of_chunk, of_logits = self._loss_and_gradient(logits, self.targets[rows])
+            loss += of_chunk
+            gradient += of_logits.T @ units
+            of_biases += of_logits.sum(0)
+        return loss, gradient @ self.directions, of_biases
+
+    def _loss_and_gradient(
+        self, logits: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[float, torch.Tensor]:
+        """What some photos add to the mean loss of all, and its gradient by their logits."""
+        logits.requires_grad_()
+        mean_loss = joint_loss(logits, targets, level_loss=self.level_loss)
+        loss = mean_loss * len(logits) / self.count
+        (gradient,) = torch.autograd.grad(loss, logits)
+        return loss.item(), gradient
+
+    def punishment(self, flat: np.ndarray) -> float:
+        """Of the weights, in units of the features' spread."""
+        weights, _ = self._parts(flat)
+        squares = (weights * self.scale).square().sum().item()
+        return self.punished / 2 * squares
+
+    def _parts(self, flat: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights (nodes, r) along the scaled directions, and biases (nodes,)."""
+        head = torch.from_numpy(flat).view(self.nodes, -1)
+        return head[:, :-1], head[:, -1]
+
+    def head_of(self, flat: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights (nodes, width) and biases (nodes,) for features as they are."""
+        weights, biases = self._parts(flat)
+        of_features = weights @ self.directions.T / self.frame.spread
+        return of_features, biases - of_features @ self.frame.mean
+
+    def coordinates_of(
+        self, head: tuple[torch.Tensor, torch.Tensor] | None
+    ) -> np.ndarray:
+        """The vector of a head, or of one that is 0."""
+        flat = torch.zeros(self.nodes, len(self.scale) + 1, dtype=torch.float64)
+        if head is not None:
+            weights, biases = (values.detach().cpu().double() for values in head)
+            of_units = weights * self.frame.spread
+            flat[:, :-1] = of_units @ self.frame.directions / self.scale
+            flat[:, -1] = biases + weights @ self.frame.mean
+        return flat.numpy().ravel()
 
 
 @contextmanager
@@ -262,28 +359,6 @@ def _libraries() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-class _Batches:
-    """Features as coordinates along the directions: held at once, or made by chunks each time."""
-
-    def __init__(self, features: np.ndarray, frame: Frame, directions: torch.Tensor):
-        self.features = features
-        self.frame = frame
-        self.directions = directions
-        self.held = None
-        if features.size <= IN_MEMORY:
-            everything = slice(0, len(features))
-            self.held = [(everything, self._coordinates(everything))]
-
-    def __iter__(self) -> Iterator[tuple[slice, torch.Tensor]]:
-        if self.held is not None:
-            return iter(self.held)
-        chunks = _chunks(len(self.features))
-        return ((rows, self._coordinates(rows)) for rows in chunks)
-
-    def _coordinates(self, rows: slice) -> torch.Tensor:
-        return self.frame.units(self.features[rows]) @ self.directions
-
-
 def cross_fitted(
     features: np.ndarray,
     targets: torch.Tensor,
@@ -291,51 +366,54 @@ def cross_fitted(
     folds: np.ndarray,
     frame: Frame,
     *,
-    scores: int,
-    strength: float,
+    levels: int,
+    freedom: float,
     level_loss: LevelLoss = cross_entropy,
     slope: float = SLOPE,
 ) -> np.ndarray:
-    """Logits (n, scores), float32, of photos by heads that have not seen them.
+    """Logits (n, levels), float32, of photos by heads that have not seen them.
 
     A head for each of `folds` (n,) learns from the photos of the other folds that are `kept` (n,)
     and judges all photos of its own.
     """
-    judged = np.empty((len(features), scores), np.float32)
-    how = {"scores": scores, "strength": strength}
+    judged = np.empty((len(features), levels), np.float32)
+    how = {"levels": levels, "freedom": freedom}
     how |= {"level_loss": level_loss, "slope": slope}
     for fold in np.unique(folds):
-        own = folds == fold
-        others = kept & ~own
+        own = np.flatnonzero(folds == fold)
+        others = kept & (folds != fold)
         weights, biases, _ = best_head(features[others], targets[others], frame, **how)
-        logits = torch.tensor(features[own]).double() @ weights.T + biases
-        judged[own] = logits[:, :scores].numpy()
+        for rows in np.split(own, range(CHUNK, len(own), CHUNK)):
+            some = torch.tensor(features[rows], dtype=torch.float64)
+            logits = some @ weights.T + biases
+            judged[rows] = logits[:, :levels].numpy()
     return judged
 
 
-def chosen_strength(
+def chosen_freedom(
     features: np.ndarray,
     targets: torch.Tensor,
     folds: np.ndarray,
     frame: Frame,
     *,
-    scores: int,
+    levels: int,
     level_loss: LevelLoss = cross_entropy,
 ) -> float:
-    """The strength whose heads judge photos best that they have not seen, by the level's loss.
+    """The freedom whose heads judge photos best that they have not seen, by the level's loss.
 
-    From the smallest of `STRENGTHS` on, until the mean loss (of cross-entropy: the mean log
-    likelihood, negative) rises.
+    It is the first of `FREEDOMS`, from the smallest on, after which the mean loss rises. For
+    cross-entropy that loss is minus the log of the softmax of a photo's own level. All photos count
+    alike here, whatever their weights.
     """
     everything = np.ones(len(features), bool)
     nodes = targets[:, 0].long()
-    best, least = STRENGTHS[0], np.inf
-    for strength in STRENGTHS:
-        how = {"scores": scores, "strength": strength}
+    best, least = FREEDOMS[0], np.inf
+    for freedom in FREEDOMS:
+        how = {"levels": levels, "freedom": freedom}
         how |= {"level_loss": level_loss, "slope": ROUGH}
         logits = cross_fitted(features, targets, everything, folds, frame, **how)
         loss = level_loss(torch.from_numpy(logits), nodes).mean().item()
         if loss >= least:
             break
-        best, least = strength, loss
+        best, least = freedom, loss
     return best

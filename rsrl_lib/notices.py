@@ -105,6 +105,8 @@ def unread(recipe: Recipe) -> list[str]:
     if not follows_rule:
         why = f"the control {recipe.control!r} does not drop by the rule"
     of_drop = {field.name: (drops, why) for field in fields(recipe.drop)}
+    if recipe.control == "cross-fitted":
+        of_drop["judges"] = (False, "the control 'cross-fitted' has judges of its own")
     of_training = {"epochs": (recipe.training.steps is None, "steps is given")}
     if recipe.tune == "head":
         why = "tune is 'head', and the best head needs no steps"

@@ -85,9 +85,9 @@ class Recipe:
     weights: str = "imagenet"
     """'imagenet' (download), 'starter' (shipped, squeezenet1_1), a safetensors file, or 'none'."""
     tune: Literal["all", "head", "head-first"] = "all"
-    """Layers that a round trains: all, as in the papers; or the head alone, on features of the
-    others that are computed once, in a second a round and always to the best head there is; or all
-    of them, beginning with that head (Kumar et al. 2022)."""
+    """Layers that a round trains: all, as in the papers; or the head alone, which here is the last
+    linear layer, on features of the others that are computed once: a second a round, and always the
+    best head there is; or all, beginning with that head (Kumar et al. 2022)."""
     head: Head = "fc"
     """Fully connected layers of AlexNet and VGG-16, or global average pooling alone (AWCU-2018),
     as the others have it anyway."""

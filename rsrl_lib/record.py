@@ -38,6 +38,7 @@ class Record:
         self.run = run
         self.writes = writes
         self.tables = {name: pd.DataFrame() for name in TABLES}
+        # Of the round after which a run goes on; none in a new run.
         self.network: AestheticNet | None = None
         self.halves: list[AestheticNet] = []
         self.conv1: dict[str, torch.Tensor] = {}

@@ -48,7 +48,8 @@ def repeat(
     """Run the repetitive loop, or finish one that was interrupted; a finished run is returned.
 
     One that is asked for more rounds than it has (`rounds`, or a stop rule that goes farther) goes
-    on, and ends as if it had been asked for them at once.
+    on, and ends as if it had been asked for them at once; but not where a control's networks of
+    halves are needed, which a finished run does not keep.
     `pixels` holds the photos of `photos` in the same order. `other` are unscored photos of another
     source (table with `photo`, their pixels): each round's network assigns them scores too
     (SSRL-2019 Table 3; part `other` of `samples`). `on_start` is called before any round of this
@@ -150,10 +151,8 @@ def with_features(
     data: Dataset, network: AestheticNet, recipe: Recipe, record: Record
 ) -> Dataset:
     """The photos with what the network's body sees in them, where a round needs the best head."""
-    needs_head = recipe.tune == "head" or (
-        recipe.tune == "head-first" and not record.network
-    )
-    if not needs_head:
+    begins_with_head = recipe.tune == "head-first" and not len(record.rounds)
+    if recipe.tune != "head" and not begins_with_head:
         return data
     seen = features(network, data.pixels, **recipe.view)
     of_other = None
@@ -167,7 +166,7 @@ def with_features(
         groups = groups[rows]
     folds = fold_of_each(data.labels[rows], groups)
     targets = targets_of(data, rows, recipe)
-    how = {"scores": len(data.scores), "level_loss": level_loss}
+    how = {"levels": len(data.scores), "level_loss": level_loss}
     frozen = freeze(seen, of_other, rows, targets, folds, **how)
     return replace(data, frozen=frozen)
 
@@ -212,7 +211,7 @@ def train(
     targets = targets_of(data, rows, recipe)
     level_loss = control.level_loss(labels[data.training_rows])
     if recipe.tune == "head" or (recipe.tune == "head-first" and i == 1):
-        how = {"level_loss": level_loss, "goes_on": i > 1}
+        how = {"level_loss": level_loss, "warm_start": i > 1}
         loss = fit_head(network, data.frozen, rows, targets, **how)
         if recipe.tune == "head":
             return rows, loss
@@ -293,7 +292,8 @@ def judged_photos(
     last = record.last_samples.iloc[original]
     labels = data.labels[original]
     kept = last.kept.to_numpy()
-    if recipe.drop.judges == "cross-fitted":
+    reads_own = CONTROLS[recipe.control].follows_rule
+    if recipe.drop.judges == "cross-fitted" and reads_own:
         fitted = cross_fitted_logits(data, recipe, kept)
         max1 = largest_classes(labels)[0]
         last = judgement(data.scores, fitted, labels=labels, top_score=max1)
@@ -316,14 +316,17 @@ def cross_fitted_logits(data: Dataset, recipe: Recipe, kept: np.ndarray) -> np.n
     rows = data.training_rows
     frozen = data.frozen
     control = CONTROLS[recipe.control]
+    targets = targets_of(data, rows, recipe)
+    # As in a round, weights are scaled to mean 1 over the photos that are kept.
+    targets[kept] = targets_of(data, rows[kept], recipe)
     return cross_fitted(
         frozen.features[rows],
-        targets_of(data, rows, recipe),
+        targets,
         kept,
         frozen.folds,
         frozen.frame,
-        scores=len(data.scores),
-        strength=frozen.strength,
+        levels=len(data.scores),
+        freedom=frozen.freedom,
         level_loss=control.level_loss(data.labels[rows]),
     )
 

@@ -22,15 +22,15 @@ def drawn(count, width=20, scores=4, seed=0):
 
 
 @pytest.mark.parametrize("count", [40, 300], ids=["fewer photos than features", "more"])
-@pytest.mark.parametrize("strength", [0.001, 0.1])
-def test_a_head_is_the_optimum_that_scikit_learn_finds(count, strength):
+@pytest.mark.parametrize("freedom", [0.001, 0.1])
+def test_a_head_is_the_optimum_that_scikit_learn_finds(count, freedom):
     features, nodes, targets = drawn(count, width=60)
     frame = heads.frame_of(features)
-    weights, biases, _ = heads.best_head(features, targets, frame, scores=4, strength=strength)
+    weights, biases, _ = heads.best_head(features, targets, frame, levels=4, freedom=freedom)
     units = frame.units(features).numpy()
-    theirs = LogisticRegression(C=strength, tol=1e-9, max_iter=10_000).fit(units, nodes)
+    theirs = LogisticRegression(C=freedom, tol=1e-9, max_iter=10_000).fit(units, nodes)
     ours = features @ weights.numpy().T + biases.numpy()
-    np.testing.assert_allclose(ours, theirs.decision_function(units), atol=2e-4)
+    np.testing.assert_allclose(ours, theirs.decision_function(units), atol=5e-4)
 
 
 def test_weights_attributes_and_another_loss_are_those_of_fine_tuning():
@@ -41,7 +41,7 @@ def test_weights_attributes_and_another_loss_are_those_of_fine_tuning():
     targets = joint_targets(torch.from_numpy(nodes), weights, attributes)
     frame = heads.frame_of(features)
     loss = logit_adjusted(np.bincount(nodes))
-    how = {"scores": 4, "strength": 0.05, "level_loss": loss}
+    how = {"levels": 4, "freedom": 0.05, "level_loss": loss}
     best, biases, mean_loss = heads.best_head(features, targets, frame, **how)
     free = torch.cat([best, biases[:, None]], 1).requires_grad_()
 
@@ -61,7 +61,7 @@ def test_weights_attributes_and_another_loss_are_those_of_fine_tuning():
 def test_features_by_chunks_give_the_same_head(monkeypatch):
     features, _, targets = drawn(300)
     whole = heads.frame_of(features)
-    how = {"scores": 4, "strength": 0.1}
+    how = {"levels": 4, "freedom": 0.1}
     at_once = heads.best_head(features, targets, whole, **how)[0]
     monkeypatch.setattr(heads, "IN_MEMORY", 0)
     monkeypatch.setattr(heads, "CHUNK", 37)
@@ -76,7 +76,7 @@ def test_features_that_never_differ_do_no_harm():
     features, _, targets = drawn(100)
     features[:, 3] = 7.5
     frame = heads.frame_of(features)
-    weights, _, _ = heads.best_head(features, targets, frame, scores=4, strength=0.1)
+    weights, _, _ = heads.best_head(features, targets, frame, levels=4, freedom=0.1)
     assert weights[:, 3].abs().max() < 1e-9
 
 
@@ -84,7 +84,7 @@ def test_a_photo_is_judged_by_a_head_that_has_not_seen_it():
     features, _, targets = drawn(120)
     frame, folds = heads.frame_of(features), np.arange(120) % 5
     kept = np.arange(120) % 7 > 0
-    how = {"scores": 4, "strength": 0.1}
+    how = {"levels": 4, "freedom": 0.1}
     judged = heads.cross_fitted(features, targets, kept, folds, frame, **how)
     others = kept & (folds != 2)
     weights, biases, _ = heads.best_head(features[others], targets[others], frame, **how)
@@ -92,18 +92,18 @@ def test_a_photo_is_judged_by_a_head_that_has_not_seen_it():
     np.testing.assert_allclose(judged[folds == 2], expected, rtol=1e-5)
 
 
-def test_the_strength_is_the_one_that_judges_unseen_photos_best():
+def test_the_freedom_is_the_one_that_judges_unseen_photos_best():
     features, _, targets = drawn(300)
     frame, folds = heads.frame_of(features), np.arange(300) % 5
     losses = {}
-    for strength in heads.STRENGTHS:
-        how = {"scores": 4, "strength": strength}
+    for freedom in heads.FREEDOMS:
+        how = {"levels": 4, "freedom": freedom}
         logits = heads.cross_fitted(features, targets, np.ones(300, bool), folds, frame, **how)
         nodes = targets[:, 0].long()
-        losses[strength] = torch.nn.functional.cross_entropy(torch.from_numpy(logits), nodes).item()
-    chosen = heads.chosen_strength(features, targets, folds, frame, scores=4)
+        losses[freedom] = torch.nn.functional.cross_entropy(torch.from_numpy(logits), nodes).item()
+    chosen = heads.chosen_freedom(features, targets, folds, frame, levels=4)
     assert chosen == min(losses, key=losses.get)
-    assert heads.STRENGTHS[0] < chosen < heads.STRENGTHS[-1]
+    assert heads.FREEDOMS[0] < chosen < heads.FREEDOMS[-1]
 
 
 def test_a_network_gets_the_head_and_broken_features_are_told():
@@ -114,9 +114,9 @@ def test_a_network_gets_the_head_and_broken_features_are_told():
         "squeezenet1_1", [2, 3, 4, 5], weights="none", attributes=["depth of field"]
     )
     rows = np.arange(60)
-    frozen = heads.freeze(features, None, rows, targets, rows % 5, scores=4)
+    frozen = heads.freeze(features, None, rows, targets, rows % 5, levels=4)
     heads.fit_head(network, frozen, rows, targets)
-    how = {"scores": 4, "strength": frozen.strength}
+    how = {"levels": 4, "freedom": frozen.freedom}
     weights, biases, _ = heads.best_head(features, targets, frozen.frame, **how)
     together = torch.cat([network.head.weight, network.attribute_head.weight])
     np.testing.assert_allclose(together.detach(), weights, rtol=1e-6)
@@ -124,5 +124,5 @@ def test_a_network_gets_the_head_and_broken_features_are_told():
     expected = features @ weights[:4].numpy().T + biases[:4].numpy()
     np.testing.assert_allclose(heads.head_logits(network, features), expected, atol=1e-4)
     features[5] = np.inf
-    with pytest.raises(InputError, match=r"No best head was found .*; .* Take other weights\."):
+    with pytest.raises(InputError, match=r"No best head was found in .*; take other weights"):
         heads.fit_head(network, frozen, rows, targets)
