@@ -48,8 +48,8 @@ class Frame:
     directions, so that a search needs few steps. The optimum is the same in any coordinates.
     """
 
-    mean: torch.Tensor
-    """(width,) of the features."""
+    centre: torch.Tensor
+    """(width,) mean of the features."""
     spread: torch.Tensor
     """(width,) of the features; 1 where they are all alike."""
     directions: torch.Tensor
@@ -59,7 +59,7 @@ class Frame:
 
     def units(self, features: np.ndarray) -> torch.Tensor:
         """Features (n, width) as differences from the mean, in units of their spread."""
-        return _units(features, self.mean, self.spread)
+        return _units(features, self.centre, self.spread)
 
 
 def _units(
@@ -328,7 +328,7 @@ class _Objective:
         """Weights (nodes, width) and biases (nodes,) for features as they are."""
         weights, biases = self._parts(flat)
         of_features = weights @ self.directions.T / self.frame.spread
-        return of_features, biases - of_features @ self.frame.mean
+        return of_features, biases - of_features @ self.frame.centre
 
     def coordinates_of(
         self, head: tuple[torch.Tensor, torch.Tensor] | None
@@ -339,7 +339,7 @@ class _Objective:
             weights, biases = (values.detach().cpu().double() for values in head)
             of_units = weights * self.frame.spread
             flat[:, :-1] = of_units @ self.frame.directions / self.scale
-            flat[:, -1] = biases + weights @ self.frame.mean
+            flat[:, -1] = biases + weights @ self.frame.centre
         return flat.numpy().ravel()
 
 

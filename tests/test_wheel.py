@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.joi
 
 WRITTEN = shutil.ignore_patterns("cache", "glassbox-*", "sweeps", "oasis", "figures", "__pycache__")
 SHIPPED = {
-    "rsrl_lib": ["*.py", "*.css"],
+    "rsrl_lib": ["**/*.py", "interface/*.css"],
     "notebooks": ["[0-9]*.ipynb", "app.ipynb"],
     "data": ["*.py", "oasis_registry.csv", "starter_*.safetensors"],
     "data/results": ["*"],
@@ -100,7 +100,8 @@ def test_the_wheel_holds_what_the_commands_need_and_nothing_of_a_checkout_in_use
     for folder, patterns in SHIPPED.items():
         place = folder if folder == "rsrl_lib" else f"rsrl_lib/{folder}"
         for pattern in patterns:
-            expected |= {f"{place}/{path.name}" for path in (ROOT / folder).glob(pattern)}
+            for path in (ROOT / folder).glob(pattern):
+                expected.add(f"{place}/{path.relative_to(ROOT / folder).as_posix()}")
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
     assert set(names) == expected
     assert len(names) > 50
