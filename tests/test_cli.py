@@ -71,6 +71,28 @@ def test_train_makes_a_run_and_assess_reads_it(monkeypatch, train, folder, tmp_p
     assert pd.read_csv(table).equals(assessed[1:].reset_index(drop=True))
 
 
+def test_several_runs_judge_by_the_mean_of_their_likelihoods(
+    monkeypatch, train, gap_run, folder, tmp_path
+):
+    runs = [tmp_path / "one", tmp_path / "two"]
+    tables = []
+    for seed, run in enumerate(runs):
+        rsrl(monkeypatch, *train, "--run", run, "--seed", seed, "--rounds", 1)
+        tables.append(tmp_path / f"{seed}.csv")
+        rsrl(monkeypatch, "assess", "--run", run, folder, "--csv", tables[-1])
+    both = tmp_path / "both.csv"
+    given = [word for run in runs for word in ("--run", run)]
+    rsrl(monkeypatch, "assess", *given, folder, "--csv", both)
+    one, two, mean = (pd.read_csv(path) for path in (*tables, both))
+    likelihoods = list(mean.filter(like="likelihood"))
+    np.testing.assert_allclose(mean[likelihoods], (one + two)[likelihoods] / 2, rtol=1e-5)
+    best = mean[likelihoods].idxmax(axis=1).str[-1].astype(int)
+    assert (mean.score == best).all() and not one.equals(two)
+    said = refused(monkeypatch, "assess", "--run", runs[0], "--run", gap_run, folder)
+    assert "Runs that judge together need the same scores" in said and str(gap_run) in said
+    assert "--run is needed" in refused(monkeypatch, "assess", folder)
+
+
 def test_assess_assigns_the_largest_logit_where_likelihoods_round_to_1(
     monkeypatch, train, folder, tmp_path
 ):

@@ -611,7 +611,7 @@ def test_a_damaged_run_is_read_or_refused(world, command, tmp_path_factory, data
     (run / victim).write_bytes(data.draw(content) + whole[HEAD:])
     photo = (world / "originals" / "00.png",)
     if command == "assess":
-        told(cli.assess, run, photo, run / "table.csv")
+        told(cli.assess, (run,), photo, run / "table.csv")
     elif command == "highlight":
         told(cli.highlight, run, (2, 1), photo, run / "out", skip_broken=True)
     else:

@@ -196,18 +196,19 @@ def _unscored(
 
 
 def assess(
-    run: Path,
+    run: tyro.conf.UseAppendAction[tuple[Path, ...]],
     photos: Listed[tuple[Path, ...]],
     csv: Path | None = None,
     skip_broken: bool = False,
     cache: Path | None = None,
 ) -> None:
-    """Assign scores to photos with the chosen network of a run.
+    """Assign scores to photos with the chosen network of a run, or of several together.
 
     Example: rsrl assess --run runs/mine holiday/*.jpg --csv holiday.csv
+    Three runs: rsrl assess --run runs/a --run runs/b --run runs/c holiday/*.jpg
 
     Args:
-        run: Folder of a run.
+        run: Folder of a run; of several, each given by its own --run, likelihoods are averaged.
         photos: Photos, or folders of photos.
         csv: Write the table here instead of printing it.
         skip_broken: Leave out unreadable photos, and name them.
@@ -218,28 +219,53 @@ def assess(
     if cache is not None:
         check_writable(cache, "--cache", folder=True)
 
+    import numpy as np
     import pandas as pd
 
-    from rsrl_lib.runs import open_run
     from rsrl_lib.training import likelihoods, logits
 
-    with reading(run, *RUN):
-        view = open_run(run).view
-        network = open_run(run).network()
+    networks, views, levels = _networks_of_one_scale(run)
     paths = _paths(photos, skip_broken)
     with _decoded(paths, "assess", skip_broken, cache) as (whole, decoded):
-        values = logits(network, decoded, **view)  # (photos, scores)
-    names = [f"likelihood_{level}" for level in network.levels]
-    rows = pd.DataFrame({"photo": whole})
-    column = "level" if "high" in network.levels else "score"
-    rows[column] = [network.levels[node] for node in values.argmax(1)]
-    rows = pd.concat([rows, pd.DataFrame(likelihoods(values), columns=names)], axis=1)
+        of_runs = [
+            logits(network, decoded, **view)  # (photos, levels)
+            for network, view in zip(networks, views, strict=True)
+        ]
+    values = np.mean([likelihoods(node_logits) for node_logits in of_runs], 0)
+    # Logits where they are one network's: likelihoods near 1 round to 1.
+    nodes = values.argmax(1) if len(of_runs) > 1 else of_runs[0].argmax(1)
+    column = "level" if "high" in levels else "score"
+    rows = pd.DataFrame({"photo": whole, column: [levels[node] for node in nodes]})
+    rows[[f"likelihood_{level}" for level in levels]] = values
     if csv is None:
         print(rows.to_string(index=False, float_format="{:.3f}".format))
     else:
         with writing(csv):
             rows.to_csv(csv, index=False)
         print(f"{len(rows)} photos are assessed in {csv}.")
+
+
+def _networks_of_one_scale(
+    runs: tuple[Path, ...],
+) -> tuple[list["AestheticNet"], list[dict[str, object]], list[str]]:
+    """The chosen networks of some runs, how they look at photos, and the levels of all."""
+    from rsrl_lib.runs import open_run
+
+    if not runs:
+        raise InputError("--run is needed; give the folder of a run.")
+    networks, views = [], []
+    for folder in runs:
+        with reading(folder, *RUN):
+            views.append(open_run(folder).view)
+            networks.append(open_run(folder).network())
+    levels = networks[0].levels
+    for folder, network in zip(runs, networks, strict=True):
+        if network.levels != levels:
+            raise InputError(
+                f"Runs that judge together need the same scores; {runs[0]} has "
+                f"{', '.join(levels)}, {folder} has {', '.join(network.levels)}; leave one out."
+            )
+    return networks, views, levels
 
 
 def highlight(
