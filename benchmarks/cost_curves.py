@@ -6,8 +6,8 @@ Photos are drawn once (1,000 of 640 x 427) and written again and again under oth
 some bytes after its end, so that every file has a digest of its own. Each count runs in a process
 of its own: decoding into the cache, one pass of training and the likelihoods (SqueezeNet 1.1 at 64
 px, so that the largest count takes minutes; costs per photo, not their size, are looked at), two
-rounds of a run (one step each; the rest is judging, deciding, tables, saving), two figures of
-chapter 3. Written to benchmarks/results/cost_curves.csv: a row per count; the exponent b of
+rounds of a run (one step each; the rest is judging, deciding, tables, saving), features and ten
+rounds of the head alone (without the features), two figures of chapter 3. Written to benchmarks/results/cost_curves.csv: a row per count; the exponent b of
 seconds = a * count^b beside it in the printed table. Memory is that which cannot be given back
 (RssAnon, the peak of each stage): pages of the mapped cache are not.
 """
@@ -31,6 +31,7 @@ from PIL import Image
 from rsrl_lib import plots
 from rsrl_lib import training as t
 from rsrl_lib.drawing import glassbox
+from rsrl_lib.features import features
 from rsrl_lib.files import ROOT
 from rsrl_lib.network import aesthetic_net
 from rsrl_lib.pixels import decode
@@ -90,10 +91,17 @@ def one(folder):
     lap("training")
     t.logits(network, pixels, **training.view)
     lap("likelihoods")
+    features(network, pixels, crops="random", shrink_to=64)
+    lap("features of one view")
     few = replace(training, steps=1)
     recipe = Recipe("squeezenet1_1", "starter", rounds=2, training=few)
     run = repeat(scored, pixels, folder / "run", recipe)
     lap("two rounds of a run")
+    alone = replace(recipe, tune="head", rounds=10)
+    features(network, pixels, **alone.view)
+    lap("features of the whole photo and its mirror")
+    repeat(scored, pixels, folder / "head", alone)
+    lap("ten rounds of the head")
     samples = run.samples
     last = samples[(samples.part == "train") & (samples["round"] == 2)]
     plots.save(plots.likelihoods_by_class(last, {5: 0.9}, "Likelihoods").figure, folder, "a")
