@@ -7,9 +7,10 @@ some bytes after its end, so that every file has a digest of its own. Each count
 of its own: decoding into the cache, one pass of training and the likelihoods (SqueezeNet 1.1 at 64
 px, so that the largest count takes minutes; costs per photo, not their size, are looked at), two
 rounds of a run (one step each; the rest is judging, deciding, tables, saving), features and ten
-rounds of the head alone (without the features), two figures of chapter 3. Written to benchmarks/results/cost_curves.csv: a row per count; the exponent b of
-seconds = a * count^b beside it in the printed table. Memory is that which cannot be given back
-(RssAnon, the peak of each stage): pages of the mapped cache are not.
+rounds of the head alone (without the features), two figures of chapter 3. Written to
+benchmarks/results/cost_curves.csv: a row per count; the exponent b of seconds = a * count^b beside
+it in the printed table. Memory is that which cannot be given back (RssAnon, the peak of each
+stage): pages of the mapped cache are not.
 """
 
 import argparse
