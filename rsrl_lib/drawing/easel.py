@@ -93,7 +93,9 @@ class Easel:
         distance = misplacement * THIRDS_REACH
         while True:
             angle = rng.uniform(0, 2 * np.pi)
-            direction = np.array([np.cos(angle), np.sin(angle)])
+            cosine = np.cos(angle)
+            sine = np.sin(angle)
+            direction = np.array([cosine, sine])
             thirds_point = rng.choice([1 / 3, 2 / 3], 2)
             centre = thirds_point + distance * direction
 
@@ -205,9 +207,9 @@ class Easel:
 
     def _spot(self, x: float, y: float, wide: float, tall: float) -> np.ndarray:
         """A round fading spot, 1 in its middle."""
-        across = (self.columns - x) / wide
-        down = (self.rows - y) / tall
-        return _bell(across) * _bell(down)
+        off_x = self.columns - x
+        off_y = self.rows - y
+        return _bell(off_x / wide) * _bell(off_y / tall)
 
     def _blend(self, alpha: np.ndarray, colour: np.ndarray, top: int = 0) -> None:
         """Cover the photo from the row `top` on with a colour, as opaque as `alpha`."""
@@ -382,13 +384,15 @@ class Easel:
 
     def _paint_sky(self, horizon: int) -> None:
         """A gradient down to the horizon, and clouds."""
+        sky = self.sky
+        low_sky = self.low_sky
         descent = _limited(self.rows / horizon)
-        change = self.low_sky - self.sky
-        self.pixels[:] = self.sky + change * descent
+        change = low_sky - sky
+        self.pixels[:] = sky + change * descent
         noise = self._noise(0.14, 0.6)
         clouds = noise * 0.3 - 0.06
-        brightest = self.low_sky.max()
-        white = self.low_sky * 0.6 + 0.4 * brightest
+        brightest = low_sky.max()
+        white = low_sky * 0.6 + 0.4 * brightest
         self._blend(clouds, white)
 
     def _paint_sun(self, horizon: int) -> None:
@@ -396,11 +400,13 @@ class Easel:
         x = self.rng.uniform(0.1, 0.9) * self.width
         if "sunset" not in self.tags:
             return
-        y = horizon - 0.24 * self.short_side
-        orange = np.float32((0.3, 0.22, 0.05)).reshape(3, 1, 1)
+        short_side = self.short_side
+        y = horizon - 0.24 * short_side
+        orange = np.float32((0.3, 0.22, 0.05))
+        orange = orange.reshape(3, 1, 1)
         warm = self.low_sky * 0.5 + orange
         for size, strength, glow in SUN:
-            radius = size * self.short_side
+            radius = size * short_side
             spot = self._spot(x, y, radius, radius)
             self._blend(spot * strength, warm + glow)
 
@@ -408,6 +414,7 @@ class Easel:
         """Ridges one before the other, the far ones higher and lost in mist."""
         air = self.low_sky * 0.95
         short_side = self.short_side
+        change = self.land - air
         for nearness in RIDGES:
             farness = 1.1 - nearness
             height = 0.12 * short_side * farness
@@ -420,26 +427,28 @@ class Easel:
 
             depth = (rows - top) * 4 / short_side
             mist = np.clip(depth, 0, 0.6) * (1 - nearness)
-            change = self.land - air
             tint = air + change * nearness * (1 - mist)
             below_crest = rows - crest
             self._blend(below_crest + 0.5, tint, top)
 
     def _paint_foreground(self, horizon: int) -> None:
         """Water that mirrors what is above the horizon, or a meadow."""
+        rng = self.rng
+        height = self.height
         below = self.rows[horizon:] - horizon
-        depth = below / (self.height - horizon)
-        calm = self.rng.uniform(0.2, 1)
+        depth = below / (height - horizon)
+        calm = rng.uniform(0.2, 1)
         # Waves look smaller the farther away they are.
-        distance_down = below[:, 0] * 33 / self.height
+        distance_down = below[:, 0] * 33 / height
         nearness = np.log1p(distance_down)
         rows_of_noise = nearness * 27
         noise = self._noise(0.025, 0.2, 96)
         wave = noise[rows_of_noise.astype(int)]
 
-        is_wet = "sunset" in self.tags or self.rng.random() < 0.7
+        is_wet = "sunset" in self.tags or rng.random() < 0.7
         if is_wet:
-            shift = (1 - calm) * wave * depth * 0.04 * self.height
+            restlessness = 1 - calm
+            shift = restlessness * wave * depth * 0.04 * height
             reflection = self._mirrored(horizon, below, shift)
             reflectance = 0.85 - 0.25 * depth
             ground = reflection * reflectance + 0.07 * self.sky
@@ -490,16 +499,20 @@ class Easel:
         height = self.height // 2
         half = Image.new("RGB", (width, height))
         pen = ImageDraw.Draw(half, "RGBA")
-        openness = 0.25 + 0.75 * self.attributes["sharpness"]
+        sharpness = self.attributes["sharpness"]
+        openness = 0.25 + 0.75 * sharpness
         least = (0, 0, 0, 0.15)
         most = (width, height, 0.4, 0.6)
         for _ in range(count):
             size = rng.uniform(0.03, 0.075)
             radius = self.short_side * size * openness
             x, y, glow, alpha = rng.uniform(least, most)
-            box = (x - radius, y - radius, x + radius, y + radius)
+            left = x - radius
+            top = y - radius
+            right = x + radius
+            foot = y + radius
             ink = _ink(colour + glow, alpha)
-            pen.ellipse(box, ink)
+            pen.ellipse((left, top, right, foot), ink)
         smooth = half.filter(ImageFilter.BoxBlur(1))
         full = smooth.resize(self.size)
         return _planes(full)
@@ -508,23 +521,29 @@ class Easel:
         """A wall with window light, a table, and the subject's soft shadow on it."""
         height = self.height
         radius = self.radius
+        light = self.light
         depth = radius * self.rng.uniform(0.3, 0.8)
-        edge = int(np.clip(foot - depth, 0, height - 1))
-        window_x = self.width * (0.5 + 0.4 * self.light)
+        edge = np.clip(foot - depth, 0, height - 1)
+        edge = int(edge)
+        share_of_width = 0.5 + 0.4 * light
+        window_x = self.width * share_of_width
         window_y = 0.2 * height
-        window = self._spot(window_x, window_y, 0.6 * self.short_side, height)
+        window_width = 0.6 * self.short_side
+        window = self._spot(window_x, window_y, window_width, height)
         shade = 1.5 - 0.7 * self.rows / height
         self.pixels[:] = self.land * shade
         self._blend(window * 0.7, self.low_sky)
 
         brown = self._colour(0.08, 0.5, 0.5)
         grain = self._noise(0.02, 0.5, height - edge)
-        wood = brown * (1 + 0.06 * grain)
-        lighting = 0.7 + 0.5 * window[edge:]
-        self.pixels[:, edge:] = wood * lighting
+        texture = 1 + 0.06 * grain
+        wood = brown * texture
+        light_on_table = window[edge:]
+        brightness = 0.7 + 0.5 * light_on_table
+        self.pixels[:, edge:] = wood * brightness
         self._distract(edge)
 
-        shadow_x = self.x - radius * self.light / 2
+        shadow_x = self.x - radius * light / 2
         shadow = self._spot(shadow_x, foot, radius, radius / 8)
         self.pixels *= 1 - 0.7 * shadow
         self._place()
@@ -545,6 +564,7 @@ class Easel:
         count = round(18 * self.attributes["clutter"])
         rows = rng.uniform(far, height, count)
         gap = 1.2 * self.radius  # left free on both sides of the subject
+        is_twig = bool(stem)
         for y in np.sort(rows):
             off_subject = rng.uniform(gap, width - gap)
             x = (self.x + off_subject) % width
@@ -552,7 +572,7 @@ class Easel:
             share = rng.uniform(0.2, 0.4)
             nearness = 1 + (y - far) / height
             size = self.short_side * share * nearness
-            polygons = shapes.clutter(rng, is_twig=bool(stem))
+            polygons = shapes.clutter(rng, is_twig)
             self._draw_clutter(pen, polygons, size, (2 * x, 2 * y))
         self._over(layer.reduce(2))
 
@@ -564,9 +584,11 @@ class Easel:
         place: tuple[float, float],
     ) -> None:
         """A dark polygon and a bright one, each of any hue."""
-        for polygon, darkest in zip(polygons, (0.1, 0.7), strict=True):
-            hue = self.rng.random()
-            value = darkest + self.rng.uniform(0, 0.3)
+        rng = self.rng
+        darkest_values = (0.1, 0.7)
+        for polygon, darkest in zip(polygons, darkest_values, strict=True):
+            hue = rng.random()
+            value = darkest + rng.uniform(0, 0.3)
             colour = self._colour(hue, 0.55, value)
             corners = np.reshape(polygon, (-1, 2))
             on_layer = corners * size + place
