@@ -434,34 +434,39 @@ class Easel:
     def _paint_foreground(self, horizon: int) -> None:
         """Water that mirrors what is above the horizon, or a meadow."""
         rng = self.rng
+        tags = self.tags
         height = self.height
         below = self.rows[horizon:] - horizon
         depth = below / (height - horizon)
         calm = rng.uniform(0.2, 1)
-        # Waves look smaller the farther away they are.
-        distance_down = below[:, 0] * 33 / height
-        nearness = np.log1p(distance_down)
-        rows_of_noise = nearness * 27
-        noise = self._noise(0.025, 0.2, 96)
-        wave = noise[rows_of_noise.astype(int)]
+        wave = self._waves(below)
 
-        is_wet = "sunset" in self.tags or rng.random() < 0.7
+        is_wet = "sunset" in tags or rng.random() < 0.7
         if is_wet:
             restlessness = 1 - calm
             shift = restlessness * wave * depth * 0.04 * height
             reflection = self._mirrored(horizon, below, shift)
             reflectance = 0.85 - 0.25 * depth
             ground = reflection * reflectance + 0.07 * self.sky
-            self.tags.add("water")
+            tags.add("water")
         else:
-            difference = self.low_sky - self.land
-            haze = difference * 0.3 * (1 - depth) ** 3
-            ground = self.land * 1.4 + haze
+            land = self.land
+            change = self.low_sky - land
+            haze = change * 0.3 * (1 - depth) ** 3
+            ground = land * 1.4 + haze
         if is_wet and calm > 0.5:
-            self.tags.add("reflection")
+            tags.add("reflection")
         roughness = 0.22 - 0.16 * calm
         relief = 1 + roughness * wave
         self.pixels[:, horizon:] = ground * relief
+
+    def _waves(self, below: np.ndarray) -> np.ndarray:
+        """Noise of rows that lie so far `below` the horizon, smaller the farther away they are."""
+        distance_down = below[:, 0] * 33 / self.height
+        nearness = np.log1p(distance_down)
+        rows_of_noise = nearness * 27
+        noise = self._noise(0.025, 0.2, 96)
+        return noise[rows_of_noise.astype(int)]
 
     def _mirrored(
         self, horizon: int, below: np.ndarray, shift: np.ndarray
@@ -480,7 +485,8 @@ class Easel:
         drawn = int(self.rng.integers(-10, 40))
         count = max(drawn, 0)
         noise = self._noise(0.25, 0.25)
-        corner = self._spot(0, 0, self.short_side, self.short_side)
+        reach = self.short_side
+        corner = self._spot(0, 0, reach, reach)
         brightness = _limited(0.3 + 0.3 * noise + 0.7 * corner)
         pixels = self.pixels
         pixels[:] = dark + (bright - dark) * brightness
@@ -523,8 +529,7 @@ class Easel:
         radius = self.radius
         light = self.light
         depth = radius * self.rng.uniform(0.3, 0.8)
-        edge = np.clip(foot - depth, 0, height - 1)
-        edge = int(edge)
+        edge = int(np.clip(foot - depth, 0, height - 1))
         share_of_width = 0.5 + 0.4 * light
         window_x = self.width * share_of_width
         window_y = 0.2 * height
@@ -561,7 +566,8 @@ class Easel:
         pen.line(ends, _ink(bark), self.radius // 4)
 
         far = min(far, 0.85 * height)
-        count = round(18 * self.attributes["clutter"])
+        clutter = self.attributes["clutter"]
+        count = round(18 * clutter)
         rows = rng.uniform(far, height, count)
         gap = 1.2 * self.radius  # left free on both sides of the subject
         is_twig = bool(stem)
