@@ -35,22 +35,25 @@ class ActivationMaps:
         """
         if "high" in self.levels:
             return self.levels["high"]
-        scores = np.array([int(name) for name in self.levels], np.float32)
+        names = [int(name) for name in self.levels]
+        scores = np.array(names, np.float32)
+        weights = scores - scores.mean()
         maps = np.stack(list(self.levels.values()))  # (scores, S, S)
-        return np.tensordot(scores - scores.mean(), maps, 1)
+        return np.tensordot(weights, maps, 1)
 
 
 def pooling(network: AestheticNet) -> nn.Module:
     """The global average pooling, whose input the maps weigh; `InputError` where there is none."""
     layers = network.body.modules()
-    layer = next(m for m in layers if isinstance(m, nn.AdaptiveAvgPool2d))
-    if layer.output_size not in (1, (1, 1)):
+    poolings = (layer for layer in layers if isinstance(layer, nn.AdaptiveAvgPool2d))
+    first = next(poolings)
+    if first.output_size not in (1, (1, 1)):
         raise InputError(
             "Activation maps need a head of global average pooling, do not exist for the several "
             f"fully connected layers of this {network.backbone}; train with head 'gap', or take "
             "grad_cam."
         )
-    return layer
+    return first
 
 
 def activation_maps(
@@ -62,27 +65,31 @@ def activation_maps(
     see `pixels.normalised`). Raises `InputError` where the network has no global average pooling or
     its maps are not finite (AWCU-2018 eq. 5-8).
     """
-    inputs = []
+    pooled = []
 
-    def keep_input(_layer: nn.Module, given: tuple) -> None:
-        inputs.append(given[0])
+    def keep_input(_layer: nn.Module, inputs: tuple) -> None:
+        pooled.append(inputs[0])
 
     hook = pooling(network).register_forward_pre_hook(keep_input)
     network.to(device()).eval()
+    weights = [network.head.weight]
+    if network.attribute_head is not None:
+        weights.append(network.attribute_head.weight)
     with hook, torch.inference_mode(), torch.autocast(device().type, enabled=False):
-        logits = network(normalised(photos.to(device()), shrink_to=shrink_to)).cpu()
-        heads = filter(None, (network.head, network.attribute_head))
-        weights = torch.cat([head.weight for head in heads])  # w (nodes, M)
-        features = inputs[0]  # X (photos, M, S, S)
-        maps = torch.einsum("cm,nmxy->ncxy", weights, features).cpu().numpy()
+        views = normalised(photos.to(device()), shrink_to=shrink_to)
+        logits = network(views).cpu()
+        w = torch.cat(weights)  # (nodes, M)
+        X = pooled[0]  # (photos, M, S, S)
+        A = torch.einsum("cm,nmxy->ncxy", w, X)
+        maps = A.cpu().numpy()
     if not np.isfinite(maps).all():
         raise InputError(
             "An activation map is not finite; the network is broken, train it anew."
         )
-    return [
-        _named_maps(network, maps_of_photo, logits_of_photo, top)
-        for maps_of_photo, logits_of_photo in zip(maps, logits, strict=True)
-    ]
+    named = []
+    for maps_of_photo, logits_of_photo in zip(maps, logits, strict=True):
+        named.append(_named_maps(network, maps_of_photo, logits_of_photo, top))
+    return named
 
 
 def _named_maps(
@@ -90,10 +97,16 @@ def _named_maps(
 ) -> ActivationMaps:
     """Maps (nodes, S, S) of a photo by name: all levels, and the `top` likeliest attributes."""
     level_count = len(network.levels)
-    levels = dict(zip(network.levels, maps[:level_count], strict=True))
+    level_maps = maps[:level_count]
+    levels = dict(zip(network.levels, level_maps, strict=True))
+
     attribute_maps = maps[level_count:]
-    likeliest = logits[level_count:].argsort(descending=True)[:top].tolist()
-    attributes = {network.attributes[i]: attribute_maps[i] for i in likeliest}
+    attribute_logits = logits[level_count:]
+    likeliest_first = attribute_logits.argsort(descending=True)
+    attributes = {}
+    for i in likeliest_first[:top].tolist():
+        name = network.attributes[i]
+        attributes[name] = attribute_maps[i]
     return ActivationMaps(levels, attributes)
 
 
@@ -112,8 +125,11 @@ def grad_cam(
     network.to(device()).eval()
     is_resnet = network.backbone == "resnet18"
     layers = network.body.layer4 if is_resnet else network.body.features
-    last = next(layer for layer in layers[::-1] if not isinstance(layer, nn.MaxPool2d))
-    targets = [ClassifierOutputTarget(network.levels.index(level))] * len(photos)
-    crops = normalised(photos.to(device()), shrink_to=shrink_to)
+    last = layers[-1]
+    if isinstance(last, nn.MaxPool2d):
+        last = layers[-2]
+    target = ClassifierOutputTarget(network.levels.index(level))
+    targets = [target] * len(photos)
+    views = normalised(photos.to(device()), shrink_to=shrink_to)
     with GradCAM(network, [last]) as cam:
-        return cam(crops, targets)
+        return cam(views, targets)

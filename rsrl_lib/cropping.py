@@ -24,7 +24,8 @@ from rsrl_lib.pixels import SIDE, at_size
 from rsrl_lib.reading.pictures import upright
 
 Box = tuple[int, int, int, int]
-THRESHOLD, AGREEMENT = 0.3, 0.3
+THRESHOLD = 0.3
+AGREEMENT = 0.3
 # Tags of EXIF 2.32 that are true of every part of a photo: who took it with what, when, how and
 # where. What tells of all its pixels, of its file, or is of an unknown kind is not in a crop.
 OF_PARTS = (270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 18249, 33432)
@@ -59,9 +60,8 @@ EXPOSURE += (
 )
 PLACE = range(32)
 TRUE_OF_PARTS = {None: OF_PARTS, IFD.Exif: EXPOSURE, IFD.GPSInfo: PLACE}
-OWN_WORDS = re.compile(
-    rb'ImageJ=|\{"shape"|<\?xml|<OME'
-)  # descriptions of the file's pixels
+# Descriptions of the file's pixels.
+OWN_WORDS = re.compile(rb'ImageJ=|\{"shape"|<\?xml|<OME')
 
 
 def region(values: np.ndarray, *, threshold: float = THRESHOLD) -> np.ndarray:
@@ -71,18 +71,22 @@ def region(values: np.ndarray, *, threshold: float = THRESHOLD) -> np.ndarray:
     """
     large = at_size(values.astype(np.float32), (SIDE, SIDE))
     highest = large.max()
-    return (large >= threshold * highest) & (highest > 0)
+    is_high = large >= threshold * highest
+    return is_high & (highest > 0)
 
 
 def largest_region(
     values: np.ndarray, *, threshold: float = THRESHOLD
 ) -> np.ndarray | None:
     """Largest connected part (256, 256) of the `region` of a map (S, S), None without one."""
-    parts, count = ndimage.label(region(values, threshold=threshold))
+    is_inside = region(values, threshold=threshold)
+    parts, count = ndimage.label(is_inside)
     if not count:
         return None
-    areas = np.bincount(parts.ravel())[1:]  # part 0 is what is not in the region
-    return parts == 1 + areas.argmax()
+    areas = np.bincount(parts.ravel())
+    areas[0] = 0  # part 0 is what is not in the region
+    largest = areas.argmax()
+    return parts == largest
 
 
 def region_box(values: np.ndarray, *, threshold: float = THRESHOLD) -> Box | None:
@@ -96,7 +100,8 @@ def region_box(values: np.ndarray, *, threshold: float = THRESHOLD) -> Box | Non
 def overlap(a: Box, b: Box) -> float:
     """Intersection over union of two boxes."""
     boxes = torch.tensor([a, b], dtype=torch.float64)
-    return box_iou(boxes[:1], boxes[1:]).item()
+    iou = box_iou(boxes[:1], boxes[1:])  # (1, 1)
+    return iou.item()
 
 
 def crop_box(
@@ -118,34 +123,52 @@ def crop_box(
     box = region_box(aes, threshold=threshold)
     if box is None:
         return whole, "the map's maximum is not positive"
-    attribute_box = None if att is None else region_box(att, threshold=threshold)
-    if attribute_box and overlap(box, attribute_box) >= AGREEMENT:
-        box = np.mean([box, attribute_box], 0)
+    if att is not None:
+        attribute_box = region_box(att, threshold=threshold)
+        if attribute_box and overlap(box, attribute_box) >= AGREEMENT:
+            box = np.mean([box, attribute_box], 0)
     # From the 256 px view to the photo: its pixels that the box touches.
-    start, stop = np.reshape(box, (2, 2)) * size / SIDE
+    corners = np.reshape(box, (2, 2))
+    start, stop = corners * size / SIDE
     start = np.floor(start)
     stop = np.ceil(stop)
+
     sides = np.maximum(stop - start, least)
     if aspect is not None:
-        sides = np.array([aspect, 1]) * max(sides[0] / aspect, sides[1])
-        sides *= min(1, *(size / sides))
+        sides = _sides_of_aspect(sides, aspect, size)
     sides = np.clip(sides.round(), 1, size)
     if min(sides) < least:
         return whole, f"no crop with sides of {least} pixels or more fits"
-    centred = ((start + stop - sides) / 2).round()
-    start = np.clip(centred, 0, size - sides)
-    box = tuple(np.concatenate([start, start + sides]).astype(int).tolist())
-    return box, "the crop reaches all four edges" if box == whole else ""
+
+    centred = (start + stop - sides) / 2
+    start = np.clip(centred.round(), 0, size - sides)
+    edges = np.concatenate([start, start + sides])
+    crop = tuple(edges.astype(int).tolist())
+    if crop == whole:
+        return crop, "the crop reaches all four edges"
+    return crop, ""
+
+
+def _sides_of_aspect(
+    sides: np.ndarray, aspect: float, size: tuple[int, int]
+) -> np.ndarray:
+    """Width and height that hold these sides and have `aspect`, shrunk to fit in the photo."""
+    width, height = sides
+    grown_height = max(width / aspect, height)
+    grown = np.array([aspect, 1]) * grown_height
+    return grown * min(1, *(size / grown))
 
 
 def aspect_ratio(text: str) -> float:
     """Width / height of "3:2" or the like; `InputError` for anything else."""
     sides = re.fullmatch(r"(\d*\.?\d+):(\d*\.?\d+)", text)
-    if not sides or float(sides[1]) * float(sides[2]) == 0:
+    width = float(sides[1]) if sides else 0
+    height = float(sides[2]) if sides else 0
+    if width * height == 0:
         raise InputError(
             f"The aspect ratio is {text!r}; give width:height, such as 3:2."
         )
-    return float(sides[1]) / float(sides[2])
+    return width / height
 
 
 def save_crop(path: str | Path | BinaryIO, box: Box, target: Path | BinaryIO) -> None:
@@ -158,25 +181,29 @@ def save_crop(path: str | Path | BinaryIO, box: Box, target: Path | BinaryIO) ->
         photo, kind = upright(path, None)
     else:
         photo, kind = upright("The photo", path.read())
-    kind = "JPEG" if kind == "MPO" else kind
+    if kind == "MPO":
+        kind = "JPEG"
+    info = photo.info
     part = photo.crop(box)
-    kept = ("transparency", "background", "compression")
-    part.info = {name: photo.info[name] for name in kept if name in photo.info}
-    profile = photo.info.get("icc_profile")
-    options = {"icc_profile": profile if isinstance(profile, bytes) else None}
-    if kind in ("JPEG", "WEBP") or part.info.get("compression") in (
-        "jpeg",
-        "tiff_jpeg",
-    ):
+    part.info = {}
+    for name in ("transparency", "background", "compression"):
+        if name in info:
+            part.info[name] = info[name]
+
+    options = {}
+    profile = info.get("icc_profile")
+    if isinstance(profile, bytes):
+        options["icc_profile"] = profile
+    compression = part.info.get("compression")
+    if kind in ("JPEG", "WEBP") or compression in ("jpeg", "tiff_jpeg"):
         options["quality"] = 95
-    exif = _exif_of_parts(photo.info.get("exif") or b"")
-    comment = photo.info.get("comment", b"")
+    exif = _exif_of_parts(info.get("exif") or b"")
+    comment = info.get("comment", b"")
     try:
         try:
             encoded = _encoded(part, kind, exif=exif, comment=comment, **options)
-        except (
-            Exception
-        ):  # Pillow raises anything for metadata that a format cannot hold
+        except Exception:
+            # Pillow raises anything for metadata that a format cannot hold.
             encoded = _encoded(part, kind, **options)
         if isinstance(target, str | Path):
             Path(target).write_bytes(encoded)
@@ -190,8 +217,10 @@ def save_crop(path: str | Path | BinaryIO, box: Box, target: Path | BinaryIO) ->
 
 
 def _encoded(part: Image.Image, kind: str, **options) -> bytes:
+    """The bytes of a picture's file; options that are empty are not given."""
+    given = {name: value for name, value in options.items() if value}
     stream = io.BytesIO()
-    part.save(stream, kind, **{name: value for name, value in options.items() if value})
+    part.save(stream, kind, **given)
     return stream.getvalue()
 
 
@@ -210,12 +239,16 @@ def _exif_of_parts(given: bytes | Image.Exif) -> bytes:
                 value = _writable(exif, ifd, tag)
                 if value is not None:
                     _directory(kept, ifd)[tag] = value
-    is_empty = not (kept or kept.get_ifd(IFD.Exif) or kept.get_ifd(IFD.GPSInfo))
-    return b"" if is_empty else kept.tobytes()
+    if any(_directory(kept, ifd) for ifd in TRUE_OF_PARTS):
+        return kept.tobytes()
+    return b""
 
 
 def _directory(exif: Image.Exif, ifd: int | None) -> MutableMapping:
-    return exif if ifd is None else exif.get_ifd(ifd)
+    """The tags of a part of EXIF, None being the main one."""
+    if ifd is None:
+        return exif
+    return exif.get_ifd(ifd)
 
 
 def _writable(exif: Image.Exif, ifd: int | None, tag: int) -> object:
@@ -230,10 +263,11 @@ def _writable(exif: Image.Exif, ifd: int | None, tag: int) -> object:
         if tag == Base.ImageDescription and OWN_WORDS.match(words):
             return None
         for way in (value, words):  # letters beyond ASCII are written as bytes alone
-            alone, again = Image.Exif(), Image.Exif()
-            _directory(alone, ifd)[tag] = way
-            again.load(alone.tobytes())
-            if _directory(again, ifd)[tag] == value:
+            written = Image.Exif()
+            _directory(written, ifd)[tag] = way
+            read_again = Image.Exif()
+            read_again.load(written.tobytes())
+            if _directory(read_again, ifd)[tag] == value:
                 return way
     except Exception:  # such as KeyError: there is no such tag
         pass

@@ -45,21 +45,26 @@ class Highlight:
     @property
     def rising(self) -> np.ndarray:
         """The difference (h, w), its sign turned so that it is larger inside the region."""
-        rises_inside = self.diff[self.region].mean() > self.diff.mean()
-        return self.diff if rises_inside else -self.diff
+        mean_inside = self.diff[self.region].mean()
+        if mean_inside > self.diff.mean():
+            return self.diff
+        return -self.diff
 
     def mask(self, size: tuple[int, int]) -> np.ndarray:
         """The region at the size (width, height) of a photo, boolean (height, width)."""
         region = Image.fromarray(self.region)
-        return np.asarray(region.resize(size, Image.Resampling.NEAREST))
+        resized = region.resize(size, Image.Resampling.NEAREST)
+        return np.asarray(resized)
 
     def facts(self, size: tuple[int, int]) -> dict[str, float]:
         """J, its correlation, share of the area, and the box in pixels of a photo of that size."""
         mask = self.mask(size)
-        left, top, right, foot = Image.fromarray(mask).getbbox() or (0, 0, 0, 0)
+        box = Image.fromarray(mask).getbbox()
+        left, top, right, foot = box or (0, 0, 0, 0)
+        correlation = self.correlations[self.channel]
         return {
             "J": self.channel,
-            "correlation": float(self.correlations[self.channel]),
+            "correlation": float(correlation),
             "area_share": float(mask.mean()),
             "left": left,
             "top": top,
@@ -70,17 +75,21 @@ class Highlight:
 
 def conv1_of(run: Run, i: int) -> nn.Conv2d:
     """The first layer of round `i` of a run; nothing else of a network is read."""
+    backbone = run.info["recipe"]["backbone"]
     with torch.device("meta"):
-        layer = AestheticNet(run.info["recipe"]["backbone"], [0]).conv1
-    of_rounds = run.conv1()
-    if f"round_{i:02d}.weight" not in of_rounds:
-        last = sum(name.endswith(".weight") for name in of_rounds)
+        network = AestheticNet(backbone, [0])
+    layer = network.conv1
+    of_all_rounds = run.conv1()
+    prefix = f"round_{i:02d}"
+    if f"{prefix}.weight" not in of_all_rounds:
+        last = sum(name.endswith(".weight") for name in of_all_rounds)
         raise InputError(
             f"{run.folder} holds conv1 of rounds 1 to {last}, not of round {i}; "
             "give two of these."
         )
-    names = [name for name, _ in layer.named_parameters()]
-    of_round = {name: of_rounds[f"round_{i:02d}.{name}"] for name in names}
+    of_round = {}
+    for name, _ in layer.named_parameters():
+        of_round[name] = of_all_rounds[f"{prefix}.{name}"]
     layer.load_state_dict(of_round, assign=True)
     return layer.requires_grad_(False)
 
@@ -94,7 +103,8 @@ def stacked(later: nn.Conv2d, earlier: nn.Conv2d) -> nn.Conv2d:
     new = later.state_dict()
     old = earlier.state_dict()
     change = new["weight"] - old["weight"]
-    moved = (change.norm() / old["weight"].norm()).item()
+    share_moved = change.norm() / old["weight"].norm()
+    moved = share_moved.item()
     if moved == 0:
         raise InputError(
             "conv1 has not moved between the two rounds, a highlight map shows how it moved; take "
@@ -113,7 +123,8 @@ def stacked(later: nn.Conv2d, earlier: nn.Conv2d) -> nn.Conv2d:
         later.padding,
         bias=later.bias is not None,
     )
-    both.load_state_dict({name: torch.cat([new[name], old[name]]) for name in new})
+    parameters = {name: torch.cat([new[name], old[name]]) for name in new}
+    both.load_state_dict(parameters)
     return both.requires_grad_(False)
 
 
@@ -148,18 +159,19 @@ def highlights(
         if after_relu:
             maps = maps.relu()
         later, earlier = maps.unbind(1)
-        of_channels = correlations(later, earlier)
-        for correlation, a, b in zip(of_channels, later, earlier, strict=True):
-            j = _least(correlation) if channel is None else channel
-            if not 0 <= j < len(correlation):
-                raise InputError(f"J must lie in 0..{len(correlation) - 1}, not {j}.")
-            a_j = a[j].numpy().copy()  # a view would keep every channel
-            b_j = b[j].numpy().copy()
-            diff = a_j - b_j
+        r = correlations(later, earlier)  # (8, channels)
+        for r_photo, later_maps, earlier_maps in zip(r, later, earlier, strict=True):
+            J = _least(r_photo) if channel is None else channel
+            if not 0 <= J < len(r_photo):
+                raise InputError(f"J must lie in 0..{len(r_photo) - 1}, not {J}.")
+            later_map = later_maps[J].numpy().copy()  # a view would keep every channel
+            earlier_map = earlier_maps[J].numpy().copy()
+            diff = later_map - earlier_map
             if absolute:
                 diff = np.abs(diff)
             region = two_means(diff, flip=flip)
-            results.append(Highlight(j, correlation.numpy(), a_j, b_j, diff, region))
+            result = Highlight(J, r_photo.numpy(), later_map, earlier_map, diff, region)
+            results.append(result)
     return results
 
 
@@ -168,17 +180,20 @@ def correlations(later: torch.Tensor, earlier: torch.Tensor) -> torch.Tensor:
 
     Summed in float64: maps of neighbouring rounds correlate to the sixth digit.
     """
-    a = later.flatten(-2).double()  # (..., positions)
-    b = earlier.flatten(-2).double()
-    is_flat = _is_flat(a) | _is_flat(b)
-    a = a - a.mean(-1, keepdim=True)
-    b = b - b.mean(-1, keepdim=True)
-    return cosine_similarity(a, b, dim=-1, eps=0).masked_fill(is_flat, torch.nan)
+    later = later.flatten(-2).double()  # (..., positions)
+    earlier = earlier.flatten(-2).double()
+    is_flat = _is_flat(later) | _is_flat(earlier)
+    later_centred = later - later.mean(-1, keepdim=True)
+    earlier_centred = earlier - earlier.mean(-1, keepdim=True)
+    r = cosine_similarity(later_centred, earlier_centred, dim=-1, eps=0)
+    return r.masked_fill(is_flat, torch.nan)
 
 
 def _is_flat(maps: torch.Tensor) -> torch.Tensor:
     """Whether maps (..., positions) have one value, up to the rounding of float32."""
-    return maps.std(-1) <= 1e-6 * maps.abs().amax(-1)
+    spread = maps.std(-1)
+    largest = maps.abs().amax(-1)
+    return spread <= 1e-6 * largest
 
 
 def two_means(diff: np.ndarray, *, flip: bool = False) -> np.ndarray:
@@ -189,22 +204,27 @@ def two_means(diff: np.ndarray, *, flip: bool = False) -> np.ndarray:
         )
     # From both ends of the line: always the same region, nearly always that of many random starts.
     ends = np.array([[diff.min()], [diff.max()]])
-    means = KMeans(2, init=ends, n_init=1).fit(diff.reshape(-1, 1))
-    farther = np.abs(means.cluster_centers_[:, 0]).argmax()
-    is_highlight = (means.labels_ == farther).reshape(diff.shape)
-    return is_highlight ^ flip
+    means = KMeans(2, init=ends, n_init=1)
+    means.fit(diff.reshape(-1, 1))
+    centres = means.cluster_centers_[:, 0]
+    farther = np.abs(centres).argmax()
+    is_highlight = means.labels_ == farther
+    region = is_highlight.reshape(diff.shape)
+    return region ^ flip
 
 
 def _least(correlation: torch.Tensor) -> int:
     """J, the channel of lowest correlation; `InputError` where none is lower than all others."""
-    of_curved = correlation[correlation.isfinite()]
-    if not len(of_curved):
+    has_correlation = correlation.isfinite()
+    if not has_correlation.any():
         reason = "all maps are flat"
     else:
-        lowest = (correlation == of_curved.min()).nonzero()[:, 0].tolist()
-        if len(lowest) == 1:
-            return lowest[0]
-        reason = f"channels {lowest} tie"
+        lowest = correlation[has_correlation].min()
+        is_lowest = correlation == lowest
+        channels = is_lowest.nonzero()[:, 0].tolist()
+        if len(channels) == 1:
+            return channels[0]
+        reason = f"channels {channels} tie"
     raise InputError(
         f"No channel is least correlated: {reason}; choose another photo, or J."
     )

@@ -32,29 +32,33 @@ class ScoredPhotos:
 
     def select(self, rows: Sequence[int] | np.ndarray | pd.Series) -> "ScoredPhotos":
         """Some photos, by boolean mask or integer positions; votes and attributes follow."""
-        # Of an empty list numpy makes real numbers, which are no positions.
-        rows = np.asarray(rows) if len(rows) else np.array([], int)
-        table = self.table.iloc[rows].reset_index(drop=True)
-        selected = {"table": table}
-        if self.votes is not None:
-            selected["votes"] = self.votes.iloc[rows]
-        if self.attributes is not None:
-            selected["attributes"] = self.attributes.iloc[rows]
-        return replace(self, **selected)
+        rows = np.asarray(rows)
+        if not len(rows):
+            # Of an empty list numpy makes real numbers, which are no positions.
+            rows = np.array([], int)
+        table = self.table.iloc[rows]
+        table = table.reset_index(drop=True)
+        votes = self.votes
+        if votes is not None:
+            votes = votes.iloc[rows]
+        attributes = self.attributes
+        if attributes is not None:
+            attributes = attributes.iloc[rows]
+        return replace(self, table=table, votes=votes, attributes=attributes)
 
     def without(self, left_out: pd.DataFrame) -> "ScoredPhotos":
         """All but the photos of `left_out` (photo, reason); `InputError` below two scores."""
         photos = self.table["photo"]
-        is_left_out = photos.isin(left_out["photo"]).to_numpy()
-        kept = self.select(~is_left_out)
+        is_left_out = photos.isin(left_out["photo"])
+        kept = self.select(~is_left_out.to_numpy())
         scores = kept.table["score"].unique()
         if scores.size < 2:
-            found = "none in 0 photos"
+            scores_found = "none in 0 photos"
             if len(kept):
-                example = list(kept.table["path"][:1])
-                found = f"{scores} in {len(kept)} photos such as {example}"
+                first_path = list(kept.table["path"][:1])
+                scores_found = f"{scores} in {len(kept)} photos such as {first_path}"
             raise InputError(
-                f"Two scores or more are needed, found is {found}; add others."
+                f"Two scores or more are needed, found is {scores_found}; add others."
             )
         all_left_out = pd.concat([self.left_out, left_out], ignore_index=True)
         return replace(kept, left_out=all_left_out)
@@ -62,5 +66,7 @@ class ScoredPhotos:
 
 def round_half_up(mean: float | Sequence[float] | np.ndarray | pd.Series) -> np.ndarray:
     """Class of a mean score: the nearest integer, halves (up to 1e-9 of arithmetic) going up."""
+    half = 0.5 + 1e-9
     mean = np.asarray(mean, float)
-    return np.floor(mean + (0.5 + 1e-9)).astype(np.int64)
+    rounded = np.floor(mean + half)
+    return rounded.astype(np.int64)

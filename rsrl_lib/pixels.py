@@ -8,7 +8,6 @@ the papers) and disk, 197 kB a photo.
 import errno
 import hashlib
 import json
-import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -135,12 +134,17 @@ class Pixels:
 def windows(array: np.ndarray, rows, corners, mirrored, side: int) -> torch.Tensor:
     """Windows (n, side, side, 3) of photos, copied one by one, which suits a processor best."""
     copies = np.empty((len(rows), side, side, 3), np.uint8)
-    places = zip(
-        copies, rows.tolist(), corners.tolist(), mirrored.tolist(), strict=True
-    )
-    for copy, row, (top, left), mirror in places:
-        window = array[row, top : top + side, left : left + side]
-        copy[:] = window[:, ::-1] if mirror else window
+    rows = rows.tolist()
+    corners = corners.tolist()
+    mirrored = mirrored.tolist()
+    for number, copy in enumerate(copies):
+        top, left = corners[number]
+        foot = top + side
+        right = left + side
+        window = array[rows[number], top:foot, left:right]
+        if mirrored[number]:
+            window = window[:, ::-1]
+        copy[:] = window
     return torch.from_numpy(copies)
 
 
@@ -148,13 +152,22 @@ def windows_at_once(
     photos: torch.Tensor, rows, corners, mirrored, side: int
 ) -> torch.Tensor:
     """The same windows in one gathering, which suits a GPU."""
-    along = torch.arange(side)
-    along_mirrored = torch.where(mirrored[:, None], side - 1 - along, along)
-    down = corners[:, :1] + along  # (n, side)
-    across = corners[:, 1:] + along_mirrored
-    where = rows[:, None, None], down[:, :, None], across[:, None, :]
-    on_device = [index.to(photos.device, non_blocking=True) for index in where]
-    return photos[tuple(on_device)]
+    forwards = torch.arange(side)
+    backwards = side - 1 - forwards
+    is_mirrored = mirrored[:, None]
+    along = torch.where(is_mirrored, backwards, forwards)  # (n, side)
+    top = corners[:, :1]
+    left = corners[:, 1:]
+    down = top + forwards
+    across = left + along
+
+    photo_of_pixel = rows[:, None, None]
+    row_of_pixel = down[:, :, None]
+    column_of_pixel = across[:, None, :]
+    indices = []
+    for index in (photo_of_pixel, row_of_pixel, column_of_pixel):
+        indices.append(index.to(photos.device, non_blocking=True))
+    return photos[tuple(indices)]
 
 
 def views_of(crops: str) -> list[str | tuple[int, int]]:
@@ -164,14 +177,22 @@ def views_of(crops: str) -> list[str | tuple[int, int]]:
     """
     if crops == "five":
         return five_corners()
-    return ["whole", "mirrored"] if crops == "whole" else ["centre"]
+    if crops == "whole":
+        return ["whole", "mirrored"]
+    return ["centre"]
 
 
 def five_corners() -> list[tuple[int, int]]:
     """Top and left of the five crops of AWCU-2018: the four corners, then the centre."""
     far = SIDE - CROP
     middle = far // 2
-    return [(0, 0), (0, far), (far, 0), (far, far), (middle, middle)]
+    return [
+        (0, 0),
+        (0, far),
+        (far, 0),
+        (far, far),
+        (middle, middle),
+    ]
 
 
 def normalised(photos: torch.Tensor, *, shrink_to: int | None = None) -> torch.Tensor:
@@ -182,24 +203,37 @@ def normalised(photos: torch.Tensor, *, shrink_to: int | None = None) -> torch.T
     the same factor, as a network knows things by the size that it learned them in.
     """
     if shrink_to:
-        side = round(photos.shape[-1] * shrink_to / CROP)
-        size = (side, side)
-        photos = interpolate(photos.float(), size, mode="bilinear", antialias=True)
-    scale = [1 / (255 * spread) for spread in STD]
-    shift = [mean / spread for mean, spread in zip(MEAN, STD, strict=True)]
-    scale = torch.tensor(scale, device=photos.device).view(3, 1, 1)
-    shift = torch.tensor(shift, device=photos.device).view(3, 1, 1)
-    return photos.float().mul_(scale).sub_(shift)
+        side = photos.shape[-1]
+        shrunk_side = round(side * shrink_to / CROP)
+        photos = interpolate(
+            photos.float(),
+            (shrunk_side, shrunk_side),
+            mode="bilinear",
+            antialias=True,
+        )
+    # (photos / 255 - mean) / std, as one product and one difference.
+    scale = []
+    shift = []
+    for mean, std in zip(MEAN, STD, strict=True):
+        scale.append(1 / (255 * std))
+        shift.append(mean / std)
+    scale = torch.tensor(scale, device=photos.device)
+    shift = torch.tensor(shift, device=photos.device)
+    scaled = photos.float().mul_(scale.view(3, 1, 1))
+    return scaled.sub_(shift.view(3, 1, 1))
 
 
 def square(photo: Image.Image) -> np.ndarray:
     """An upright RGB photo as every network here sees it: bilinear to (256, 256, 3) uint8."""
-    return np.array(photo.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+    resized = photo.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    return np.array(resized)
 
 
 def at_size(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A map (S, S) at the size (width, height) of a photo: bilinear, float32 (height, width)."""
-    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
+    as_image = Image.fromarray(values)
+    resized = as_image.resize(size, Image.Resampling.BILINEAR)
+    return np.asarray(resized)
 
 
 def decode(
@@ -216,8 +250,10 @@ def decode(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         digests = []
         for first in range(0, len(paths), CHUNK):  # as every task that waits takes 2 kB
-            digests += pool.map(_digest, paths[first : first + CHUNK])
-        fingerprint = hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
+            chunk = paths[first : first + CHUNK]
+            digests += pool.map(_digest, chunk)
+        all_digests = "".join(digests).encode()
+        fingerprint = hashlib.sha256(all_digests).hexdigest()[:16]
         name = f"{READING}-{fingerprint}"
         target = cache / f"{name}.npy"
         broken_list = cache / f"{name}.broken.npy"
@@ -232,18 +268,22 @@ def decode(
     with reading(target, "array of decoded photos", "delete it, and it is made again"):
         broken = np.load(broken_list)
         array = np.load(target, mmap_mode="r")
-        shape = (len(paths) - len(broken), SIDE, SIDE, 3)
-        if array.dtype != np.uint8 or array.shape != shape:
+        readable = len(paths) - len(broken)
+        has_shape = array.shape == (readable, SIDE, SIDE, 3)
+        if array.dtype != np.uint8 or not has_shape:
             raise ValueError(f"{array.shape} of {array.dtype}")
-        left_out = table[["photo"]].iloc[broken].reset_index(drop=True)
+        photos_left_out = table[["photo"]].iloc[broken]
+        left_out = photos_left_out.reset_index(drop=True)
     if len(broken) and strict:
+        first_broken = paths[broken[0]]
+        reason = _reason(first_broken).rstrip(".")
         raise InputError(
-            f"{_reason(paths[broken[0]]).rstrip('.')} ({len(broken)} of {len(paths)} photos are "
-            "unreadable; --skip-broken leaves them out)."
+            f"{reason} ({len(broken)} of {len(paths)} photos are unreadable; "
+            "--skip-broken leaves them out)."
         )
     left_out["reason"] = [_reason(paths[row]) for row in broken]
-    digests = np.delete(digests, broken)
-    return Pixels(array, fingerprint, digests, cache), left_out
+    digests_of_readable = np.delete(digests, broken)
+    return Pixels(array, fingerprint, digests_of_readable, cache), left_out
 
 
 def _decode(
@@ -259,15 +299,19 @@ def _decode(
     """
     partial = target.with_suffix(".partial")
     notes = target.with_suffix(".notes")
-    done, broken = 0, []
+    done = 0
+    broken = []
     if partial.exists() and notes.exists():
         done, broken = json.loads(notes.read_text())
-    _check_room(target.parent, len(paths), len(paths) - done)
-    title = f"decoding to {len(paths) * BYTES / 1e9:.2f} GB"
-    bar = tqdm(None, title, len(paths), initial=done, unit="photo", mininterval=2)
-    with partial.open("r+b" if done else "w+b") as file, bar:
+    count = len(paths)
+    _check_room(target.parent, count, count - done)
+    gigabytes = count * BYTES / 1e9
+    title = f"decoding to {gigabytes:.2f} GB"
+    bar = tqdm(None, title, count, initial=done, unit="photo", mininterval=2)
+    mode = "r+b" if done else "w+b"
+    with partial.open(mode) as file, bar:
         _keep_photos(file, done - len(broken))
-        while done < len(paths):
+        while done < count:
             chunk = slice(done, done + CHUNK)
             photos = pool.map(_decoded, paths[chunk], digests[chunk])
             for row, photo in enumerate(photos, done):
@@ -276,7 +320,7 @@ def _decode(
                 else:
                     file.write(photo)
                 bar.update()
-            done = min(done + CHUNK, len(paths))
+            done = min(done + CHUNK, count)
             file.flush()
             to_disk(file.fileno())
             with replacing(notes) as new:
@@ -291,21 +335,25 @@ def _decode(
 
 def _check_room(folder: Path, count: int, missing: int) -> None:
     """`InputError` where a disk has no room for the photos that are not decoded yet."""
+    needed = missing * BYTES
     free = shutil.disk_usage(folder).free
-    if missing * BYTES > free:
+    if needed > free:
         raise InputError(
-            f"Decoding {count} photos takes {missing * BYTES / 1e9:.2f} GB in {folder}, "
+            f"Decoding {count} photos takes {needed / 1e9:.2f} GB in {folder}, "
             f"{free / 1e9:.2f} GB are free; free more, or make it a link to a larger disk."
         )
 
 
 def _keep_photos(file: BinaryIO, count: int) -> None:
     """Make a file an array of its first photos, ready to have more of them appended."""
-    shape = (count, SIDE, SIDE, 3)
+    header = {
+        "descr": "|u1",
+        "fortran_order": False,
+        "shape": (count, SIDE, SIDE, 3),
+    }
     file.seek(0)
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
-    file.seek(math.prod(shape), os.SEEK_CUR)
+    file.seek(count * BYTES, os.SEEK_CUR)
     file.truncate()
 
 
@@ -315,8 +363,8 @@ def _decoded(path: str, digest: str) -> np.ndarray | None:
     except InputError as error:
         # A disk, a share or the memory that failed for a moment must not brand a photo for good.
         cause = error.__cause__
-        is_passing = getattr(cause, "errno", None) in PASSING
-        is_passing |= isinstance(cause, MemoryError)
+        number = getattr(cause, "errno", None)
+        is_passing = number in PASSING or isinstance(cause, MemoryError)
         if is_passing or _digest(path) != digest:
             raise
         return None

@@ -36,14 +36,19 @@ BAND = {"lw": 8, "alpha": 0.25}
 
 def score_colours(scores: Sequence[int]) -> dict[int, tuple]:
     """Colour of each score, dark for low and light for high; the same in every figure."""
-    return {s: plt.cm.viridis(np.clip((s - 1) / 8.5, 0, 1)) for s in scores}
+    colours = {}
+    for score in scores:
+        place = (score - 1) / 8.5
+        colours[score] = plt.cm.viridis(np.clip(place, 0, 1))
+    return colours
 
 
 def save(figure: Figure, folder: str | Path, name: str) -> Figure:
     """Keep a figure as PNG where a folder is given, and hand it back for display."""
     if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with replacing(Path(folder) / f"{name}.png") as partial:
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / f"{name}.png") as partial:
             figure.savefig(partial, format="png", dpi=150, bbox_inches="tight")
     plt.close(figure)
     return figure
@@ -56,18 +61,31 @@ def contact_sheet(
 
     Each table has a `path`, and a `caption` where one is wanted.
     """
-    size = (columns * 1.55, len(rows) * 1.4 + 0.5)
-    figure, grid = _grid([name for name, _ in rows], columns, size, title)
-    for row, (_, photos) in zip(grid, rows, strict=True):
-        for ax, photo in zip(row, photos.itertuples(), strict=False):
+    names = [name for name, _ in rows]
+    width = columns * 1.55
+    height = len(rows) * 1.4 + 0.5
+    figure, grid = _grid(names, columns, (width, height), title)
+    for places, (_, photos) in zip(grid, rows, strict=True):
+        for ax, photo in zip(places, photos.itertuples(), strict=False):
             picture = open_rgb(photo.path)
             picture.thumbnail((220, 220), Image.Resampling.LANCZOS)
             ax.imshow(picture)
             if "caption" in photos:
-                below = {"transform": ax.transAxes, "ha": "center", "va": "top"}
-                ax.text(0.5, -0.03, photo.caption, fontsize=8, **below)
+                _write_below(ax, photo.caption)
     figure.tight_layout(h_pad=0.4, w_pad=0.4)
     return figure
+
+
+def _write_below(ax: Axes, caption: str) -> None:
+    ax.text(
+        0.5,
+        -0.03,
+        caption,
+        transform=ax.transAxes,
+        fontsize=8,
+        ha="center",
+        va="top",
+    )
 
 
 def picture_rows(
@@ -78,17 +96,25 @@ def picture_rows(
     Two rows may have the same name, as two photos may have the same score, and two pictures the
     same caption. A row with the captions of the first one has none.
     """
-    rows = [(name, list(pictures)) for name, pictures in rows]
-    columns = max(len(pictures) for _, pictures in rows)
-    size = (2.5 * columns, 2.1 * len(rows) + 0.4)
-    figure, grid = _grid([name for name, _ in rows], columns, size, title)
-    first_captions = [caption for caption, _ in rows[0][1]]
-    for number, (row, (_, pictures)) in enumerate(zip(grid, rows, strict=True)):
+    names = []
+    pictures_of_rows = []
+    for name, pictures in rows:
+        names.append(name)
+        pictures_of_rows.append(list(pictures))
+    columns = max(len(pictures) for pictures in pictures_of_rows)
+    width = 2.5 * columns
+    height = 2.1 * len(names) + 0.4
+    figure, grid = _grid(names, columns, (width, height), title)
+    first_captions = None
+    for places, pictures in zip(grid, pictures_of_rows, strict=True):
         captions = [caption for caption, _ in pictures]
-        is_repeated = number > 0 and captions == first_captions
-        for ax, (caption, picture) in zip(row, pictures, strict=False):
+        is_repeated = captions == first_captions
+        if first_captions is None:
+            first_captions = captions
+        for ax, (caption, picture) in zip(places, pictures, strict=False):
             ax.imshow(picture)
-            ax.set_title("" if is_repeated else caption, fontsize=9, pad=3)
+            shown = "" if is_repeated else caption
+            ax.set_title(shown, fontsize=9, pad=3)
     figure.tight_layout(h_pad=0.5, w_pad=0.4)
     return figure
 
@@ -101,8 +127,7 @@ def _grid(
     for ax in grid.flat:
         ax.axis("off")
     for ax, name in zip(grid[:, 0], names, strict=True):
-        on_the_left = {"transform": ax.transAxes, "ha": "right", "va": "center"}
-        ax.text(-0.08, 0.5, name, **on_the_left)
+        ax.text(-0.08, 0.5, name, transform=ax.transAxes, ha="right", va="center")
     figure.suptitle(title)
     return figure, grid
 
@@ -111,9 +136,9 @@ def likelihoods_by_class(
     sample: pd.DataFrame, thresholds: dict[int, float], title: str
 ) -> Axes:
     """Likelihood of the own class of every photo, by score, with K where a class has one."""
-    ax = plt.subplots(figsize=(7.5, 4))[1]
-    colours = score_colours(sorted(sample.label.unique()))
-    order = sorted(colours)
+    _, ax = plt.subplots(figsize=(7.5, 4))
+    order = sorted(sample.label.unique())
+    colours = score_colours(order)
     sns.stripplot(
         sample,
         x="label",
@@ -133,9 +158,10 @@ def likelihoods_by_class(
         ax.hlines(k, at - 0.45, at + 0.45, color="crimson", lw=2)
     right_edge = len(order) - 0.45
     for k in set(thresholds.values()):
-        words = {"color": "crimson", "fontsize": 9, "va": "center"}
-        ax.text(right_edge, k, f"K = {k:.2g}", **words)
-    ax.set(xlabel="score of the photo", ylabel="likelihood of that score", title=title)
+        ax.text(right_edge, k, f"K = {k:.2g}", color="crimson", fontsize=9, va="center")
+    ax.set_xlabel("score of the photo")
+    ax.set_ylabel("likelihood of that score")
+    ax.set_title(title)
     ax.set_ylim(-0.03, 1.03)
     sns.despine(ax=ax)
     return ax
@@ -156,12 +182,14 @@ def intervals(
     for each row. Two tables of the same rows share an `ax` by `shift`, in rows; `label` is for a
     legend. A line marks `nothing`: no difference, or a measure that knows nothing.
     """
-    rows = np.arange(len(table)) + shift
-    ax.hlines(rows, table["low"], table["high"], colors=colour)
-    ax.scatter(table["mean"], rows, c=colour, zorder=3, label=label)
+    count = len(table)
+    rows = np.arange(count)
+    heights = rows + shift
+    ax.hlines(heights, table["low"], table["high"], colors=colour)
+    ax.scatter(table["mean"], heights, c=colour, zorder=3, label=label)
     ax.axvline(nothing, color="k", lw=0.8)
-    ax.set_yticks(range(len(table)), table.index)
-    ax.set_ylim(len(table) - 0.5, -0.5)
+    ax.set_yticks(rows, table.index)
+    ax.set_ylim(count - 0.5, -0.5)
     sns.despine(ax=ax)
 
 
@@ -173,12 +201,19 @@ def differences(
     The tables are those of `comparisons.judged`, with a column `method`; `measures` names those to
     show. Thin lines are intervals over photos, bands over trainings, full points believable.
     """
-    size = (9.6, 2.1 * len(sets) + 1.2)
-    shared = {"sharex": "col", "sharey": True, "squeeze": False}
-    figure, grid = plt.subplots(len(sets), len(measures), figsize=size, **shared)
+    height = 2.1 * len(sets) + 1.2
+    figure, grid = plt.subplots(
+        len(sets),
+        len(measures),
+        sharex="col",
+        sharey=True,
+        squeeze=False,
+        figsize=(9.6, height),
+    )
     for panels, (name, table) in zip(grid, sets.items(), strict=True):
         for ax, (measure, label) in zip(panels, measures.items(), strict=True):
-            _difference_panel(ax, table[table.measure == measure])
+            of_measure = table[table.measure == measure]
+            _difference_panel(ax, of_measure)
             ax.set_title(f"{name}: {label}", fontsize=11)
     figure.suptitle(title, fontsize=13)
     figure.supxlabel("difference (right of 0 is better)", fontsize=11)
@@ -200,28 +235,38 @@ def differences(
 
 def _difference_panel(ax: Axes, table: pd.DataFrame) -> None:
     """A method a line: its interval over photos, and as a band that over trainings."""
-    is_believable = table.verdict.isin(["better", "worse"])
-    ends = {"difference": "mean", "photos_low": "low", "photos_high": "high"}
-    of_photos = table.set_index("method")[list(ends)].rename(columns=ends)
-    intervals(ax, of_photos, colour=DARK)
+    by_method = table.set_index("method")
+    over_photos = pd.DataFrame(
+        {
+            "mean": by_method.difference,
+            "low": by_method.photos_low,
+            "high": by_method.photos_high,
+        }
+    )
+    intervals(ax, over_photos, colour=DARK)
     rows = range(len(table))
     ax.hlines(rows, table.trainings_low, table.trainings_high, colors=DARK, **BAND)
-    inside = np.where(is_believable, DARK, "w")
-    ax.scatter(table.difference, rows, s=49, c=inside, edgecolors=DARK, zorder=4)
+    is_believable = table.verdict.isin(["better", "worse"])
+    filling = np.where(is_believable, DARK, "w")
+    ax.scatter(table.difference, rows, s=49, c=filling, edgecolors=DARK, zorder=4)
     ax.tick_params(labelsize=10)
 
 
 def score_distribution(scores: pd.Series, title: str) -> Axes:
     """Bars of the photos per score, with counts and shares (RSRL Fig. 1)."""
-    counts = scores.value_counts().sort_index()
-    lowest, highest = counts.index.min(), counts.index.max()
+    counts = scores.value_counts()
+    lowest = counts.index.min()
+    highest = counts.index.max()
     counts = counts.reindex(range(lowest, highest + 1), fill_value=0)
-    colours = score_colours(counts.index).values()
-    ax = plt.subplots(figsize=(7, 3.6))[1]
-    bars = ax.bar(counts.index, counts, color=list(colours), edgecolor="0.3")
-    labels = [f"{count}\n{count / counts.sum():.1%}" for count in counts]
+    classes = counts.index
+    total = counts.sum()
+    labels = [f"{count}\n{count / total:.1%}" for count in counts]
+
+    _, ax = plt.subplots(figsize=(7, 3.6))
+    colours = score_colours(classes)
+    bars = ax.bar(classes, counts, color=list(colours.values()), edgecolor="0.3")
     ax.bar_label(bars, labels, fontsize=9, padding=2)
-    ax.set(xlabel="score", ylabel="photos", title=title, xticks=counts.index)
+    ax.set(xlabel="score", ylabel="photos", title=title, xticks=classes)
     ax.margins(y=0.2)
     sns.despine(ax=ax)
     return ax
@@ -232,24 +277,27 @@ def training_set(
 ) -> Figure:
     """Photos each round is trained on, by score, and the share of the three largest classes."""
     kept = samples[samples.kept]
-    sizes = kept.groupby(["round", "label"]).size().unstack(fill_value=0)
+    by_class = kept.groupby(["round", "label"])
+    sizes = by_class.size().unstack(fill_value=0)  # (rounds, scores)
     totals = sizes.sum(axis=1)
     figure, ax = plt.subplots(figsize=(7.5, 3.8))
     colours = score_colours(sizes.columns)
     bottom = np.zeros(len(sizes))
-    for score in sizes.columns:
-        look = {"color": colours[score], "label": score}
-        ax.bar(sizes.index, sizes[score], 0.8, bottom, **look)
-        bottom += sizes[score].to_numpy()
-    of_majorities = sizes[[score for score in majorities if score in sizes]]
-    shares = of_majorities.sum(axis=1) / totals
+    for score, heights in sizes.items():
+        ax.bar(heights.index, heights, 0.8, bottom, color=colours[score], label=score)
+        bottom += heights.to_numpy()
+
+    largest = [score for score in majorities if score in sizes]
+    shares = sizes[largest].sum(axis=1) / totals
     for i, share in shares.items():
-        words = {"ha": "center", "va": "bottom", "fontsize": 8}
-        ax.text(i, totals[i], f"{share:.0%}", **words)
+        ax.text(i, totals[i], f"{share:.0%}", ha="center", va="bottom", fontsize=8)
+
     names = ", ".join(map(str, sorted(majorities)))
-    trained_on = _trained_on(rounds.kept.iloc[0], totals.iloc[1:])
+    total = rounds.kept.iloc[0]
+    trained_on = _trained_on(total, totals.iloc[1:])
     ax.set_title(f"{trained_on} (above: share of scores {names})")
-    ax.set(xlabel="round", ylabel="training photos")
+    ax.set_xlabel("round")
+    ax.set_ylabel("training photos")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.margins(y=0.12)
     ax.legend(title="score", fontsize=8, frameon=False, bbox_to_anchor=(1, 1))
@@ -261,8 +309,11 @@ def _trained_on(total: int, after: pd.Series) -> str:
     """How many of all training photos the rounds after the first are trained on."""
     if after.empty:
         return f"{total} photos"
-    fewest, most = after.min(), after.max()
-    count = fewest if fewest == most else f"{fewest} to {most}"
+    fewest = after.min()
+    most = after.max()
+    count = f"{fewest} to {most}"
+    if fewest == most:
+        count = fewest
     return f"After round 1, {count} of {total} photos are trained on"
 
 
@@ -277,18 +328,20 @@ def over_rounds(
 
     Accuracy gets the line of always answering the test part's largest class beside it.
     """
-    ax = ax or plt.subplots(figsize=(6.5, 3.6))[1]
-    for part in PART_DASHES:
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6.5, 3.6))
+    numbers = rounds["round"]
+    for part, dashes in PART_DASHES.items():
         note = ""
         if part == chosen_by:
             note = " (chose the round)"
         elif part == "test":
             note = " (shown, not used)"
         ax.plot(
-            rounds["round"],
+            numbers,
             rounds[f"{part}_{measure}"],
             color=PART_COLOURS[part],
-            dashes=PART_DASHES[part] or (None, None),
+            dashes=dashes or (None, None),
             marker="o",
             ms=3.5,
             label=part + note,
@@ -296,15 +349,13 @@ def over_rounds(
     if measure == "accuracy":
         level = rounds["test_majority_accuracy"].iloc[0]
         ax.axhline(level, color="0.25", lw=1, ls=":")
-        words = {"fontsize": 8, "ha": "right", "va": "bottom"}
-        ax.text(rounds["round"].iloc[-1], level, "majority class", **words)
-    chosen = rounds["round"][rounds.chosen].item()
+        last = numbers.iloc[-1]
+        ax.text(last, level, "majority class", fontsize=8, ha="right", va="bottom")
+    chosen = numbers[rounds.chosen].item()
     ax.axvline(chosen, color="0.8", lw=6, zorder=0)
-    ax.set(
-        xlabel="round (grey: chosen)",
-        ylabel=measure.replace("_f", "-F").replace("_", " "),
-        title=title,
-    )
+    ax.set_xlabel("round (grey: chosen)")
+    ax.set_ylabel(measure.replace("_f", "-F").replace("_", " "))
+    ax.set_title(title)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     low, high = ax.get_ylim()
     ax.set_ylim(low, high + 0.35 * (high - low))  # room for the legend
@@ -317,14 +368,15 @@ def life_of_photos(samples: pd.DataFrame, title: str) -> Figure:
     """One row of pixels per photo of a majority class, dark where a round was trained on it."""
     train = samples[samples.part == "train"]
     lives = train.pivot(index="photo", columns="round", values="kept")
-    lives = lives[~lives.all(axis=1)]
-    longest_first = ["n", *lives.columns]
-    lives = lives.assign(n=lives.sum(axis=1)).sort_values(
-        longest_first, ascending=False
-    )
-    lives = lives.drop(columns="n")
+    is_always_in = lives.all(axis=1)
+    lives = lives[~is_always_in]
+    rounds = list(lives.columns)
+    rounds_in = lives.sum(axis=1)
+    lives = lives.assign(rounds_in=rounds_in)
+    lives = lives.sort_values(["rounds_in", *rounds], ascending=False)
+    lives = lives.drop(columns="rounds_in")
+
     figure, ax = plt.subplots(figsize=(6.5, 4.2))
-    first, last = lives.columns[[0, -1]]
     ax.imshow(
         lives.to_numpy(float),
         aspect="auto",
@@ -332,13 +384,11 @@ def life_of_photos(samples: pd.DataFrame, title: str) -> Figure:
         vmin=-0.25,
         vmax=1.4,
         interpolation="nearest",
-        extent=(first - 0.5, last + 0.5, len(lives), 0),
+        extent=(rounds[0] - 0.5, rounds[-1] + 0.5, len(lives), 0),
     )
-    ax.set(
-        xlabel="round (dark: trained on)",
-        ylabel=f"{len(lives)} photos that were dropped at least once",
-        title=title,
-    )
+    ax.set_xlabel("round (dark: trained on)")
+    ax.set_ylabel(f"{len(lives)} photos that were dropped at least once")
+    ax.set_title(title)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
@@ -353,34 +403,44 @@ def dropped_and_kept(
     """
     rows = []
     for score in majorities:
-        of_score = lives[scores[lives.index] == score]
-        rounds_out = (~of_score).sum(axis=1)
+        has_score = scores[lives.index] == score
+        is_out = ~lives[has_score]
+        rounds_out = is_out.sum(axis=1)
         rounds_out = rounds_out.sort_values(ascending=False, kind="stable")
         photos = pd.DataFrame({"rounds_out": rounds_out})
         photos["path"] = paths[photos.index]
         photos["caption"] = "rounds out: " + rounds_out.astype(str)
-        is_out = photos.rounds_out > 0
-        rows.append((f"{score}, left out", photos[is_out]))
-        rows.append((f"{score}, always in", photos[~is_out]))
-    return [(name, photos.head(8)) for name, photos in rows if len(photos)]
+
+        was_out = rounds_out > 0
+        left_out = photos[was_out].head(8)
+        always_in = photos[~was_out].head(8)
+        if len(left_out):
+            rows.append((f"{score}, left out", left_out))
+        if len(always_in):
+            rows.append((f"{score}, always in", always_in))
+    return rows
 
 
 def assigned_rates(rates: pd.DataFrame, title: str) -> Axes:
     """Share of photos assigned to each score (columns) by each round (rows): SSRL-2019 Table 3."""
-    ax = plt.subplots(figsize=(7.5, 3.8))[1]
+    _, ax = plt.subplots(figsize=(7.5, 3.8))
     colours = score_colours(rates.columns)
+    rounds = rates.index.astype(str)
     left = np.zeros(len(rates))
-    for score in rates.columns:
+    for score, widths in rates.items():
         colour = colours[score]
-        names = rates.index.astype(str)
-        bars = ax.barh(names, rates[score], 0.8, left, color=colour)
+        bars = ax.barh(rounds, widths, 0.8, left, color=colour)
+        left += widths.to_numpy()
+
         is_dark = sum(colour[:3]) < 1.5
-        look = {"color": "w" if is_dark else "k", "fontsize": 8}
-        texts = [f"{score}" if width > 0.035 else "" for width in rates[score]]
-        ax.bar_label(bars, texts, label_type="center", **look)
-        left += rates[score].to_numpy()
+        ink = "w" if is_dark else "k"
+        has_room = widths > 0.035
+        texts = np.where(has_room, str(score), "")
+        ax.bar_label(bars, texts, label_type="center", color=ink, fontsize=8)
     ax.invert_yaxis()
-    ax.set(xlabel="share of the photos, by assigned score", ylabel="round", title=title)
+    ax.set_xlabel("share of the photos, by assigned score")
+    ax.set_ylabel("round")
+    ax.set_title(title)
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.set_xlim(0, 1)
     sns.despine(ax=ax)
@@ -395,24 +455,37 @@ def highlight_pictures(
     The two maps share one grey scale; the difference is orange above zero and purple below, on a
     scale that is symmetric about zero. How the region is shown, and `opacity`: see `outlined`.
     """
-    low, high = np.percentile([highlight.later, highlight.earlier], (0.5, 99.5))
-    reach = max(np.percentile(np.abs(highlight.diff), 99.5), 1e-12)
-    grey = plt.cm.ScalarMappable(plt.Normalize(low, high), "gray")
-    signed = plt.cm.ScalarMappable(plt.Normalize(-reach, reach), "PuOr_r")
+    both_maps = [highlight.later, highlight.earlier]
+    low, high = np.percentile(both_maps, (0.5, 99.5))
+    grey = ScalarMappable(plt.Normalize(low, high), "gray")
+    magnitude = np.abs(highlight.diff)
+    reach = np.percentile(magnitude, 99.5)
+    signed = _signed_scale(max(reach, 1e-12))
+
+    later = _coloured(highlight.later, grey)
+    earlier = _coloured(highlight.earlier, grey)
+    difference = _coloured(highlight.diff, signed)
     mask = Image.fromarray(highlight.mask(photo.size))
     return {
         "photo": photo,
-        "later map": _coloured(highlight.later, grey).resize(photo.size),
-        "earlier map": _coloured(highlight.earlier, grey).resize(photo.size),
-        "difference": _coloured(highlight.diff, signed).resize(photo.size),
+        "later map": later.resize(photo.size),
+        "earlier map": earlier.resize(photo.size),
+        "difference": difference.resize(photo.size),
         "region": outlined(photo, mask, opacity=opacity),
     }
 
 
+def _signed_scale(reach: float) -> ScalarMappable:
+    """Colours of a signed map, full at `reach`: orange above zero, purple below."""
+    return ScalarMappable(plt.Normalize(-reach, reach), "PuOr_r")
+
+
 def _coloured(values: np.ndarray, colours: ScalarMappable) -> Image.Image:
     """A map as a picture in the colours of a scale."""
-    rgb = colours.cmap(colours.norm(values))[..., :3]
-    return Image.fromarray((rgb * 255).astype(np.uint8))
+    shares = colours.norm(values)
+    rgba = colours.cmap(shares)
+    rgb = rgba[..., :3] * 255
+    return Image.fromarray(rgb.astype(np.uint8))
 
 
 def outlined(
@@ -428,18 +501,22 @@ def outlined(
     rest = Image.blend(photo, grey, opacity)
     rest.paste(HATCH, mask=_hatching(photo.size))
     shown = Image.composite(photo, rest, mask)
-    edge = ImageChops.difference(mask, mask.filter(ImageFilter.MinFilter(5)))
+    shrunk = mask.filter(ImageFilter.MinFilter(5))
+    edge = ImageChops.difference(mask, shrunk)
     shown.paste(OUTLINE, mask=edge)
     return shown
 
 
 def _hatching(size: tuple[int, int]) -> Image.Image:
     """Diagonal lines on a picture of `size` (width, height), about 22 along its shorter side."""
-    step = max(6, min(size) // 22)
+    width, height = size
+    shorter_side = min(size)
+    step = max(6, shorter_side // 22)
     thickness = max(2, step // 6)
-    across = np.arange(size[0])
-    down = np.arange(size[1])[:, None]
-    return Image.fromarray((down + across) % step < thickness)
+    across = np.arange(width)
+    down = np.arange(height)[:, None]
+    phase = (down + across) % step
+    return Image.fromarray(phase < thickness)
 
 
 def activation_picture(
@@ -449,9 +526,10 @@ def activation_picture(
 
     Colours are full at `reach`; maps whose sums are compared need the same.
     """
-    signed = plt.cm.ScalarMappable(plt.Normalize(-reach, reach), "PuOr_r")
-    coloured = _coloured(at_size(values, photo.size), signed)
-    grey = ImageOps.grayscale(photo).convert("RGB")
+    large = at_size(values, photo.size)
+    coloured = _coloured(large, _signed_scale(reach))
+    grey = ImageOps.grayscale(photo)
+    grey = grey.convert("RGB")
     return Image.blend(grey, coloured, 0.6)
 
 
@@ -460,12 +538,15 @@ def framed(
 ) -> Image.Image:
     """A photo with a crop's frame, in pixels of the photo, and its region as by `outlined`."""
     if region is not None:
-        photo = outlined(photo, Image.fromarray(region).resize(photo.size))
+        mask = Image.fromarray(region)
+        mask = mask.resize(photo.size)
+        photo = outlined(photo, mask)
     photo = photo.copy()
     left, top, right, foot = box
     corners = (left, top, right - 1, foot - 1)
     pen = ImageDraw.Draw(photo)
-    width = max(2, min(photo.size) // 90)
+    shorter_side = min(photo.size)
+    width = max(2, shorter_side // 90)
     pen.rectangle(corners, outline="black", width=width + 2)
     pen.rectangle(corners, outline="white", width=width)
     return photo

@@ -26,6 +26,7 @@ SUN = (  # size in short sides, strength and added light of its haze, its halo a
     (0.05, 30, 0.6),
 )
 RIDGES = (0.2, 0.5, 0.85)  # how near they are
+RINGS = (1.15, 0.95, 0.72)  # size of a flower's petals, in radii of the subject
 
 
 class Easel:
@@ -48,25 +49,34 @@ class Easel:
 
         ratio = rng.choice(RATIOS)
         long_side = rng.integers(320, 401)
-        self.width = int(long_side * min(1, ratio))
-        self.height = int(long_side * min(1, 1 / ratio))
-        self.size = (self.width, self.height)
-        self.short_side = min(self.size)
+        width = int(long_side * min(1, ratio))
+        height = int(long_side * min(1, 1 / ratio))
+        short_side = min(width, height)
+        self.width = width
+        self.height = height
+        self.size = (width, height)
+        self.short_side = short_side
         self.light = int(rng.choice([-1, 1]))  # it comes from the left or the right
-        self.rows = np.arange(self.height, dtype=np.float32)[:, None]
-        self.columns = np.arange(self.width, dtype=np.float32)[None]
-        self.pixels = np.zeros((3, self.height, self.width), np.float32)
+        rows = np.arange(height, dtype=np.float32)
+        columns = np.arange(width, dtype=np.float32)
+        self.rows = rows[:, None]
+        self.columns = columns[None]
+        self.pixels = np.zeros((3, height, width), np.float32)
 
         size = 0.16 + 0.11 * attributes["distinctness"]
-        self.radius = int(self.short_side * size)
+        radius = int(short_side * size)
+        self.radius = radius
         unsharpness = 1 - attributes["sharpness"]
-        self.blur = 0.02 * self.short_side * unsharpness**1.4
+        self.blur = 0.02 * short_side * unsharpness**1.4
         # x and y of the square patch that a subject is painted on, in its radii.
-        side = np.linspace(-1.25, 1.25, int(2.5 * self.radius))
-        self.grid = np.float32(np.meshgrid(side, side))
+        side = np.linspace(-1.25, 1.25, int(2.5 * radius))
+        grid = np.meshgrid(side, side)
+        self.grid = np.float32(grid)
         self.x, self.y = self._subject_place()
 
-        moods = ["golden", "dusk"] if scene == "sunset" else list(MOODS)
+        moods = list(MOODS)
+        if scene == "sunset":
+            moods = ["golden", "dusk"]
         mood = str(rng.choice(moods))
         sky, horizon, land, self.accent = MOODS[mood]
         self.sky = self._colour(*sky)
@@ -78,24 +88,30 @@ class Easel:
 
     def _subject_place(self) -> tuple[float, float]:
         """Somewhere off the edges, as far from the nearest thirds point as placement says."""
-        distance = (1 - self.attributes["placement"]) * THIRDS_REACH
+        rng = self.rng
+        misplacement = 1 - self.attributes["placement"]
+        distance = misplacement * THIRDS_REACH
         while True:
-            angle = self.rng.uniform(0, 2 * np.pi)
-            direction = np.array([np.cos(angle), np.sin(angle)])
-            thirds_point = self.rng.choice([1 / 3, 2 / 3], 2)
+            angle = rng.uniform(0, 2 * np.pi)
+            cosine = np.cos(angle)
+            sine = np.sin(angle)
+            direction = np.array([cosine, sine])
+            thirds_point = rng.choice([1 / 3, 2 / 3], 2)
             centre = thirds_point + distance * direction
+
             off_middle = abs(centre - 0.5)
-            is_off_the_edges = off_middle.max() <= 0.43
             off_thirds = off_middle - 1 / 6
-            nearest = np.hypot(*off_thirds)
-            if is_off_the_edges and nearest >= distance - 1e-9:
+            to_the_nearest = np.hypot(*off_thirds)
+            is_off_the_edges = off_middle.max() <= 0.43
+            is_the_nearest = to_the_nearest >= distance - 1e-9
+            if is_off_the_edges and is_the_nearest:
                 x, y = centre * self.size
                 return float(x), float(y)
 
     def paint(self, scene: str) -> None:
         """Paint a scene: its subject, then all about it."""
-        hue = self.accent + self.rng.uniform(-0.12, 0.12)
-        colour = self._colour(hue, 0.75, 0.9)
+        off_accent = self.rng.uniform(-0.12, 0.12)
+        colour = self._colour(self.accent + off_accent, 0.75, 0.9)
         subject = self._subject(scene, colour)
         foot = self._seat(subject)
         match scene:
@@ -156,42 +172,50 @@ class Easel:
         harmony = self.attributes["harmony"]
         discord = 1 - harmony
 
-        half_turns = round((hue - self.accent) * 2)
-        pull = self.accent + 0.5 * half_turns - hue
+        off_accent = hue - self.accent
+        half_turns = round(off_accent * 2)
+        nearest = self.accent + 0.5 * half_turns
+        pull = nearest - hue
         hue += 0.5 * harmony**2 * pull
         side = self.rng.choice([-1, 1])
         scatter = self.rng.uniform(0.1, 0.4)
         hue += discord**1.5 * side * scatter
 
         muted = saturation * (1 - 0.1 * harmony)
-        saturation = _limited(muted + 0.5 * discord**2)
+        shouted = 0.5 * discord**2
+        saturation = _limited(muted + shouted)
         rgb = colorsys.hsv_to_rgb(hue % 1, saturation, value)
-        return np.array(rgb, np.float32).reshape(3, 1, 1)
+        colour = np.array(rgb, np.float32)
+        return colour.reshape(3, 1, 1)
 
     def _noise(self, tall: float, wide: float, rows: int | None = None) -> np.ndarray:
         """Smooth noise of about unit spread; its features measure `tall` x `wide` short sides."""
+        width = self.width
         height = rows or self.height
-        noise = np.zeros((height, self.width), np.float32)
-        features = np.array(noise.shape) / self.short_side / (tall, wide)
+        noise = np.zeros((height, width), np.float32)
+        short_sides = np.array(noise.shape) / self.short_side
+        features = short_sides / (tall, wide)
         for octave in range(3):
             cells = features * 2**octave + 2
             knots = self.rng.standard_normal(cells.astype(int))
             coarse = Image.fromarray(knots.astype(np.float32))
-            smooth = coarse.resize((self.width, height), Image.Resampling.BICUBIC)
+            resized = coarse.resize((width, height), Image.Resampling.BICUBIC)
+            smooth = np.asarray(resized)
             strength = np.float32(0.55**octave)
-            noise += np.asarray(smooth) * strength
+            noise += smooth * strength
         return noise
 
     def _spot(self, x: float, y: float, wide: float, tall: float) -> np.ndarray:
         """A round fading spot, 1 in its middle."""
-        across = (self.columns - x) / wide
-        down = (self.rows - y) / tall
-        return _bell(across) * _bell(down)
+        off_x = self.columns - x
+        off_y = self.rows - y
+        return _bell(off_x / wide) * _bell(off_y / tall)
 
     def _blend(self, alpha: np.ndarray, colour: np.ndarray, top: int = 0) -> None:
         """Cover the photo from the row `top` on with a colour, as opaque as `alpha`."""
         covered = self.pixels[:, top:]
-        covered += _limited(alpha) * (colour - covered)
+        change = colour - covered
+        covered += _limited(alpha) * change
 
     def _over(self, layer: Image.Image, blur: float = 0.0) -> None:
         """Lay a picture with alpha, blurred, over the photo."""
@@ -199,26 +223,30 @@ class Easel:
         if not box:
             return
 
+        left, top, right, foot = box
         margin = 3 * blur
-        left = max(int(box[0] - margin), 0)
-        top = max(int(box[1] - margin), 0)
-        right = min(box[2] + int(margin), layer.width)
-        foot = min(box[3] + int(margin), layer.height)
+        left = max(int(left - margin), 0)
+        top = max(int(top - margin), 0)
+        right = min(right + int(margin), layer.width)
+        foot = min(foot + int(margin), layer.height)
         visible = layer.crop((left, top, right, foot))
         blurred = visible.filter(ImageFilter.GaussianBlur(blur))
         planes = _planes(blurred)
 
+        colours = planes[:3]
+        alpha = planes[3]
         covered = self.pixels[:, top:foot, left:right]
-        covered *= 1 - planes[3]
-        covered += planes[:3]
+        covered *= 1 - alpha
+        covered += colours
 
     def _needles(self) -> np.ndarray:
         """Tone of a fir: needles of uneven light over a dark trunk."""
         _, y = self.grid
         hue = self.rng.choice([0.05, 0.12, 0.3])
         green = self._colour(hue, 0.7, 0.7)
+        light = self.low_sky.max()
         shades = self.rng.uniform(0.5, 1.1, y.shape)
-        needles = green * self.low_sky.max() * shades
+        needles = green * light * shades
         is_trunk = y > 0.71
         return np.where(is_trunk, 0.1, needles)
 
@@ -232,51 +260,63 @@ class Easel:
         turn = np.clip(sine, -1, 1) * self.light
         to_the_front = np.sqrt(1 - turn**2)
         facing = _limited(0.62 * to_the_front + 0.78 * turn)
-        shine = 0.3 * _bell((turn - 0.5) / 0.18)
-        lit = tone * (0.35 + 0.75 * facing) + shine
+        brightness = 0.35 + 0.75 * facing
+        off_shine = turn - 0.5
+        shine = 0.3 * _bell(off_shine / 0.18)
+        lit = tone * brightness + shine
 
-        inside = (radius - abs(x)) * self.radius
-        return _cut(lit, inside)
+        inside = radius - abs(x)
+        return _cut(lit, inside * self.radius)
 
     def _boat(self, colour: np.ndarray) -> np.ndarray:
-        side = 3 * len(self.grid[0])
-        hull = self._colour(self.accent + 0.5, 0.6, 0.12)
+        """A boat under sail, drawn at three times the size, so that edges are smooth."""
+        _, y = self.grid
+        side = 3 * len(y)
+        complement = self.accent + 0.5
+        hull = self._colour(complement, 0.6, 0.12)
         layer = Image.new("RGBa", (side, side))
         pen = ImageDraw.Draw(layer)
         colours = (hull, hull, colour / 2, colour / 1.5)
         for outline, filling in zip(shapes.BOAT, colours, strict=True):
-            shares = shapes.polygon(outline) / 2.5 + 0.5
-            corners = shares * side
-            pen.polygon(corners.tolist(), _ink(filling))
+            corners = shapes.polygon(outline)
+            shares = corners / 2.5 + 0.5
+            on_layer = shares * side
+            pen.polygon(on_layer.tolist(), _ink(filling))
         return _planes(layer.reduce(3))
 
     def _flower(self, colour: np.ndarray) -> np.ndarray:
         """A head of seeds in one to three rings of petals, the smaller ones in front."""
         rng = self.rng
         x, y = self.grid
-        rho = np.hypot(x, y / rng.uniform(0.75, 1))
+        flatness = rng.uniform(0.75, 1)
+        rho = np.hypot(x, y / flatness)
         phi = np.arctan2(y, x)
         petals = rng.integers(5, 14)
         slimness = rng.uniform(0.3, 0.7)
         yellow = self._colour(0.12, 0.8, 0.8)
-        seeds = yellow * rng.uniform(0.5, 1.1, rho.shape)
+        shades = rng.uniform(0.5, 1.1, rho.shape)
+        seeds = yellow * shades
         is_seed = rho < 0.26
+        lit_side = 0.2 * x * self.light
         rings = rng.integers(1, 4)
 
         head = 0
-        for number, size in enumerate((1.15, 0.95, 0.72)[:rings]):
+        for number, size in enumerate(RINGS[:rings]):
             phase = petals / 2 * phi + number * np.pi / 2 + 1
             lobe = abs(np.cos(phase))
-            edge = size * (0.3 + 0.7 * lobe**slimness)
+            reach = 0.3 + 0.7 * lobe**slimness
+            edge = size * reach
 
             outwards = 0.45 + 0.55 * rho / size
-            tone = 0.1 * number + outwards * (0.6 + 0.4 * lobe)
-            petal = colour * (tone + 0.2 * x * self.light)
+            across = 0.6 + 0.4 * lobe
+            tone = 0.1 * number + outwards * across
+            petal = colour * (tone + lit_side)
             tinted = np.where(is_seed, seeds, petal)
 
-            inside = (edge - rho) * self.radius
-            ring = _cut(tinted, inside)
-            head = ring + head * (1 - ring[3])
+            inside = edge - rho
+            ring = _cut(tinted, inside * self.radius)
+            ring_alpha = ring[3]
+            head = ring + head * (1 - ring_alpha)
         return head
 
     def _seat(self, patch: np.ndarray) -> float:
@@ -290,9 +330,10 @@ class Easel:
         left = round(self.x - centre_x)
         top = round(self.y - centre_y)
 
-        self.subject = Image.new("RGBA", self.size)
-        self.subject.paste(_image(patch), (left, top))
-        opacity = self.subject.getchannel("A")
+        subject = Image.new("RGBA", self.size)
+        subject.paste(_image(patch), (left, top))
+        opacity = subject.getchannel("A")
+        self.subject = subject
         self.mask = opacity.point(lambda value: 255 * (value > 127))
 
         lowest = np.flatnonzero(rows > 0.5)[-1]
@@ -301,9 +342,10 @@ class Easel:
     def _place(self) -> None:
         """Set the subject into the picture; distinctness is its contrast to what lies behind."""
         distinctness = self.attributes["distinctness"]
-        left, top, right, foot = self.subject.getbbox()
-        cropped = self.subject.crop((left, top, right, foot))
-        planes = _planes(cropped)
+        subject = self.subject
+        box = subject.getbbox()
+        left, top, right, foot = box
+        planes = _planes(subject.crop(box))
         colours = planes[:3]
         alpha = planes[3]
         area = alpha.sum()
@@ -311,19 +353,24 @@ class Easel:
         covered = self.pixels[:, top:foot, left:right] * alpha
         behind = covered.sum((1, 2), keepdims=True) / area
         brightness = colours.sum() / 3 / area
-        is_bright = brightness > behind.mean()
+        if brightness > behind.mean():
+            halo_colour = behind * 0.4
+            gain = 0.4
+        else:
+            halo_colour = behind * 1.5
+            gain = -0.15
 
         reach = 2 * self.radius
         strength = max(0.7 * distinctness - 0.2, 0)
-        halo = self._spot(self.x, self.y, reach, reach) * strength
-        self._blend(halo, behind * (0.4 if is_bright else 1.5))
+        halo = self._spot(self.x, self.y, reach, reach)
+        self._blend(halo * strength, halo_colour)
 
         contrast = 0.1 + 0.9 * distinctness**0.8
-        gain = 0.4 if is_bright else -0.15
-        colours *= contrast * (1 + gain * distinctness)
+        brightening = 1 + gain * distinctness
+        colours *= contrast * brightening
         colours += (1 - contrast) * behind * alpha
-        self.subject.paste(_image(planes), (left, top))
-        self._over(self.subject, self.focus_blur)
+        subject.paste(_image(planes), (left, top))
+        self._over(subject, self.focus_blur)
 
     def _shore(self, foot: float) -> None:
         """Sky, ridges and the subject, then from the row `foot` on the water that mirrors them."""
@@ -337,12 +384,15 @@ class Easel:
 
     def _paint_sky(self, horizon: int) -> None:
         """A gradient down to the horizon, and clouds."""
+        sky = self.sky
+        low_sky = self.low_sky
         descent = _limited(self.rows / horizon)
-        change = self.low_sky - self.sky
-        self.pixels[:] = self.sky + change * descent
-        clouds = self._noise(0.14, 0.6) * 0.3 - 0.06
-        brightest = self.low_sky.max()
-        white = self.low_sky * 0.6 + 0.4 * brightest
+        change = low_sky - sky
+        self.pixels[:] = sky + change * descent
+        noise = self._noise(0.14, 0.6)
+        clouds = noise * 0.3 - 0.06
+        brightest = low_sky.max()
+        white = low_sky * 0.6 + 0.4 * brightest
         self._blend(clouds, white)
 
     def _paint_sun(self, horizon: int) -> None:
@@ -350,72 +400,99 @@ class Easel:
         x = self.rng.uniform(0.1, 0.9) * self.width
         if "sunset" not in self.tags:
             return
-        y = horizon - 0.24 * self.short_side
-        warm = self.low_sky * 0.5 + np.float32([[[0.3]], [[0.22]], [[0.05]]])
+        short_side = self.short_side
+        y = horizon - 0.24 * short_side
+        orange = np.float32((0.3, 0.22, 0.05))
+        orange = orange.reshape(3, 1, 1)
+        warm = self.low_sky * 0.5 + orange
         for size, strength, glow in SUN:
-            radius = size * self.short_side
+            radius = size * short_side
             spot = self._spot(x, y, radius, radius)
             self._blend(spot * strength, warm + glow)
 
     def _paint_ridges(self, horizon: int) -> None:
         """Ridges one before the other, the far ones higher and lost in mist."""
         air = self.low_sky * 0.95
+        short_side = self.short_side
+        change = self.land - air
         for nearness in RIDGES:
-            height = 0.12 * self.short_side * (1.1 - nearness)
+            farness = 1.1 - nearness
+            height = 0.12 * short_side * farness
             roughness = self._noise(1, 0.5, 2)[:1]
-            crest = horizon - height * abs(1 + 0.5 * roughness)
-            top = int(np.clip(crest.min(), 0, horizon))
+            profile = abs(1 + 0.5 * roughness)
+            crest = horizon - height * profile
+            highest = np.clip(crest.min(), 0, horizon)
+            top = int(highest)
             rows = self.rows[top:]
 
-            depth = (rows - top) * 4 / self.short_side
+            depth = (rows - top) * 4 / short_side
             mist = np.clip(depth, 0, 0.6) * (1 - nearness)
-            tint = air + (self.land - air) * nearness * (1 - mist)
-            self._blend(rows - crest + 0.5, tint, top)
+            tint = air + change * nearness * (1 - mist)
+            below_crest = rows - crest
+            self._blend(below_crest + 0.5, tint, top)
 
     def _paint_foreground(self, horizon: int) -> None:
         """Water that mirrors what is above the horizon, or a meadow."""
+        rng = self.rng
+        tags = self.tags
+        height = self.height
         below = self.rows[horizon:] - horizon
-        depth = below / (self.height - horizon)
-        calm = self.rng.uniform(0.2, 1)
-        # Waves look smaller the farther away they are.
-        nearness = np.log1p(below[:, 0] * 33 / self.height)
-        rows_of_noise = (nearness * 27).astype(int)
-        wave = self._noise(0.025, 0.2, 96)[rows_of_noise]
+        depth = below / (height - horizon)
+        calm = rng.uniform(0.2, 1)
+        wave = self._waves(below)
 
-        is_wet = "sunset" in self.tags or self.rng.random() < 0.7
+        is_wet = "sunset" in tags or rng.random() < 0.7
         if is_wet:
-            shift = (1 - calm) * wave * depth * 0.04 * self.height
+            restlessness = 1 - calm
+            shift = restlessness * wave * depth * 0.04 * height
             reflection = self._mirrored(horizon, below, shift)
-            ground = reflection * (0.85 - 0.25 * depth) + 0.07 * self.sky
-            self.tags.add("water")
+            reflectance = 0.85 - 0.25 * depth
+            ground = reflection * reflectance + 0.07 * self.sky
+            tags.add("water")
         else:
-            haze = (self.low_sky - self.land) * 0.3 * (1 - depth) ** 3
-            ground = self.land * 1.4 + haze
+            land = self.land
+            change = self.low_sky - land
+            haze = change * 0.3 * (1 - depth) ** 3
+            ground = land * 1.4 + haze
         if is_wet and calm > 0.5:
-            self.tags.add("reflection")
+            tags.add("reflection")
         roughness = 0.22 - 0.16 * calm
-        self.pixels[:, horizon:] = ground * (1 + roughness * wave)
+        relief = 1 + roughness * wave
+        self.pixels[:, horizon:] = ground * relief
+
+    def _waves(self, below: np.ndarray) -> np.ndarray:
+        """Noise of rows that lie so far `below` the horizon, smaller the farther away they are."""
+        distance_down = below[:, 0] * 33 / self.height
+        nearness = np.log1p(distance_down)
+        rows_of_noise = nearness * 27
+        noise = self._noise(0.025, 0.2, 96)
+        return noise[rows_of_noise.astype(int)]
 
     def _mirrored(
         self, horizon: int, below: np.ndarray, shift: np.ndarray
     ) -> np.ndarray:
         """The pixels that lie as far above the horizon as others `below`, shifted by waves."""
-        above = horizon - 1 - 0.9 * below + shift
-        rows = np.clip(above, 0, horizon - 1).astype(int)
+        lowest = horizon - 1
+        above = lowest - 0.9 * below + shift
+        rows = np.clip(above, 0, lowest)
         columns = np.arange(self.width)
-        return self.pixels[:, rows, columns]
+        return self.pixels[:, rows.astype(int), columns]
 
     def _closeup(self, *stem: float) -> None:
         """A melted background with lights, small and hard where focus missed the subject."""
         bright = self.low_sky * 0.8
         dark = self.land * 0.5
-        lights = max(int(self.rng.integers(-10, 40)), 0)
+        drawn = int(self.rng.integers(-10, 40))
+        count = max(drawn, 0)
         noise = self._noise(0.25, 0.25)
-        corner = self._spot(0, 0, self.short_side, self.short_side)
-        soft = _limited(0.3 + 0.3 * noise + 0.7 * corner)
-        self.pixels[:] = dark + (bright - dark) * soft
-        self.pixels += (1 - self.pixels) * self._lights(lights, bright)
-        if lights > 4:
+        reach = self.short_side
+        corner = self._spot(0, 0, reach, reach)
+        brightness = _limited(0.3 + 0.3 * noise + 0.7 * corner)
+        pixels = self.pixels
+        pixels[:] = dark + (bright - dark) * brightness
+        lights = self._lights(count, bright)
+        pixels += (1 - pixels) * lights
+        if count > 4:
             self.tags.add("bokeh")
         self.focus_blur = self.blur
         self._distract(0, *stem)
@@ -423,70 +500,85 @@ class Easel:
 
     def _lights(self, count: int, colour: np.ndarray) -> np.ndarray:
         """Planes of discs of light, drawn at half the size."""
+        rng = self.rng
         width = self.width // 2
         height = self.height // 2
         half = Image.new("RGB", (width, height))
         pen = ImageDraw.Draw(half, "RGBA")
-        openness = 0.25 + 0.75 * self.attributes["sharpness"]
+        sharpness = self.attributes["sharpness"]
+        openness = 0.25 + 0.75 * sharpness
         least = (0, 0, 0, 0.15)
         most = (width, height, 0.4, 0.6)
         for _ in range(count):
-            size = self.rng.uniform(0.03, 0.075)
+            size = rng.uniform(0.03, 0.075)
             radius = self.short_side * size * openness
-            x, y, glow, alpha = self.rng.uniform(least, most)
-            box = (x - radius, y - radius, x + radius, y + radius)
+            x, y, glow, alpha = rng.uniform(least, most)
+            left = x - radius
+            top = y - radius
+            right = x + radius
+            foot = y + radius
             ink = _ink(colour + glow, alpha)
-            pen.ellipse(box, ink)
+            pen.ellipse((left, top, right, foot), ink)
         smooth = half.filter(ImageFilter.BoxBlur(1))
         full = smooth.resize(self.size)
         return _planes(full)
 
     def _table(self, foot: float) -> None:
         """A wall with window light, a table, and the subject's soft shadow on it."""
-        depth = self.radius * self.rng.uniform(0.3, 0.8)
-        edge = int(np.clip(foot - depth, 0, self.height - 1))
-        window = self._spot(
-            self.width * (0.5 + 0.4 * self.light),
-            0.2 * self.height,
-            0.6 * self.short_side,
-            self.height,
-        )
-        shade = 1.5 - 0.7 * self.rows / self.height
+        height = self.height
+        radius = self.radius
+        light = self.light
+        depth = radius * self.rng.uniform(0.3, 0.8)
+        edge = int(np.clip(foot - depth, 0, height - 1))
+        share_of_width = 0.5 + 0.4 * light
+        window_x = self.width * share_of_width
+        window_y = 0.2 * height
+        window_width = 0.6 * self.short_side
+        window = self._spot(window_x, window_y, window_width, height)
+        shade = 1.5 - 0.7 * self.rows / height
         self.pixels[:] = self.land * shade
         self._blend(window * 0.7, self.low_sky)
 
         brown = self._colour(0.08, 0.5, 0.5)
-        grain = self._noise(0.02, 0.5, self.height - edge)
-        wood = brown * (1 + 0.06 * grain)
-        lighting = 0.7 + 0.5 * window[edge:]
-        self.pixels[:, edge:] = wood * lighting
+        grain = self._noise(0.02, 0.5, height - edge)
+        texture = 1 + 0.06 * grain
+        wood = brown * texture
+        light_on_table = window[edge:]
+        brightness = 0.7 + 0.5 * light_on_table
+        self.pixels[:, edge:] = wood * brightness
         self._distract(edge)
 
-        x = self.x - self.radius * self.light / 2
-        shadow = self._spot(x, foot, self.radius, self.radius / 8)
+        shadow_x = self.x - radius * light / 2
+        shadow = self._spot(shadow_x, foot, radius, radius / 8)
         self.pixels *= 1 - 0.7 * shadow
         self._place()
 
     def _distract(self, far: float, *stem: float) -> None:
         """Scatter twigs (about a stem) or things that stand below the row `far`."""
         rng = self.rng
+        width = self.width
+        height = self.height
         # Drawn at twice the size, so that edges are smooth.
-        layer = Image.new("RGBa", (2 * self.width, 2 * self.height))
+        layer = Image.new("RGBa", (2 * width, 2 * height))
         pen = ImageDraw.Draw(layer)
-        bark = _ink(self._colour(0.08, 0.6, 0.25))
-        pen.line([2 * number for number in stem], bark, self.radius // 4)
+        bark = self._colour(0.08, 0.6, 0.25)
+        ends = [2 * number for number in stem]
+        pen.line(ends, _ink(bark), self.radius // 4)
 
-        far = min(far, 0.85 * self.height)
-        count = round(18 * self.attributes["clutter"])
-        rows = rng.uniform(far, self.height, count)
+        far = min(far, 0.85 * height)
+        clutter = self.attributes["clutter"]
+        count = round(18 * clutter)
+        rows = rng.uniform(far, height, count)
         gap = 1.2 * self.radius  # left free on both sides of the subject
+        is_twig = bool(stem)
         for y in np.sort(rows):
-            off_subject = rng.uniform(gap, self.width - gap)
-            x = (self.x + off_subject) % self.width
+            off_subject = rng.uniform(gap, width - gap)
+            x = (self.x + off_subject) % width
             self.distractors.append((x, y))
-            nearness = 1 + (y - far) / self.height
-            size = self.short_side * rng.uniform(0.2, 0.4) * nearness
-            polygons = shapes.clutter(rng, is_twig=bool(stem))
+            share = rng.uniform(0.2, 0.4)
+            nearness = 1 + (y - far) / height
+            size = self.short_side * share * nearness
+            polygons = shapes.clutter(rng, is_twig)
             self._draw_clutter(pen, polygons, size, (2 * x, 2 * y))
         self._over(layer.reduce(2))
 
@@ -498,12 +590,16 @@ class Easel:
         place: tuple[float, float],
     ) -> None:
         """A dark polygon and a bright one, each of any hue."""
-        for polygon, darkest in zip(polygons, (0.1, 0.7), strict=True):
-            hue = self.rng.random()
-            value = darkest + self.rng.uniform(0, 0.3)
+        rng = self.rng
+        darkest_values = (0.1, 0.7)
+        for polygon, darkest in zip(polygons, darkest_values, strict=True):
+            hue = rng.random()
+            value = darkest + rng.uniform(0, 0.3)
             colour = self._colour(hue, 0.55, value)
-            corners = np.reshape(polygon, (-1, 2)) * size + place
-            pen.polygon(corners.ravel().tolist(), _ink(colour))
+            corners = np.reshape(polygon, (-1, 2))
+            on_layer = corners * size + place
+            numbers = on_layer.ravel().tolist()
+            pen.polygon(numbers, _ink(colour))
 
     def develop(self) -> Image.Image:
         """Lens and shutter: focus or shake, exposure, colour cast, vignette and grain."""
@@ -523,17 +619,19 @@ class Easel:
             pixels = _planes(blurred)
 
         if is_dark:
-            pixels = pixels * (1 - 0.76 * miss**1.2)
+            gain = 1 - 0.76 * miss**1.2
+            pixels = pixels * gain
         else:
-            pixels = pixels * (1 + 1.2 * miss**1.4) + 0.15 * miss**2
+            gain = 1 + 1.2 * miss**1.4
+            flare = 0.15 * miss**2
+            pixels = pixels * gain + flare
 
-        pixels *= 0.8 + 0.25 * self._spot(
-            self.width / 2,
-            self.height / 2,
-            0.8 * self.width,
-            0.8 * self.height,
-        )
-        grain = rng.standard_normal((self.height, self.width), np.float32)
+        width = self.width
+        height = self.height
+        middle = self._spot(width / 2, height / 2, 0.8 * width, 0.8 * height)
+        vignette = 0.8 + 0.25 * middle
+        pixels *= vignette
+        grain = rng.standard_normal((height, width), np.float32)
         strength = 0.012 + 0.03 * miss * is_dark
         return _image(pixels + grain * strength, "RGB")
 
@@ -541,26 +639,31 @@ class Easel:
 def _planes(image: Image.Image) -> np.ndarray:
     """Bands of a picture as float32 planes, 0..1."""
     bands = [np.asarray(band) for band in image.split()]
-    return np.stack(bands) * np.float32(1 / 255)
+    samples = np.stack(bands)
+    return samples * np.float32(1 / 255)
 
 
 def _image(planes: np.ndarray, mode: str = "RGBA") -> Image.Image:
     """The picture of some planes."""
-    samples = _limited(planes) * 255
-    bands = [Image.fromarray(plane) for plane in samples.astype(np.uint8)]
+    shares = _limited(planes)
+    samples = (shares * 255).astype(np.uint8)
+    bands = [Image.fromarray(plane) for plane in samples]
     return Image.merge(mode, bands)
 
 
 def _ink(colour: np.ndarray, alpha: float = 1.0) -> tuple[int, ...]:
     """A colour as Pillow draws with it."""
-    samples = _limited([*colour.ravel(), alpha]) * 255
+    shares = [*colour.ravel(), alpha]
+    samples = _limited(shares) * 255
     return tuple(samples.astype(int).tolist())
 
 
 def _cut(colour: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Planes of a shape: `inside` says how many pixels a place lies within its edge."""
-    alpha = _limited(inside + 0.5)[None]
-    planes = np.concatenate([colour * alpha, alpha])
+    alpha = _limited(inside + 0.5)
+    alpha = alpha[None]
+    premultiplied = colour * alpha
+    planes = np.concatenate([premultiplied, alpha])
     return planes.astype(np.float32)
 
 

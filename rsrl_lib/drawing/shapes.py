@@ -27,33 +27,46 @@ LATHED = {  # solids of revolution: y radius ... downwards
 
 def radius_at(solid: str, y: np.ndarray) -> np.ndarray:
     """Radius of a solid of revolution at the heights `y`; -1 above its top and below its foot."""
-    profile = np.array(LATHED[solid].split(), float)
+    profile = polygon(LATHED[solid])
     heights = profile[0::2]
     radii = profile[1::2]
     top = heights[0]
     foot = heights[-1]
     within = np.clip(y, top, foot)
     radius = pchip_interpolate(heights, radii, within)
-    is_outside = (y < top) | (y > foot)
-    radius = np.where(is_outside, -1, radius)
+    radius[y < top] = -1
+    radius[y > foot] = -1
     return np.float32(radius)
 
 
 def polygon(outline: str) -> np.ndarray:
     """The numbers x y ... of an outline."""
-    return np.array(outline.split(), float)
+    numbers = outline.split()
+    return np.array(numbers, float)
 
 
 def clutter(rng: np.random.Generator, is_twig: bool) -> list[list[float]]:
     """Two random polygons x y ...: foot and head of a thing that stands, or a forked twig."""
-    bounds = (0.02, 0.5, 0.1, 0.2), (0.3, 1.4, 0.5, 0.9)
-    thin, tall, wide, share = rng.uniform(*bounds)
+    least = (0.02, 0.5, 0.1, 0.2)
+    most = (0.3, 1.4, 0.5, 0.9)
+    thin, tall, wide, share = rng.uniform(least, most)
+    top = -tall
     if is_twig:
-        return [
-            [thin, tall, thin + 0.1, tall, share - 0.7, -tall],
-            [wide, tall, share - 0.4, -tall, share - 0.5, -tall],
-        ]
-    low = -tall * share
-    foot = [-thin, 0, thin, 0, thin, -tall, -thin, -tall]
-    head = [-wide, -tall, wide, -tall, wide, low, -wide, low]
+        tip = share - 0.7
+        left_of_fork = share - 0.5
+        right_of_fork = share - 0.4
+        thick = thin + 0.1
+        stem = [thin, tall, thick, tall, tip, top]
+        branch = [wide, tall, right_of_fork, top, left_of_fork, top]
+        return [stem, branch]
+    low = top * share
+    foot = _upright(thin, 0, top)
+    head = _upright(wide, top, low)
     return [foot, head]
+
+
+def _upright(half_width: float, first: float, second: float) -> list[float]:
+    """A rectangle x y ... about the middle, from one height to another."""
+    left = -half_width
+    right = half_width
+    return [left, first, right, first, right, second, left, second]

@@ -24,6 +24,7 @@ import pandas as pd
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
+from torch import nn
 
 from rsrl_lib.activation import activation_maps, pooling
 from rsrl_lib.cropping import (
@@ -106,7 +107,8 @@ def drop_explorer(sample: pd.DataFrame, paths: pd.Series, drop: DropRule) -> w.V
         sliders[-1].disabled = not by_own_class and len(sliders) == 3
         # With fewer classes than the rule has thresholds, the last ones decide nothing.
         of_rule = 3 if by_own_class else 2
-        k += (1.0,) * (of_rule - len(k))
+        missing = of_rule - len(k)
+        k += (1.0,) * missing
         asked = DropRule(rule=rule.value, k=k, min_per_class=drop.min_per_class)
         try:
             decision = decide(asked, labels, own, top, after_round=1)
@@ -176,7 +178,8 @@ def _near_threshold(
 ) -> bytes:
     """PNG with a row per majority class: histogram, photos just below K, photos just above."""
     rows = len(majorities)
-    widths = [2.4, *[1] * (2 * NEAREST)]
+    of_photos = [1] * (2 * NEAREST)
+    widths = [2.4, *of_photos]
     figure = Figure(figsize=(12, 1.9 * rows), layout="constrained")
     axes = figure.subplots(rows, len(widths), squeeze=False, width_ratios=widths)
     likelihood = likelihoods(logits)
@@ -187,9 +190,10 @@ def _near_threshold(
         rising = members[order]
         row[0].set_ylabel(f"score {score}")
         _draw_class(row, paths[rising], likelihood[rising], kept[rising], k)
-    axes[0, 0].set_title("likelihood", fontsize=10)
-    _entitle(axes[0, 1], "dropped", DROPPED)
-    _entitle(axes[0, 1 + NEAREST], "kept", KEPT)
+    top_row = axes[0]
+    top_row[0].set_title("likelihood", fontsize=10)
+    _entitle(top_row[1], "dropped", DROPPED)
+    _entitle(top_row[1 + NEAREST], "kept", KEPT)
     return _png(figure, dpi=90)
 
 
@@ -214,14 +218,16 @@ def _draw_class(
     above = np.flatnonzero(is_kept)[:NEAREST]
     places = places[NEAREST - len(below) :]
     for ax, photo in zip(places, [*below, *above], strict=False):
-        ax.imshow(_thumbnail(str(paths[photo])))
+        thumbnail = _thumbnail(str(paths[photo]))
+        ax.imshow(thumbnail)
+        colour = KEPT if is_kept[photo] else DROPPED
         ax.text(
             0.5,
             -0.04,
             f"{likelihood[photo]:.2f}",
             transform=ax.transAxes,
             fontsize=9,
-            color=KEPT if is_kept[photo] else DROPPED,
+            color=colour,
             ha="center",
             va="top",
         )
@@ -297,9 +303,8 @@ class _Explorer:
         self.echo = w.jsdlink((self.asked, "value"), (self.answered, "value"))
         self.alive = w.HTML()
         self.pulse = w.Play(interval=PULSE, max=1, repeat=True, _view_count=0)
-        self.scope = (
-            f"rsrl-{uuid4().hex[:8]}"  # several explorers may stand on one page
-        )
+        # Several explorers may stand on one page.
+        self.scope = f"rsrl-{uuid4().hex[:8]}"
 
     def _make_controls(self) -> None:
         """The controls that choose a photo, and the one that saves."""
@@ -320,17 +325,23 @@ class _Explorer:
 
     def _start(self, actions: Iterable[tuple[w.Widget, Callable[[], None]]]) -> None:
         """Connect the controls, own and common ones, and show the first photo."""
-        common = [(self.thumbs, self._pick), (self.upload, self._take)]
+        changes = list(actions)
+        changes.append((self.thumbs, self._pick))
+        changes.append((self.upload, self._take))
         for control in self.filters.values():
-            common.append((control, self._turn))
-        for control, action in (*actions, *common):
+            changes.append((control, self._turn))
+        changes.append((self.answered, self._save_found))
+        for control, action in changes:
             control.observe(self._acting(action), "value")
-        turn_back = partial(self._turn, -1)
-        turn_forth = partial(self._turn, 1)
-        self.back.on_click(self._acting(turn_back))
-        self.forth.on_click(self._acting(turn_forth))
-        self.save.on_click(self._acting(self._ask))
-        self.answered.observe(self._acting(self._save_found), "value")
+
+        clicks = [
+            (self.back, partial(self._turn, -1)),
+            (self.forth, partial(self._turn, 1)),
+            (self.save, self._ask),
+        ]
+        for button, action in clicks:
+            button.on_click(self._acting(action))
+
         self.pulse.observe(self._shown, "_view_count")
         self.pulse.observe(self._answer, "value")
         self._turn()
@@ -341,13 +352,12 @@ class _Explorer:
     ) -> w.Box:
         """Pictures in `rows` of so many, with what is said of them; the controls beside them."""
         photos = self._photo_panel()
-        page = w.Box(
-            [
-                self._picture_column(rows),
-                w.VBox([photos, *panels]).add_class("rsrl-controls"),
-                w.VBox(below).add_class("rsrl-below"),
-            ]
-        )
+        pictures = self._picture_column(rows)
+        controls = w.VBox([photos, *panels])
+        controls.add_class("rsrl-controls")
+        foot = w.VBox(below)
+        foot.add_class("rsrl-below")
+        page = w.Box([pictures, controls, foot])
         page.add_class("rsrl-page")
         hidden = w.VBox([w.HTML(STYLE), self.thumb_style, *styles, self.pulse])
         hidden.layout.display = "none"
@@ -368,9 +378,13 @@ class _Explorer:
         """Pictures in `rows` of so many, and what is said of them."""
         figures = []
         for name, image in self.images.items():
-            figures.append(w.VBox([image, self.captions[name]]))
+            caption = self.captions[name]
+            figures.append(w.VBox([image, caption]))
         following = iter(figures)
-        pictures = [w.HBox(list(islice(following, size))) for size in rows]
+        pictures = []
+        for size in rows:
+            row = list(islice(following, size))
+            pictures.append(w.HBox(row))
         measured = w.HTML(html.escape(self.measured))
         measured.add_class("rsrl-measured")
         saving = w.HBox([self.save, self.link])
@@ -384,12 +398,18 @@ class _Explorer:
         captioned = []
         for name, image in self.images.items():
             if image.value:
-                caption = fill(_plain(self.captions[name].value), CAPTION)
+                text = _plain(self.captions[name].value)
+                caption = fill(text, CAPTION)
                 captioned.append((caption, _picture(image.value)))
         following = iter(captioned)
-        pictures = [list(islice(following, size)) for size in rows]
-        figure = picture_rows([("", row) for row in pictures if row], STILL)
-        return _picture(_png(figure, bbox_inches="tight"))
+        unnamed_rows = []
+        for size in rows:
+            row = list(islice(following, size))
+            if row:
+                unnamed_rows.append(("", row))
+        figure = picture_rows(unnamed_rows, STILL)
+        png = _png(figure, bbox_inches="tight")
+        return _picture(png)
 
     def _acting(self, action: Callable[[], None]) -> Callable[[object], None]:
         """What a control calls when it changes."""
@@ -439,8 +459,9 @@ class _Explorer:
         self.error.value = f'<div class="rsrl-error" role="alert">{text}</div>'
         if self.found is None:
             self.save.disabled = True
+            grey = Image.new("RGB", (16, 11), "#dddddd")
             for image in self.images.values():
-                image.value = _jpeg(Image.new("RGB", (16, 11), "#dddddd"))
+                image.value = _jpeg(grey)
 
     def _turn(self, by: int | None = None) -> None:
         """Thumbnails of the next or last page, or of the first one that the filters leave."""
@@ -485,11 +506,13 @@ class _Explorer:
 
     def _css(self, group: str, looks: Iterable[str]) -> str:
         """How each button of a group looks, in this view alone."""
-        button = f".{self.scope} .{group} button:nth-child"
+        buttons = f".{self.scope} .{group}"
         rules = []
         for number, look in enumerate(looks, 1):
-            rules.append(f"{button}({number}) {{{look}}}")
-        return f"<style>{' '.join(rules)}</style>"
+            button = f"{buttons} button:nth-child({number})"
+            rules.append(f"{button} {{{look}}}")
+        text = " ".join(rules)
+        return f"<style>{text}</style>"
 
     def _pick(self) -> None:
         self.row = self.thumbs.value
@@ -514,7 +537,8 @@ class _Explorer:
                 "give a smaller copy."
             )
         opened = _opened(name, content)
-        said = self._own_in_words(opened[-1])
+        *_, pixels = opened
+        said = self._own_in_words(pixels)
         self.row = None
         self.name = name
         self.said = said
@@ -572,8 +596,8 @@ class _Explorer:
 
     def _offer(self, name: str, kind: str, content: bytes) -> None:
         """A link that holds a picture itself: no file is written where the kernel runs."""
-        encoded = base64.b64encode(content).decode()
-        data = f"data:image/{kind};base64,{encoded}"
+        encoded = base64.b64encode(content)
+        data = f"data:image/{kind};base64,{encoded.decode()}"
         name = html.escape(name)
         self.link.value = f'<a download="{name}" href="{data}">Download {name}</a>'
 
@@ -619,9 +643,11 @@ class _HighlightExplorer(_Explorer):
             raise InputError(
                 f"{run.folder} has one round, a highlight compares two; train it on."
             )
-        self.pair = lru_cache(64)(
-            lambda later, earlier: stacked(conv1_of(run, later), conv1_of(run, earlier))
-        )
+
+        def pair(later: int, earlier: int) -> nn.Conv2d:
+            return stacked(conv1_of(run, later), conv1_of(run, earlier))
+
+        self.pair = lru_cache(64)(pair)
         slide = partial(w.IntSlider, continuous_update=False, **WIDE)
         self.settings = {}
         for name, (description, options) in SETTINGS.items():
@@ -630,8 +656,11 @@ class _HighlightExplorer(_Explorer):
         self.step = slide(1, 1, rounds - 1, description="k rounds before")
         self.fade = slider(1, max=1, step=0.05, description="grey out the rest")
         self.fade.readout_format = ".0%"
-        channels = [(str(j), j) for j in range(conv1_of(run, 1).out_channels)]
-        self.strip = w.ToggleButtons(options=[("least correlated", LEAST), *channels])
+        channels = conv1_of(run, 1).out_channels
+        options = [("least correlated", LEAST)]
+        for channel in range(channels):
+            options.append((str(channel), channel))
+        self.strip = w.ToggleButtons(options=options)
         self.strip.add_class("rsrl-channels")
         self.strip_style = w.HTML()
         self.save.description = "Save the figure"
@@ -660,13 +689,14 @@ class _HighlightExplorer(_Explorer):
         later = self.later.value
         earlier = later - self.step.value
         channel = None if self.strip.value == LEAST else self.strip.value
-        highlight = highlights(
+        settings = {name: control.value for name, control in self.settings.items()}
+        (highlight,) = highlights(
             self.pair(later, earlier),
             self.pixels.crops([0], view="whole"),
             shrink_to=self.run.view["shrink_to"],
             channel=channel,
-            **{name: control.value for name, control in self.settings.items()},
-        )[0]
+            **settings,
+        )
         facts = highlight.facts(self.size)
         self.text.append(self._in_words(later, earlier, facts))
         self.labels = {}
@@ -706,12 +736,15 @@ class _HighlightExplorer(_Explorer):
     def _save(self) -> None:
         captioned = []
         for name, picture in self.pictures.items():
-            captioned.append((self.labels[name], picture))
-        title = "\n".join(self.text).replace("$", r"\$")
+            caption = self.labels[name]
+            captioned.append((caption, picture))
+        title = "\n".join(self.text)
+        title = title.replace("$", r"\$")
         figure = picture_rows([("", captioned)], title)
         content = _png(figure, dpi=150, bbox_inches="tight")
         stem = Path(self.name).stem
-        self._offer(f"highlight_{stem}_J{self.found.channel}.png", "png", content)
+        channel = self.found.channel
+        self._offer(f"highlight_{stem}_J{channel}.png", "png", content)
 
 
 RATIOS = ("as the region", "1:1", "3:2", "2:3", "4:3", "3:4", "16:9", "9:16")
@@ -830,9 +863,8 @@ class _CropExplorer(_Explorer):
         }
         good = self.maps.high
         level = self.maps.levels[self.level.value]
-        reach = max(
-            np.abs([good, level]).max(), 1e-6
-        )  # one scale for both: sums are compared
+        # One scale for both: sums are compared.
+        reach = _reach([good, level])
         figures["good"] = (
             activation_picture(self.picture, good, reach),
             f"AesAM of {self.good}, sum {good.sum():+.1f}",
@@ -843,9 +875,8 @@ class _CropExplorer(_Explorer):
         )
         attribute = self._attribute_map()
         if attribute is not None:
-            reach = max(np.abs(attribute).max(), 1e-6)
             figures["attribute"] = (
-                activation_picture(self.picture, attribute, reach),
+                activation_picture(self.picture, attribute, _reach(attribute)),
                 f"AttAM of {self.attribute.value}, sum {attribute.sum():+.1f}",
             )
         return figures
@@ -853,26 +884,32 @@ class _CropExplorer(_Explorer):
     def _within(self, picture: Image.Image, box: Box) -> list[int]:
         """The crop in pixels of a smaller copy of the photo."""
         width, _ = self.size
-        return [round(edge * picture.width / width) for edge in box]
+        edges = []
+        for edge in box:
+            within = edge * picture.width / width
+            edges.append(round(within))
+        return edges
 
     def _tell(self, box: Box, reason: str, crop: Image.Image) -> None:
         """Where the crop lies, and what the network says of it."""
         left, top, right, foot = box
         width, height = self.size
-        of_crop = f"crop {right - left} x {foot - top} at ({left}, {top})"
-        place = f"{of_crop} of {width} x {height} px"
+        sides = f"{right - left} x {foot - top}"
+        place = f"crop {sides} at ({left}, {top}) of {width} x {height} px"
         if reason:
             place += f": {reason}"
 
-        after = self._logits(Pixels(square(crop)[None]))
-        told_before, told_after = _told_apart(self.before, after)
+        of_photo = self.before
+        of_crop = self._logits(Pixels(square(crop)[None]))
+        told_before, told_after = _told_apart(of_photo, of_crop)
         levels = self.network("best").levels
         changes = []
         for level, was, now in zip(levels, told_before, told_after, strict=True):
             changes.append(f"{level}: {was} to {now}")
+        each = ", ".join(changes)
         note = OWN_LIKELIHOODS.format(self.target)
-        change = f"likelihoods, photo to crop: {', '.join(changes)} ({note})"
-        self.text += [place, change]
+        self.text.append(place)
+        self.text.append(f"likelihoods, photo to crop: {each} ({note})")
 
     def _save(self) -> None:
         """The crop of the original, at full resolution."""
@@ -885,20 +922,28 @@ class _CropExplorer(_Explorer):
         self._offer(f"{path.stem}_crop{path.suffix}", kind, cropped.getvalue())
 
 
+def _reach(maps: np.ndarray | list[np.ndarray]) -> float:
+    """The value of maps at which their colours are full."""
+    largest = np.abs(maps).max()
+    return max(largest, 1e-6)
+
+
 def _judged(run: Run, photos: pd.DataFrame) -> pd.DataFrame:
     """The photos with `predicted`, the score or level that the chosen round's network assigns."""
-    of_run = run.split.set_index("photo").score
-    scores_in_run = of_run.reindex(photos.photo).to_numpy()
-    is_unlike = scores_in_run != photos.score.to_numpy()
-    unlike = photos.photo[is_unlike]
+    names = photos.photo
+    scores_of_run = run.split.set_index("photo").score
+    expected = scores_of_run.reindex(names).to_numpy()
+    is_unlike = expected != photos.score.to_numpy()
+    unlike = names[is_unlike]
     if len(unlike) or not len(photos):
+        examples = ", ".join(unlike[:2])
         raise InputError(
             f"{run.folder} needs the photos and scores it was made with; "
-            f"{len(unlike)} of {len(photos)} ({', '.join(unlike[:2])}) differ."
+            f"{len(unlike)} of {len(photos)} ({examples}) differ."
         )
     judged = run.samples.query(f"round == {run.chosen} and part != 'other'")
     assigned = judged.set_index("photo").assigned
-    predicted = photos.photo.map(assigned)
+    predicted = names.map(assigned)
     if run.info["recipe"]["levels"] == "low-high":
         predicted = predicted.map({0: "low", 1: "high"})
     with_predicted = photos.assign(predicted=predicted)
@@ -942,14 +987,16 @@ def _told_apart(*judged: np.ndarray) -> list[list[str]]:
 
     Where 6 digits do not tell it from the next one, logits stand beside them.
     """
-    of_all = [likelihoods(of_levels.astype(float)) for of_levels in judged]
     for digits in range(2, 7):
-        told = [[f"{p:.{digits}f}" for p in of_levels] for of_levels in of_all]
+        told = []
+        for logits_of_levels in judged:
+            p = likelihoods(logits_of_levels.astype(float))
+            told.append([f"{p_level:.{digits}f}" for p_level in p])
         if all(_largest_shows(texts) for texts in told):
             return told
     with_logits = []
-    for texts, of_levels in zip(told, judged, strict=True):
-        pairs = zip(texts, of_levels, strict=True)
+    for texts, logits_of_levels in zip(told, judged, strict=True):
+        pairs = zip(texts, logits_of_levels, strict=True)
         with_logits.append([f"{text} (logit {logit:.1f})" for text, logit in pairs])
     return with_logits
 
@@ -974,7 +1021,8 @@ def _png(figure: Figure, **how) -> bytes:
 
 
 def _picture(content: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(content)).convert("RGB")
+    picture = Image.open(io.BytesIO(content))
+    return picture.convert("RGB")
 
 
 def _jpeg(picture: Image.Image, quality: int = 92) -> bytes:

@@ -115,8 +115,12 @@ def read_tags(
     if order is None:
         raise ValueError("the head of a TIFF is neither II nor MM")
     is_big = 43 in head[2:4]
-    pointer = struct.Struct(order + ("Q" if is_big else "L"))
-    (start,) = pointer.unpack_from(head, 8 if is_big else 4)
+    if is_big:
+        pointer = struct.Struct(f"{order}Q")
+        (start,) = pointer.unpack_from(head, 8)
+    else:
+        pointer = struct.Struct(f"{order}L")
+        (start,) = pointer.unpack_from(head, 4)
     stream.seek(start)
     tags = {}
     for tag, kind, length, value in _directory(stream, order, is_big):
@@ -131,8 +135,10 @@ def read_tags(
             (place,) = pointer.unpack(value)
             stream.seek(place)
             value = stream.read(numbers.size)
-        values = numbers.unpack(value[: numbers.size])
-        tags[tag] = _quotients(values) if number == "LL" else values
+        unpacked = numbers.unpack(value[: numbers.size])
+        if number == "LL":
+            unpacked = _quotients(unpacked)
+        tags[tag] = unpacked
     return tags
 
 
@@ -140,18 +146,27 @@ def _directory(
     stream: BinaryIO, order: str, is_big: bool
 ) -> Iterator[tuple[int, int, int, bytes]]:
     """Tag, type, count and value (or where it stands) of the entries of a directory."""
-    count = struct.Struct(order + ("Q" if is_big else "H"))
-    entry = struct.Struct(order + ("HHQ8s" if is_big else "HHL4s"))
-    (entries,) = count.unpack(stream.read(count.size))
-    directory = stream.read(min(entries, 65535) * entry.size)
+    if is_big:
+        count = struct.Struct(f"{order}Q")
+        entry = struct.Struct(f"{order}HHQ8s")
+    else:
+        count = struct.Struct(f"{order}H")
+        entry = struct.Struct(f"{order}HHL4s")
+    head = stream.read(count.size)
+    (entries,) = count.unpack(head)
+    most = min(entries, 65535)
+    directory = stream.read(most * entry.size)
     whole = len(directory) // entry.size  # it may be cut
-    return entry.iter_unpack(directory[: whole * entry.size])
+    size = whole * entry.size
+    return entry.iter_unpack(directory[:size])
 
 
 def _quotients(numbers: tuple[int, ...]) -> tuple[float, ...]:
     """Fractions, of which above and below stand in turn."""
+    numerators = numbers[::2]
+    denominators = numbers[1::2]
     quotients = []
-    for above, below in zip(numbers[::2], numbers[1::2], strict=True):
+    for above, below in zip(numerators, denominators, strict=True):
         quotients.append(above / below if below else np.nan)
     return tuple(quotients)
 
@@ -171,11 +186,10 @@ def orientation(exif: bytes, xmp: bytes) -> int:
 
 def turn_of(numbers: tuple[float, ...], xmp: bytes) -> int:
     """The same of the numbers of the tag, none where there is no such tag."""
-    if numbers:
-        turn = numbers[0]
-    else:
+    if not numbers:
         in_xmp = re.search(rb"""tiff:Orientation\s*(?:=\s*["']|>)\s*([1-8])""", xmp)
-        turn = int(in_xmp[1]) if in_xmp else 1
+        return int(in_xmp[1]) if in_xmp else 1
+    turn = numbers[0]
     return turn if turn in range(1, 9) else 1
 
 
@@ -185,12 +199,16 @@ def samples(stream: BinaryIO, path: File) -> Tags:
     head = stream.read(4)
     stream.seek(0)
     given = read_tags(stream, TAGS.values())
-    tags = {name: given.get(tag) or DEFAULTS[name] for name, tag in TAGS.items()}
+    tags = {}
+    for name, tag in TAGS.items():
+        tags[name] = given.get(tag) or DEFAULTS[name]
     tags["big-endian"] = (head[:2] == b"MM",)
     tags["BigTIFF"] = (43 in head,)
-    if tags["compression"][0] in FAX and not tags["colour"]:
+    is_fax = tags["compression"][0] in FAX
+    if is_fax and not tags["colour"]:
         tags["colour"] = (WHITE_IS_ZERO,)
-    if tags["reduced"][0] & 1 and tags["inner"]:
+    is_reduced = tags["reduced"][0] & 1
+    if is_reduced and tags["inner"]:
         raise InputError(
             f"{path} is a raw file, with a small copy in front; save it as JPEG."
         )
@@ -204,27 +222,31 @@ def _is_known(tags: Tags) -> bool:
     layout = _layout(tags)
     kinds = {*tags["kind"]}
     compression = tags["compression"][0]
-    is_big_endian = tags["big-endian"][0]
-    if is_big_endian and (tags["BigTIFF"][0] or layout in LITTLE_ENDIAN):
-        return False
+    is_compressed = compression != 1
     is_apart = tags["planes"] != (1,)
+    has_usual_fill = tags["fill"] == (1,)
+    is_big_endian = tags["big-endian"][0]
+    is_big = tags["BigTIFF"][0]
+    if is_big_endian and (is_big or layout in LITTLE_ENDIAN):
+        return False
     if layout in UNPACKED:
         known_kinds = {1} if layout == (GREY, 12, ()) else {1, 2}
         return kinds <= known_kinds and not is_apart and compression in LOSSLESS
     if kinds != {1} or compression not in COMPRESSIONS:
         return False
-    if is_apart and compression == 1:
-        return layout in APART and tags["fill"] == (1,)
-    if is_apart:
+    if is_apart and is_compressed:
         return layout in COMPRESSED_APART
+    if is_apart:
+        return layout in APART and has_usual_fill
     if layout == (YCBCR, 8, ()):
         return _is_known_ycbcr(tags, compression)
-    if layout == (WHITE_IS_ZERO, 8, ()) and compression == 1:
-        return tags["fill"] == (1,)
+    if layout == (WHITE_IS_ZERO, 8, ()) and not is_compressed:
+        return has_usual_fill
     return layout in TOGETHER
 
 
 def _is_known_ycbcr(tags: Tags, compression: float) -> bool:
+    """The same of 8 bits of YCbCr."""
     if compression in JPEG:  # libtiff makes RGB of it
         return True
     if compression != 1:
@@ -239,25 +261,30 @@ def _is_known_ycbcr(tags: Tags, compression: float) -> bool:
 
 def _layout(tags: Tags) -> tuple[float, float, tuple[float, ...]] | None:
     """Colour, bits of a sample and further samples; None where the tags contradict each other."""
-    if not tags["colour"] or len({*tags["bits"]}) != 1:
+    different_bits = {*tags["bits"]}
+    if not tags["colour"] or len(different_bits) != 1:
         return None
     colour = tags["colour"][0]
+    bits = tags["bits"][0]
     samples = tags["samples"]
     further = tags["further"]
     is_together = tags["planes"] == (1,)
     if colour == RGB and samples == (4,) and not further and is_together:
         further = (ALPHA,)  # as if it were said
-    of_colour = {RGB: 3, YCBCR: 3, CMYK: 4}.get(colour, 1)
-    if samples != (of_colour + len(further),):
+    samples_of_colour = {RGB: 3, YCBCR: 3, CMYK: 4}
+    expected = samples_of_colour.get(colour, 1) + len(further)
+    if samples != (expected,):
         return None
-    return colour, tags["bits"][0], further
+    return colour, bits, further
 
 
 def other_samples(tags: Tags, path: File) -> InputError:
     """An error that names the kind of a TIFF's samples."""
-    bits = "/".join(str(number) for number in dict.fromkeys(tags["bits"]))
-    kinds = dict.fromkeys(tags["kind"])
-    kind = "/".join(KINDS.get(number, f"kind {number} ") for number in kinds)
+    different_bits = dict.fromkeys(tags["bits"])
+    bits = "/".join(map(str, different_bits))
+    different_kinds = dict.fromkeys(tags["kind"])
+    names = [KINDS.get(number, f"kind {number} ") for number in different_kinds]
+    kind = "/".join(names)
     facts = []
     for colour in tags["colour"]:
         facts.append(COLOURS.get(colour, f"colour {colour}"))

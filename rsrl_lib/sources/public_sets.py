@@ -29,7 +29,9 @@ def ava_votes(path: File) -> pd.DataFrame:
     counts = {}
     for vote in range(1, 11):
         counts[vote] = numbers(table, f"votes of {vote}", "whole", 0, 1e9)
-    return pd.DataFrame(counts).set_index(table["photo"] + ".jpg")
+    votes = pd.DataFrame(counts)
+    photos = table["photo"] + ".jpg"
+    return votes.set_index(photos)
 
 
 def read_ava(folder: File, *, strict: bool = False) -> ScoredPhotos:
@@ -39,9 +41,10 @@ def read_ava(folder: File, *, strict: bool = False) -> ScoredPhotos:
     tags = _ava_tags(Path(folder))
     photos = votes.index
     tags.index = photos
-    table = pd.DataFrame({"photo": photos, "path": f"{folder}/images/" + photos})
-    lines = table.index + 1
-    table.index = f"{folder}/AVA.txt line " + lines.astype(str)
+    paths = f"{folder}/images/" + photos
+    table = pd.DataFrame({"photo": photos, "path": paths})
+    lines = (table.index + 1).astype(str)
+    table.index = f"{folder}/AVA.txt line " + lines
     return scored_photos(table, strict, votes=votes, attributes=tags)
 
 
@@ -49,23 +52,27 @@ def _ava_tags(folder: Path) -> pd.DataFrame:
     """0/1 attributes of the two tags that a photo may have; a tag 0 is none."""
     # With photos, so that rows are those of the votes.
     columns = {"photo": 1, "tag 1": 12, "tag 2": 13}
-    cells = read_table(folder / "AVA.txt", columns, r"\s+")
+    path = folder / "AVA.txt"
+    cells = read_table(path, columns, r"\s+")
     first = numbers(cells, "tag 1", "whole", 0, 999)
     second = numbers(cells, "tag 2", "whole", 0, 999)
-    most = max(66, first.max(initial=0), second.max(initial=0))
+    highest_of_first = first.max(initial=0)
+    highest_of_second = second.max(initial=0)
+    count = 1 + max(66, highest_of_first, highest_of_second)
+
     photos = np.arange(len(cells))
-    tags = np.zeros((len(cells), most + 1), np.float32)
-    tags[photos, first] = 1
-    tags[photos, second] = 1
-    is_without = (first == 0) & (second == 0)
-    tags[is_without] = np.nan
+    has_tag = np.zeros((len(cells), count), np.float32)
+    has_tag[photos, first] = 1
+    has_tag[photos, second] = 1
+    has_none = (first == 0) & (second == 0)
+    has_tag[has_none] = np.nan
 
     names = _ava_tag_names(folder / "tags.txt")
     headers = []
-    for tag in range(most + 1):
+    for tag in range(count):
         name = names.get(str(tag), tag)
         headers.append(f"tag={name}")
-    table = pd.DataFrame(tags, columns=headers)
+    table = pd.DataFrame(has_tag, columns=headers)
     return table.iloc[:, 1:]
 
 
@@ -74,20 +81,24 @@ def _ava_tag_names(path: Path) -> dict[str, str]:
     if size_of(path) <= 0:
         return {}
     text = path.read_text("utf-8", "replace")
-    return dict(re.findall(r"(?m)^(\d+) +(.*\S)", text))
+    pairs = re.findall(r"(?m)^(\d+) +(.*\S)", text)
+    return dict(pairs)
 
 
 def read_eva(folder: File, *, strict: bool = False) -> ScoredPhotos:
     """EVA: `data/votes_filtered.csv` (votes 0..10) and, anywhere below, `<image_id>.jpg`."""
-    columns = {"photo": "image_id", "score": "score"}
-    cast = read_table(Path(folder, "data/votes_filtered.csv"), columns, "=")
+    path = Path(folder, "data/votes_filtered.csv")
+    cast = read_table(path, {"photo": "image_id", "score": "score"}, "=")
     cast["photo"] += ".jpg"
     photos = cast["photo"]
     scores = numbers(cast, "score", "whole", -100, 100)
     votes = pd.crosstab(photos, scores)
+
     grades = cast.reindex(columns=["visual", "composition", "quality", "semantic"])
-    grades = grades.apply(pd.to_numeric, errors="coerce").astype(float)
+    grades = grades.apply(pd.to_numeric, errors="coerce")
+    grades = grades.astype(float)
     means = grades.groupby(photos).mean()
+
     once = cast[["photo"]].drop_duplicates()
     table = _with_paths(once, folder)
     return scored_photos(table, strict, votes=votes, attributes=means)
@@ -97,19 +108,23 @@ def read_aadb(folder: File, *, strict: bool = False) -> ScoredPhotos:
     """AADB: score lists (mean m of five raters in 0..1, here 1 + 4m), attribute lists (-1..1)
     beside them where there are any, and photos, anywhere below."""
     files, _ = files_below(folder)
-    names = sorted(name for name in files if name.endswith("Regression_score.txt"))
-    lists = [Path(folder, name) for name in names or ["*_score.txt"]]
+    names = [name for name in files if name.endswith("Regression_score.txt")]
+    if not names:
+        names = ["*_score.txt"]  # for the error that says what is not there
+    lists = [Path(folder, name) for name in sorted(names)]
     columns = {"photo": 0, "score": 1}
     tables = [read_table(path, columns, r"\s+") for path in lists]
     table = pd.concat(tables)
-    table["mean_score"] = 1 + 4 * numbers(table, "score")
+    raters_mean = numbers(table, "score")
+    table["mean_score"] = 1 + 4 * raters_mean
     table = table.drop(columns="score")
-    means = _aadb_means(lists)
+    grades = _aadb_means(lists)
     table = _with_paths(table, folder)
-    if means is None:
+    if grades is None:
         return scored_photos(table, strict)
     photos = table["photo"].unique()
-    return scored_photos(table, strict, attributes=means.reindex(photos))
+    attributes = grades.reindex(photos)
+    return scored_photos(table, strict, attributes=attributes)
 
 
 def _aadb_means(lists: list[Path]) -> pd.DataFrame | None:
@@ -133,7 +148,10 @@ def _with_paths(table: pd.DataFrame, folder: File) -> pd.DataFrame:
     """The table with the path of each photo, which lies anywhere below the folder."""
     photos_below = read_unscored(folder)
     path_of = {Path(path).name: path for path in photos_below["path"]}
-    paths = [path_of.get(photo, f"{folder}/{photo}") for photo in table["photo"]]
+    paths = []
+    for photo in table["photo"]:
+        missing = f"{folder}/{photo}"
+        paths.append(path_of.get(photo, missing))
     return table.assign(path=paths)
 
 
@@ -146,7 +164,8 @@ def read_para(folder: File, *, strict: bool = False) -> ScoredPhotos:
         "session": "sessionId",
         "mean_score": "aestheticScore_mean",
     }
-    table = pd.concat([read_table(file, columns) for file in files])
+    tables = [read_table(file, columns) for file in files]
+    table = pd.concat(tables)
     table["photo"] = table["session"] + "/" + table["photo"]
     table["path"] = f"{folder}/imgs/" + table["photo"]
     cells = table.filter(regex=r"_mean$")
@@ -163,18 +182,15 @@ def read_oasis(
     Pelli 2019); photos whose theme is `DISTURBING` only if asked for."""
     columns = {"item": "", "photo": "Theme", "category": "Category"}
     table = read_table(Path(folder, "OASIS.csv"), columns)
-    what = f"{folder}/corrData.mat, the beauty votes that OASIS.csv lacks,"
-    with reading(what, "matrix for it", "fetch it from aenneb/OASIS-beauty"):
-        items = table["item"].str.extract(r"^I([1-9]\d*)$")[0]
-        columns = items.astype(int) - 1
-        beauty = loadmat(Path(folder, "corrData.mat"))["corrData"]
-        cast = beauty[:, columns]  # (raters, photos)
-        counts = {vote: pd.Series((cast == vote).sum(0)) for vote in range(1, 8)}
-    is_hidden = table["photo"].str.match(DISTURBING) & (not disturbing)
+    votes = _oasis_votes(folder, table["item"])
+    is_disturbing = table["photo"].str.match(DISTURBING)
+    is_hidden = is_disturbing & (not disturbing)
     table["photo"] += ".jpg"
-    table["path"] = f"{folder}/images/" + table["photo"]
-    votes = pd.DataFrame(counts).set_index(table["photo"])
+    photos = table["photo"]
+    table["path"] = f"{folder}/images/" + photos
+    votes = votes.set_index(photos)
     categories = attributes_of(table, ["category"])
+
     is_shown = ~is_hidden.to_numpy()
     shown = table.loc[is_shown, ["photo", "path"]]
     scored = scored_photos(
@@ -183,6 +199,22 @@ def read_oasis(
         votes=votes[is_shown],
         attributes=categories[is_shown],
     )
-    hidden = table[["photo"]][is_hidden]
+    hidden = table.loc[is_hidden, ["photo"]]
     hidden = hidden.assign(reason="disturbing; left out unless asked for")
     return scored.without(hidden)
+
+
+def _oasis_votes(folder: File, items: pd.Series) -> pd.DataFrame:
+    """Counts of the beauty votes 1..7 of the photos that are called "I1", "I2" and so on."""
+    what = f"{folder}/corrData.mat, the beauty votes that OASIS.csv lacks,"
+    with reading(what, "matrix for it", "fetch it from aenneb/OASIS-beauty"):
+        item_numbers = items.str.extract(r"^I([1-9]\d*)$")[0]
+        columns = item_numbers.astype(int) - 1
+        matrices = loadmat(Path(folder, "corrData.mat"))
+        beauty = matrices["corrData"]
+        cast = beauty[:, columns]  # (raters, photos)
+        counts = {}
+        for vote in range(1, 8):
+            times = (cast == vote).sum(0)
+            counts[vote] = pd.Series(times)
+    return pd.DataFrame(counts)
