@@ -21,7 +21,8 @@ from rsrl_lib.machine import autocast, chosen_precision, device
 from rsrl_lib.network import AestheticNet
 from rsrl_lib.pixels import READING, Pixels, normalised, views_of
 
-AT_ONCE = 64
+AT_ONCE = {"cpu": 16, "cuda": 256}
+"""Photos of a batch: few where their maps stay in the processor's cache, many on a GPU."""
 PIECE = 2048
 """Photos after which an embedding that is stopped goes on."""
 
@@ -104,7 +105,7 @@ def _embedded(
         for start in range(first, total, PIECE):
             rows = torch.arange(start, min(start + PIECE, total))
             batches = []
-            for some in rows.split(AT_ONCE):
+            for some in rows.split(AT_ONCE[device().type]):
                 batches.append(_of_batch(network.body, pixels, some, view))
                 bar.update(len(some))
             piece = torch.cat(batches).cpu().numpy()
