@@ -43,6 +43,7 @@ CONDA_FORGE = {
     "scikit-learn": ("scikit-learn", "scikit-learn-feedstock"),
     "scipy": ("scipy", "scipy-feedstock"),
     "seaborn": ("seaborn", "seaborn-feedstock"),
+    "threadpoolctl": ("threadpoolctl", "threadpoolctl-feedstock"),
     "torch": ("pytorch", "pytorch-cpu-feedstock"),  # despite its name for GPUs too
     "torchvision": ("torchvision", "torchvision-feedstock"),
     "tqdm": ("tqdm", "tqdm-feedstock"),
