@@ -57,6 +57,11 @@ class Dataset:
         """Positions of the original training photos."""
         return np.flatnonzero(self.table.part == "train")
 
+    def groups_of(self, rows: np.ndarray) -> np.ndarray | None:
+        """Digests of the files at `rows`, by which copies are kept together, where known."""
+        digests = self.pixels.digests
+        return None if digests is None else digests[rows]
+
     def parts(self, recipe: Recipe, i: int) -> pd.Series:
         """Part of each photo in round `i`: as it was divided, or anew, by a leak to be shown."""
         return resplit(

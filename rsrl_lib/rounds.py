@@ -152,7 +152,8 @@ def with_features(
 ) -> Dataset:
     """The photos with what the network's body sees in them, where a round needs the best head."""
     begins_with_head = recipe.tune == "head-first" and not len(record.rounds)
-    if recipe.tune != "head" and not begins_with_head:
+    needs_head = recipe.tune == "head" or begins_with_head
+    if not needs_head or finished(record.rounds, recipe):
         return data
     seen = features(network, data.pixels, **recipe.view)
     of_other = None
@@ -161,10 +162,7 @@ def with_features(
         of_other = features(network, other_pixels, **recipe.view)
     rows = data.training_rows
     level_loss = CONTROLS[recipe.control].level_loss(data.labels[rows])
-    groups = data.pixels.digests
-    if groups is not None:
-        groups = groups[rows]
-    folds = fold_of_each(data.labels[rows], groups)
+    folds = fold_of_each(data.labels[rows], data.groups_of(rows))
     targets = targets_of(data, rows, recipe)
     how = {"levels": len(data.scores), "level_loss": level_loss}
     frozen = freeze(seen, of_other, rows, targets, folds, **how)
@@ -248,9 +246,7 @@ class Halves:
     def half(self) -> np.ndarray:
         """Half of each training photo (n,), 0 or 1."""
         labels = self.data.labels[self.rows]
-        groups = self.data.pixels.digests
-        if groups is not None:
-            groups = groups[self.rows]
+        groups = self.data.groups_of(self.rows)
         return half_of_each(labels, self.recipe.seed, groups)
 
     def train(self, kept: np.ndarray, i: int) -> None:

@@ -117,6 +117,11 @@ def test_folds_seeds_and_arms_share_the_features(coloured, tmp_path, monkeypatch
         rounds.repeat(coloured[0], pixels, tmp_path / f"{number}", altered(rounds=2, **changes))
 
 
+def test_a_finished_run_needs_no_features(run, coloured, monkeypatch):
+    monkeypatch.setattr(rounds, "features", lambda *args, **how: pytest.fail("looked at again"))
+    assert rounds.repeat(*coloured, run.folder, HEAD).chosen == run.chosen
+
+
 def test_the_first_of_all_fine_tunings_begins_with_the_best_head(coloured, tmp_path, monkeypatch):
     fine_tune, fit_head, begun, fitted = rounds.fine_tune, rounds.fit_head, [], []
 
