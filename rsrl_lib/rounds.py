@@ -314,7 +314,8 @@ def cross_fitted_logits(data: Dataset, recipe: Recipe, kept: np.ndarray) -> np.n
     control = CONTROLS[recipe.control]
     targets = targets_of(data, rows, recipe)
     # As in a round, weights are scaled to mean 1 over the photos that are kept.
-    targets[kept] = targets_of(data, rows[kept], recipe)
+    chosen = np.flatnonzero(kept)
+    targets[chosen] = targets_of(data, rows[chosen], recipe)
     return cross_fitted(
         frozen.features[rows],
         targets,
