@@ -23,7 +23,7 @@ from rsrl_lib.drop_rules import Decision, largest_classes
 from rsrl_lib.features import features
 from rsrl_lib.files import InputError, locked
 from rsrl_lib.heads import cross_fitted, fit_head, freeze, head_logits
-from rsrl_lib.losses import joint_loss, joint_targets
+from rsrl_lib.losses import LevelLoss, joint_loss, joint_targets
 from rsrl_lib.machine import team, threads, threads_of, wait_for_all
 from rsrl_lib.network import AestheticNet, aesthetic_net
 from rsrl_lib.notices import notices
@@ -151,9 +151,8 @@ def with_features(
     data: Dataset, network: AestheticNet, recipe: Recipe, record: Record
 ) -> Dataset:
     """The photos with what the network's body sees in them, where a round needs the best head."""
-    begins_with_head = recipe.tune == "head-first" and not len(record.rounds)
-    needs_head = recipe.tune == "head" or begins_with_head
-    if not needs_head or finished(record.rounds, recipe):
+    next_round = len(record.rounds) + 1
+    if not fits_head(recipe, next_round) or finished(record.rounds, recipe):
         return data
     seen = features(network, data.pixels, **recipe.view)
     of_other = None
@@ -161,12 +160,22 @@ def with_features(
         _, other_pixels = data.other
         of_other = features(network, other_pixels, **recipe.view)
     rows = data.training_rows
-    level_loss = CONTROLS[recipe.control].level_loss(data.labels[rows])
     folds = fold_of_each(data.labels[rows], data.groups_of(rows))
     targets = targets_of(data, rows, recipe)
-    how = {"levels": len(data.scores), "level_loss": level_loss}
+    how = {"levels": len(data.scores), "level_loss": level_loss_of(data, recipe)}
     frozen = freeze(seen, of_other, rows, targets, folds, **how)
     return replace(data, frozen=frozen)
+
+
+def fits_head(recipe: Recipe, i: int) -> bool:
+    """Whether round `i` computes the best head, be it all of the round or its beginning."""
+    return recipe.tune == "head" or (recipe.tune == "head-first" and i == 1)
+
+
+def level_loss_of(data: Dataset, recipe: Recipe) -> LevelLoss:
+    """Loss of the level, as the control has it for the original training photos."""
+    control = CONTROLS[recipe.control]
+    return control.level_loss(data.labels[data.training_rows])
 
 
 def node_logits(
@@ -207,8 +216,8 @@ def train(
     rows = rows[sampled]
 
     targets = targets_of(data, rows, recipe)
-    level_loss = control.level_loss(labels[data.training_rows])
-    if recipe.tune == "head" or (recipe.tune == "head-first" and i == 1):
+    level_loss = level_loss_of(data, recipe)
+    if fits_head(recipe, i):
         how = {"level_loss": level_loss, "warm_start": i > 1}
         loss = fit_head(network, data.frozen, rows, targets, **how)
         if recipe.tune == "head":
@@ -311,7 +320,6 @@ def cross_fitted_logits(data: Dataset, recipe: Recipe, kept: np.ndarray) -> np.n
     """
     rows = data.training_rows
     frozen = data.frozen
-    control = CONTROLS[recipe.control]
     targets = targets_of(data, rows, recipe)
     # As in a round, weights are scaled to mean 1 over the photos that are kept.
     chosen = np.flatnonzero(kept)
@@ -324,7 +332,7 @@ def cross_fitted_logits(data: Dataset, recipe: Recipe, kept: np.ndarray) -> np.n
         frozen.frame,
         levels=len(data.scores),
         freedom=frozen.freedom,
-        level_loss=control.level_loss(data.labels[rows]),
+        level_loss=level_loss_of(data, recipe),
     )
 
 

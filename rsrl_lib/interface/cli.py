@@ -256,8 +256,9 @@ def _networks_of_one_scale(
     networks, views = [], []
     for folder in runs:
         with reading(folder, *RUN):
-            views.append(open_run(folder).view)
-            networks.append(open_run(folder).network())
+            opened = open_run(folder)
+            views.append(opened.view)
+            networks.append(opened.network())
     levels = networks[0].levels
     for folder, network in zip(runs, networks, strict=True):
         if network.levels != levels:
