@@ -1,4 +1,4 @@
-"""`AestheticNet`: a torchvision backbone whose last layer alone is replaced, as in the papers.
+"""`AestheticNet`: a backbone whose last layer alone is replaced, as in the papers.
 
 The backbone keeps every layer but its last; the head is one linear layer with a node a score.
 SqueezeNet's last convolution works on single positions and is followed by averaging, so with its
@@ -10,6 +10,7 @@ without their last pooling (the paper: VGG-16's S = 14; AlexNet's maps are finer
 
 import json
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import get_args
 
@@ -17,10 +18,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torchvision import models
 
+from rsrl_lib.backbones import Body, bodies_of, downloaded
 from rsrl_lib.files import ROOT, InputError, reading, replacing, size_of
-from rsrl_lib.recipe import Backbone, Head
+from rsrl_lib.pixels import SIDE
+from rsrl_lib.recipe import OWN, Head, Torchvision, names_of
 
 SAFETENSORS = (
     "safetensors file",
@@ -33,29 +35,36 @@ STARTER = ROOT / "data" / "starter_squeezenet1_1.safetensors"
 class AestheticNet(nn.Module):
     """A backbone that ends in one linear node per score; `scores` names the nodes in order.
 
-    `levels` are other names of theirs. A second linear layer has a node for each of `attributes`
-    (AWCU-2018: AesAttCNN).
+    Of several backbones, or parts, the features are joined under one head. A `Body` is a module of
+    your own. `levels` are other names of the scores. A second linear layer has a node for each of
+    `attributes` (AWCU-2018: AesAttCNN).
     """
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: str | Sequence[str] | Body,
         scores: Sequence[int],
         *,
         head: Head = "fc",
         attributes: Sequence[str] = (),
         levels: Sequence[str] = (),
     ):
-        _check_named("backbone", backbone, get_args(Backbone))
-        _check_named("head", head, get_args(Head))
+        if head not in get_args(Head):
+            names = ", ".join(get_args(Head))
+            raise InputError(f"There is no head {head!r}; choose one of {names}.")
+        is_own = isinstance(backbone, Body)
         super().__init__()
-        self.backbone = backbone
+        self.parts = [backbone] if is_own else bodies_of(backbone, head)
+        self.backbone = " ".join(part.name for part in self.parts)
+        self.side = self.parts[0].side
         self.kind = head
         self.scores = [int(score) for score in scores]
         self.levels = list(levels) or [str(score) for score in self.scores]
         self.attributes = list(attributes)
 
-        self.body, width = _body(backbone, head)
+        modules = [part.module for part in self.parts]
+        self.body = modules[0] if len(modules) == 1 else nn.ModuleList(modules)
+        width = sum(part.width for part in self.parts)
         self.head = nn.Linear(width, len(self.scores))
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
@@ -64,15 +73,25 @@ class AestheticNet(nn.Module):
             self.attribute_head = nn.Linear(width, len(attributes))
 
     @property
-    def conv1(self) -> nn.Conv2d:
-        """The first convolution, whose maps the highlight regions are made of."""
+    def conv1(self) -> nn.Conv2d | None:
+        """The first convolution, whose maps the highlight regions are made of; None where there is
+        none that looks at a photo itself, or several."""
+        if len(self.parts) > 1:
+            return None
         layers = self.body.modules()
-        return next(layer for layer in layers if isinstance(layer, nn.Conv2d))
+        convolutions = (layer for layer in layers if isinstance(layer, nn.Conv2d))
+        first = next(convolutions, None)
+        return first if first is not None and first.in_channels == 3 else None
 
     def nodes(self, labels: Sequence[int]) -> torch.Tensor:
         """Node of each score (n,), as the loss wants them; users see scores alone."""
         nodes = [self.scores.index(score) for score in labels]
         return torch.tensor(nodes)
+
+    def features(self, photos: torch.Tensor) -> torch.Tensor:
+        """What the head sees (batch, width) of normalised photos (batch, 3, side, side)."""
+        features = [part(photos) for part in self.parts]
+        return features[0] if len(features) == 1 else torch.cat(features, 1)
 
     def forward(self, photos: torch.Tensor) -> torch.Tensor:
         """Logits (batch, scores + attributes) of normalised photos (batch, 3, side, side).
@@ -80,7 +99,7 @@ class AestheticNet(nn.Module):
         The head runs in float32 whatever the precision around it: likelihood thresholds such as
         0.99 sit where bfloat16 logits are coarse.
         """
-        features = self.body(photos)  # (batch, width)
+        features = self.features(photos)  # (batch, width)
         with torch.autocast(photos.device.type, enabled=False):
             logits = [self.head(features.float())]
             if self.attribute_head is not None:
@@ -88,59 +107,44 @@ class AestheticNet(nn.Module):
             return torch.cat(logits, 1)
 
 
-def _check_named(what: str, given: str, names: Sequence[str]) -> None:
-    if given not in names:
-        raise InputError(
-            f"There is no {what} {given!r}; choose one of {', '.join(names)}."
-        )
-
-
-def _body(backbone: Backbone, head: Head) -> tuple[nn.Module, int]:
-    """A backbone without its last layer, and the width of its features."""
-    body = models.get_model(backbone, weights=None)
-    if backbone == "resnet18":
-        width = body.fc.in_features
-        body.fc = nn.Identity()
-    elif backbone in ("squeezenet1_0", "squeezenet1_1"):
-        dropout, last_conv, *_ = body.classifier
-        width = last_conv.in_channels
-        body.classifier = nn.Sequential(dropout, nn.AdaptiveAvgPool2d(1))
-    elif head == "gap":  # AlexNet and VGG-16, without their last pooling
-        last_conv = body.features[-3]
-        width = last_conv.out_channels
-        body.features = body.features[:-1]
-        body.avgpool = nn.AdaptiveAvgPool2d(1)
-        body.classifier = nn.Identity()
-    else:  # AlexNet and VGG-16
-        width = body.classifier[6].in_features
-        body.classifier[6] = nn.Identity()
-    return body, width
-
-
 def aesthetic_net(
-    backbone: Backbone,
+    backbone: str | Sequence[str] | Body,
     scores: Sequence[int],
     *,
-    weights: str = "imagenet",
+    weights: str | Sequence[str] = "imagenet",
     seed: int = 0,
     **form,
 ) -> AestheticNet:
     """The network before its first fine-tuning: transferred layers and a new head.
 
-    `weights` is `"imagenet"` (torchvision's download), `"starter"` (shipped, SqueezeNet 1.1),
-    `"none"` (random) or a safetensors file: a torchvision state dict of the backbone, alone or
-    within a wrapper (`module.`, `model.`, ...), or a network of a run. `seed` draws what is not
-    transferred; `form` is head, attributes and levels of `AestheticNet`. Raises `InputError` where
-    the weights cannot be had or do not fit; nothing else is taken instead.
+    `weights` is `"imagenet"` (a download, by torchvision or timm), `"starter"` (shipped, SqueezeNet
+    1.1), `"none"` (random), `"own"` (those of a module of your own, of which a copy is taken) or a
+    safetensors file: a state dict of the backbone, alone or within a wrapper (`module.`, `model.`,
+    ...), or a network of a run. Several backbones have one for all, or one for each. `seed` draws
+    what is not transferred; `form` is head, attributes and levels of `AestheticNet`. Raises
+    `InputError` where the weights cannot be had or do not fit; nothing else is taken instead.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = AestheticNet(backbone, scores, **form)
-    if weights == "none":
-        return network
+        network = AestheticNet(_copied(backbone), scores, **form)
+    weights = names_of(weights)
+    if len(weights) == 1:
+        weights *= len(network.parts)
+    for part, weights_of_part in zip(network.parts, weights, strict=True):
+        if weights_of_part not in ("none", OWN):
+            _transfer(part, weights_of_part)
+    return network
 
-    state = _weights(weights, backbone)
-    everything = network.body.state_dict()
+
+def _copied(backbone: str | Sequence[str] | Body) -> str | Sequence[str] | Body:
+    """A body of your own as a copy, which is trained in its place; names as they are."""
+    return deepcopy(backbone) if isinstance(backbone, Body) else backbone
+
+
+def _transfer(body: Body, weights: str) -> None:
+    """Give a body weights, in place."""
+    state = _weights(weights, body.name)
+    everything = body.module.state_dict()
     wanted = {}
     for name, tensor in everything.items():
         # Counters of batches steer nothing here, and older files, torchvision's too, lack them.
@@ -156,15 +160,14 @@ def aesthetic_net(
         tensor = state.get(prefix + name)
         if tensor is not None:
             transferred[name] = tensor.float() if tensor.is_floating_point() else tensor
-    _check_fits(what, backbone, transferred, wanted)
-    network.body.load_state_dict(everything | transferred)
-    return network
+    _check_fits(what, body.name, transferred, wanted)
+    body.module.load_state_dict(everything | transferred)
 
 
-def _weights(weights: str, backbone: Backbone) -> dict[str, torch.Tensor]:
+def _weights(weights: str, backbone: str) -> dict[str, torch.Tensor]:
     """The tensors of the weights to start from, by their names in the file."""
     if weights == "imagenet":
-        return _download(backbone)
+        return downloaded(backbone)
     if weights != "starter":
         state, _ = _read(Path(weights))
         return state
@@ -207,10 +210,11 @@ def _prefix(what: str, state: dict, wanted: dict[str, torch.Tensor]) -> str:
     return max(tensors, key=tensors.get, default="")
 
 
-def check_weights(weights: str) -> None:
+def check_weights(weights: str | Sequence[str]) -> None:
     """`InputError` where weights to start from are a file that is not there, or not safetensors."""
-    if weights not in ("imagenet", "starter", "none"):
-        _facts(Path(weights))
+    for each in names_of(weights):
+        if each not in ("imagenet", "starter", "none", OWN):
+            _facts(Path(each))
 
 
 def _check_fits(
@@ -248,6 +252,8 @@ def save_network(network: AestheticNet, path: Path, **facts: object) -> None:
         "levels": " ".join(map(str, network.levels)),
         "attributes": json.dumps(network.attributes),  # names may hold blanks
     }
+    if network.side != SIDE:
+        facts["side"] = network.side
     metadata = {name: str(fact) for name, fact in facts.items()}
     state = {}
     for name, tensor in network.state_dict().items():
@@ -256,33 +262,55 @@ def save_network(network: AestheticNet, path: Path, **facts: object) -> None:
         save_file(state, partial, metadata)
 
 
-def load_network(path: Path) -> tuple[AestheticNet, dict[str, str]]:
-    """Read a network written by `save_network`, and the facts stored with it."""
+def load_network(
+    path: Path, *, body: Body | None = None
+) -> tuple[AestheticNet, dict[str, str]]:
+    """Read a network written by `save_network`, and the facts stored with it.
+
+    A file holds the weights of a module of your own, not the module: `body` gives it.
+    """
     state, facts = _read(path)
     if not {"backbone", "scores"} <= facts.keys():
         raise InputError(
             f"{path} holds weights but no scores; give a network of a run."
         )
-    with reading(path, "network of a run", "train the run anew"), torch.device("meta"):
+    if (body is not None) != (facts["backbone"] == OWN):
+        needed = "is of a module of its own, which the file does not hold; give it by body="
+        if body is not None:
+            needed = f"is of {facts['backbone']}, a body is given; leave it out"
+        raise InputError(f"The network of {path} {needed}.")
+    with reading(path, "network of a run", "train the run anew"):
         if max(map(len, facts.values())) > 10**5:
             raise ValueError("a fact of more than 100,000 characters")
-        network = _empty_network(facts)
+        with torch.device("meta"):
+            network = _empty_network(facts, body)
         wanted = network.state_dict()
         is_named_alike = wanted.keys() == state.keys()
         if len(network.levels) != len(network.scores) or not is_named_alike:
             raise ValueError("levels, scores and tensors do not go together")
     # Nothing is allocated before all is known to fit.
     _check_fits(f"The weights of {path}", network.backbone, state, wanted)
-    network.to_empty(device="cpu").load_state_dict(state)
+    if _is_all_state(network):
+        network.to_empty(device="cpu")
+    else:
+        with torch.random.fork_rng():
+            network = _empty_network(facts, body)
+    network.load_state_dict(state)
     return network, facts
 
 
-def _empty_network(facts: dict[str, str]) -> AestheticNet:
+def _is_all_state(network: AestheticNet) -> bool:
+    """Whether a network is known by its state: torchvision's are, others may hold more tensors,
+    such as where each patch lies, which are made when it is."""
+    return all(part.name in get_args(Torchvision) for part in network.parts)
+
+
+def _empty_network(facts: dict[str, str], body: Body | None) -> AestheticNet:
     """A network of the form that the facts of `save_network` tell."""
     attributes = json.loads(facts.get("attributes", "[]"))
     scores = [int(score) for score in facts["scores"].split()]
     return AestheticNet(
-        facts["backbone"],
+        facts["backbone"].split() if body is None else _copied(body),
         scores,
         head=facts.get("head", "fc"),
         levels=facts.get("levels", "").split(),
@@ -305,15 +333,3 @@ def _facts(path: Path) -> dict[str, str]:
         )
     with reading(path, *SAFETENSORS), safe_open(path, "pt") as file:
         return file.metadata() or {}
-
-
-def _download(backbone: Backbone) -> dict[str, torch.Tensor]:
-    try:
-        weights = models.get_model_weights(backbone).DEFAULT
-        return weights.get_state_dict(check_hash=True, weights_only=True)
-    except Exception as error:
-        # What a server, a disk or a damaged file can do is not one kind.
-        raise InputError(
-            f"The ImageNet weights of {backbone} could not be downloaded ({error}); go online, or "
-            "give weights 'starter' (shipped, squeezenet1_1), a safetensors file, or 'none'."
-        ) from error

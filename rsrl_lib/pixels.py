@@ -2,7 +2,8 @@
 
 A retraining loop reads each photo hundreds of times, so every photo is decoded, turned upright
 and resized to 256 x 256 once, into an uncompressed memory map. Traded away: aspect ratio (as in
-the papers) and disk, 197 kB a photo.
+the papers) and disk, 197 kB a photo. A network that was made for larger photos gets larger ones;
+its crops are the same share of them.
 """
 
 import errno
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from typing import BinaryIO
 
@@ -39,9 +41,9 @@ from rsrl_lib.reading.pictures import open_rgb
 READING = 2
 """Counted up where a file becomes another picture than before: then it is decoded anew."""
 SIDE = 256
+"""Of a decoded photo, in pixels, where a network does not need more."""
 CROP = 227
-BYTES = SIDE * SIDE * 3
-"""Of a decoded photo."""
+"""Side of the crops of such a photo; those of larger photos are larger by the same factor."""
 CHUNK = 512
 """Photos, about 100 MB, after which decoding notes how far it is."""
 PASSING = {
@@ -61,7 +63,7 @@ class Pixels:
     """Decoded photos."""
 
     array: np.ndarray
-    """(n, 256, 256, 3), uint8."""
+    """(n, side, side, 3), uint8; the side is 256 where no network needs more."""
     fingerprint: str = ""
     """Of the contents of the photos' files; empty where they come from none."""
     digests: np.ndarray | None = None
@@ -71,6 +73,16 @@ class Pixels:
 
     def __len__(self) -> int:
         return len(self.array)
+
+    @property
+    def side(self) -> int:
+        """Side of the photos, in pixels."""
+        return self.array.shape[1]
+
+    @property
+    def name(self) -> str:
+        """Of their file, and the beginning of the names of files that are made of it."""
+        return _name(self.fingerprint, self.side)
 
     def crops(
         self,
@@ -83,26 +95,27 @@ class Pixels:
         """Bytes of some photos in one of six views, (batch, 3, side, side), channels last; crops,
         which networks learn and judge by, on the GPU where the photos are held there.
 
-        `view` is `"random"` (227 px crop at a random place, mirrored for half of the photos),
-        `"five"` (one of the `five_corners`, drawn for each photo), `"centre"` (the 227 px centre),
-        a crop's top and left, `"whole"` (all 256 px), or `"mirrored"` (all of it, turned about).
-        Places are drawn by `draw`, else by torch's global generator, for all `rows`; `share` says
-        which of them are cut.
+        `view` is `"random"` (crop at a random place, mirrored for half of the photos), `"five"`
+        (one of the `five_corners`, drawn for each photo), `"centre"` (the centre crop), a crop's
+        top and left, `"whole"` (all of the photo), or `"mirrored"` (all of it, turned about).
+        Crops of 256 px photos have 227 px. Places are drawn by `draw`, else by torch's global
+        generator, for all `rows`; `share` says which of them are cut.
         """
         rows = torch.as_tensor(rows)
         count = len(rows)
         is_whole = view in ("whole", "mirrored")
-        side = SIDE if is_whole else CROP
+        side = self.side if is_whole else crop_of(self.side)
         corners = torch.zeros(count, 2, dtype=int)
         mirrored = torch.zeros(count, dtype=bool)
         if view == "random":
-            corners = torch.randint(SIDE - CROP + 1, (count, 2), generator=draw)
+            places = self.side - side + 1
+            corners = torch.randint(places, (count, 2), generator=draw)
             mirrored = torch.rand(count, generator=draw) < 0.5
         elif view == "five":
             which = torch.randint(5, (count,), generator=draw)
-            corners = torch.tensor(five_corners())[which]
+            corners = torch.tensor(five_corners(self.side))[which]
         elif view == "centre":
-            corners += torch.tensor(five_corners()[-1])
+            corners += torch.tensor(five_corners(self.side)[-1])
         elif isinstance(view, tuple):
             corners += torch.tensor(view)
         elif view == "mirrored":
@@ -170,21 +183,39 @@ def windows_at_once(
     return photos[tuple(indices)]
 
 
-def views_of(crops: str) -> list[str | tuple[int, int]]:
+def crop_of(side: int) -> int:
+    """Side of the crops of photos of a side, in pixels.
+
+    >>> crop_of(256), crop_of(325)
+    (227, 288)
+    """
+    return round(side * CROP / SIDE)
+
+
+def side_for(crop: int) -> int:
+    """Side of the photos whose crops are so large, in pixels; 256 at least.
+
+    >>> side_for(224), side_for(288)
+    (256, 325)
+    """
+    return max(SIDE, round(crop * SIDE / CROP))
+
+
+def views_of(crops: str, side: int = SIDE) -> list[str | tuple[int, int]]:
     """Views of a photo that are judged, for the crops that a network was trained on.
 
     Of "random" ones the centre, of "five" all of them, of "whole" photos also the mirrored one.
     """
     if crops == "five":
-        return five_corners()
+        return five_corners(side)
     if crops == "whole":
         return ["whole", "mirrored"]
     return ["centre"]
 
 
-def five_corners() -> list[tuple[int, int]]:
+def five_corners(side: int = SIDE) -> list[tuple[int, int]]:
     """Top and left of the five crops of AWCU-2018: the four corners, then the centre."""
-    far = SIDE - CROP
+    far = side - crop_of(side)
     middle = far // 2
     return [
         (0, 0),
@@ -199,8 +230,9 @@ def normalised(photos: torch.Tensor, *, shrink_to: int | None = None) -> torch.T
     """Bytes 0..255 (batch, 3, side, side) to what ImageNet networks expect: float32, mean 0,
     spread 1.
 
-    `shrink_to` is the side in pixels that 227 px crops are shrunk to; every other view is shrunk by
-    the same factor, as a network knows things by the size that it learned them in.
+    `shrink_to` is the side in pixels that 227 px crops are shrunk to; every other view, those of
+    larger photos too, is shrunk by the same factor, as a network knows things by the size that it
+    learned them in.
     """
     if shrink_to:
         side = photos.shape[-1]
@@ -223,9 +255,9 @@ def normalised(photos: torch.Tensor, *, shrink_to: int | None = None) -> torch.T
     return scaled.sub_(shift.view(3, 1, 1))
 
 
-def square(photo: Image.Image) -> np.ndarray:
-    """An upright RGB photo as every network here sees it: bilinear to (256, 256, 3) uint8."""
-    resized = photo.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+def square(photo: Image.Image, side: int = SIDE) -> np.ndarray:
+    """An upright RGB photo as every network here sees it: bilinear to (side, side, 3) uint8."""
+    resized = photo.resize((side, side), Image.Resampling.BILINEAR)
     return np.array(resized)
 
 
@@ -237,12 +269,13 @@ def at_size(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def decode(
-    table: pd.DataFrame, *, strict: bool = True, cache: Path = CACHE
+    table: pd.DataFrame, *, strict: bool = True, cache: Path = CACHE, side: int = SIDE
 ) -> tuple[Pixels, pd.DataFrame]:
     """Decode the photos of a table once and keep them in a file named by their contents.
 
-    `table` has the columns `photo` and `path`. Returned are the pixels of the readable photos, in
-    the table's order, and a table (photo, reason) of those left out; with `strict` an unreadable
+    `table` has the columns `photo` and `path`, `side` is that of the decoded photos in pixels, as
+    `backbones.side_of` tells it. Returned are the pixels of the readable photos, in the table's
+    order, and a table (photo, reason) of those left out; with `strict` an unreadable
     photo raises `InputError`, as do too small a disk and one that cannot be written. A decoding
     that was stopped goes on where it was, and a second process waits for the first.
     """
@@ -254,7 +287,7 @@ def decode(
             digests += pool.map(_digest, chunk)
         all_digests = "".join(digests).encode()
         fingerprint = hashlib.sha256(all_digests).hexdigest()[:16]
-        name = f"{READING}-{fingerprint}"
+        name = _name(fingerprint, side)
         target = cache / f"{name}.npy"
         broken_list = cache / f"{name}.broken.npy"
 
@@ -264,12 +297,12 @@ def decode(
         if not is_there():
             with writing(target), locked(cache / f"{name}.lock", wait=True):
                 if not is_there():  # another process may have made it in the meantime
-                    _decode(paths, digests, pool, target, broken_list)
+                    _decode(paths, digests, side, pool, target, broken_list)
     with reading(target, "array of decoded photos", "delete it, and it is made again"):
         broken = np.load(broken_list)
         array = np.load(target, mmap_mode="r")
         readable = len(paths) - len(broken)
-        has_shape = array.shape == (readable, SIDE, SIDE, 3)
+        has_shape = array.shape == (readable, side, side, 3)
         if array.dtype != np.uint8 or not has_shape:
             raise ValueError(f"{array.shape} of {array.dtype}")
         photos_left_out = table[["photo"]].iloc[broken]
@@ -286,9 +319,16 @@ def decode(
     return Pixels(array, fingerprint, digests_of_readable, cache), left_out
 
 
+def _name(fingerprint: str, side: int) -> str:
+    """Of the file of decoded photos, by what their files hold and the side they are decoded at."""
+    name = f"{READING}-{fingerprint}"
+    return name if side == SIDE else f"{name}-{side}px"
+
+
 def _decode(
     paths: list[str],
     digests: list[str],
+    side: int,
     pool: ThreadPoolExecutor,
     target: Path,
     broken_list: Path,
@@ -304,16 +344,17 @@ def _decode(
     if partial.exists() and notes.exists():
         done, broken = json.loads(notes.read_text())
     count = len(paths)
-    _check_room(target.parent, count, count - done)
-    gigabytes = count * BYTES / 1e9
+    size = side * side * 3  # bytes of a photo
+    _check_room(target.parent, count, (count - done) * size)
+    gigabytes = count * size / 1e9
     title = f"decoding to {gigabytes:.2f} GB"
     bar = tqdm(None, title, count, initial=done, unit="photo", mininterval=2)
     mode = "r+b" if done else "w+b"
     with partial.open(mode) as file, bar:
-        _keep_photos(file, done - len(broken))
+        _keep_photos(file, done - len(broken), side)
         while done < count:
             chunk = slice(done, done + CHUNK)
-            photos = pool.map(_decoded, paths[chunk], digests[chunk])
+            photos = pool.map(_decoded, paths[chunk], digests[chunk], repeat(side))
             for row, photo in enumerate(photos, done):
                 if photo is None:
                     broken.append(row)
@@ -325,7 +366,7 @@ def _decode(
             to_disk(file.fileno())
             with replacing(notes) as new:
                 new.write_text(json.dumps([done, broken]))
-        _keep_photos(file, done - len(broken))
+        _keep_photos(file, done - len(broken), side)
     with replacing(broken_list) as new, new.open("wb") as file:
         np.save(file, np.array(broken, int))
     with replacing(target) as new:
@@ -333,9 +374,8 @@ def _decode(
     notes.unlink()
 
 
-def _check_room(folder: Path, count: int, missing: int) -> None:
-    """`InputError` where a disk has no room for the photos that are not decoded yet."""
-    needed = missing * BYTES
+def _check_room(folder: Path, count: int, needed: int) -> None:
+    """`InputError` where a disk has no room for the bytes of photos that are not decoded yet."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
@@ -344,22 +384,22 @@ def _check_room(folder: Path, count: int, missing: int) -> None:
         )
 
 
-def _keep_photos(file: BinaryIO, count: int) -> None:
+def _keep_photos(file: BinaryIO, count: int, side: int) -> None:
     """Make a file an array of its first photos, ready to have more of them appended."""
     header = {
         "descr": "|u1",
         "fortran_order": False,
-        "shape": (count, SIDE, SIDE, 3),
+        "shape": (count, side, side, 3),
     }
     file.seek(0)
     np.lib.format.write_array_header_1_0(file, header)
-    file.seek(count * BYTES, os.SEEK_CUR)
+    file.seek(count * side * side * 3, os.SEEK_CUR)
     file.truncate()
 
 
-def _decoded(path: str, digest: str) -> np.ndarray | None:
+def _decoded(path: str, digest: str, side: int) -> np.ndarray | None:
     try:
-        return square(open_rgb(path, at_least=2 * SIDE))
+        return square(open_rgb(path, at_least=2 * side), side)
     except InputError as error:
         # A disk, a share or the memory that failed for a moment must not brand a photo for good.
         cause = error.__cause__

@@ -3,14 +3,19 @@
 Command line, notebooks and grids of a sweep fill in these classes; nothing here computes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.files import InputError
 from rsrl_lib.settings import check
 
-Backbone = Literal["alexnet", "vgg16", "squeezenet1_0", "squeezenet1_1", "resnet18"]
+Torchvision = Literal["alexnet", "vgg16", "squeezenet1_0", "squeezenet1_1", "resnet18"]
+Backbone = Torchvision | str
+"""Also 'timm:NAME', or 'own' for a module that comes from Python."""
+TIMM = "timm:"
+OWN = "own"
 Head = Literal["fc", "gap"]
 ControlName = Literal[
     "none",
@@ -80,10 +85,12 @@ class Training:
 class Recipe:
     """What a run does; the same recipe on the same photos gives the same run."""
 
-    backbone: Backbone = "alexnet"
-    """Transferred network; AlexNet is the papers'."""
-    weights: str = "imagenet"
-    """'imagenet' (download), 'starter' (shipped, squeezenet1_1), a safetensors file, or 'none'."""
+    backbone: Backbone | tuple[str, ...] = "alexnet"
+    """Transferred network; AlexNet is the papers'. Or timm:NAME, a network of timm; with tune
+    'head' also several, whose features are joined under one head."""
+    weights: str | tuple[str, ...] = "imagenet"
+    """'imagenet' (download), 'starter' (shipped, squeezenet1_1), a safetensors file, or 'none'; of
+    several backbones one for all, or one for each."""
     tune: Literal["all", "head", "head-first"] = "all"
     """Layers that a round trains: all, as in the papers; or the head alone, which here is the last
     linear layer, on features of the others that are computed once: a second a round, and always the
@@ -144,8 +151,8 @@ class Recipe:
 
     def __post_init__(self):
         check(self, rounds=1, patience=1, first_steps=1, loss_threshold=0)
-        # ResNet-18 cannot normalise a photo alone in its batch whose last maps are one pixel.
-        smallest_side = {"alexnet": 64, "resnet18": 33}.get(self.backbone, 32)
+        self._check_backbones()
+        smallest_side = max(map(_smallest_side, names_of(self.backbone)))
         check(self.training, shrink_to=smallest_side)
         if not 0 <= self.fold < FOLDS:
             raise InputError(f"fold must lie in 0..{FOLDS - 1}, not {self.fold}.")
@@ -175,3 +182,68 @@ class Recipe:
             raise InputError(
                 f"weights_ab must be 0 or more, not both 0, not {self.weights_ab}."
             )
+
+    def _check_backbones(self) -> None:
+        """Take a list of one as that one; `InputError` where several do not go together."""
+        for name in ("backbone", "weights"):
+            given = getattr(self, name)
+            if isinstance(given, list | tuple):
+                one_or_all = given[0] if len(given) == 1 else tuple(given)
+                object.__setattr__(self, name, one_or_all)
+        names = names_of(self.backbone)
+        check_backbone(*names)
+        weights = names_of(self.weights)
+        if len(weights) not in (1, len(names)):
+            raise InputError(
+                f"weights are one for all backbones or one for each, found are {len(weights)} for "
+                f"{len(names)}; give as many."
+            )
+        if len(names) > 1 and self.tune != "head":
+            raise InputError(
+                f"Several backbones are joined under one head, which needs tune 'head', not "
+                f"{self.tune!r}; give it, or one backbone."
+            )
+        is_own = self.backbone == OWN
+        if is_own != (self.weights == OWN):
+            raise InputError(
+                f"A module of your own comes with its weights: backbone {OWN!r} goes with weights "
+                f"{OWN!r} and with nothing else, found are {self.backbone!r} and "
+                f"{self.weights!r}; give both, or none."
+            )
+
+
+def names_of(given: str | Sequence[str]) -> tuple[str, ...]:
+    """One name or several, as several."""
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def check_backbone(*names: str) -> None:
+    """`InputError` unless there is a backbone or more, each known by name and given once.
+
+    Whether timm has a network of that name is seen where it is built.
+    """
+    known = get_args(Torchvision)
+    if not names:
+        raise InputError(f"backbone needs a name or more, such as {known[0]!r}.")
+    for name in names:
+        is_of_timm = str(name).startswith(TIMM) and name != TIMM
+        if not is_of_timm and name not in (*known, OWN):
+            raise InputError(
+                f"There is no backbone {name!r}; choose one of {', '.join(known)} or "
+                f"{TIMM}NAME, such as {TIMM}efficientnet_b0."
+            )
+    if len(set(names)) < len(names) or (OWN in names and len(names) > 1):
+        raise InputError(
+            f"Backbones that are joined are each given once, and {OWN!r} alone; found are "
+            f"{', '.join(names)}."
+        )
+
+
+def _smallest_side(backbone: str) -> int:
+    """Of the crops that a backbone can learn from, in pixels."""
+    if backbone == "alexnet":
+        return 64
+    if backbone == "resnet18" or backbone.startswith(TIMM):
+        # They cannot normalise a photo alone in its batch whose last maps are one pixel.
+        return 33
+    return 32
