@@ -2,20 +2,24 @@
 
 A head after global average pooling can go before it: A_c(x, y) = sum_m w_m^c X(m, x, y). The mean
 of this map is the logit of c without its bias (eq. 12): it shows all of the decision and no more.
-Maps are float32 and of the whole 256 px view, shrunk by the factor that the network's training
-shrank its crops by; the decision from crops can differ from theirs.
+Maps are float32 and of the whole photo, shrunk by the factor that the network's training shrank
+its crops by; the decision from crops can differ from theirs.
 """
 
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import nn
 
+from rsrl_lib.backbones import Body, check_side
 from rsrl_lib.files import InputError, needing
 from rsrl_lib.machine import device
 from rsrl_lib.network import AestheticNet
 from rsrl_lib.pixels import normalised
+from rsrl_lib.recipe import Torchvision
 
 
 @dataclass(frozen=True)
@@ -43,17 +47,47 @@ class ActivationMaps:
 
 
 def pooling(network: AestheticNet) -> nn.Module:
-    """The global average pooling, whose input the maps weigh; `InputError` where there is none."""
-    layers = network.body.modules()
-    poolings = (layer for layer in layers if isinstance(layer, nn.AdaptiveAvgPool2d))
-    first = next(poolings)
-    if first.output_size not in (1, (1, 1)):
+    """The global average pooling, whose input the maps weigh; `InputError` where there is none, or
+    one for each of several backbones."""
+    if len(network.parts) > 1:
         raise InputError(
+            f"One global average pooling is needed, {network.backbone} have one each; take "
+            "activation_maps, or a network of one backbone."
+        )
+    return _pooling_of(network.parts[0])
+
+
+def _pooling_of(body: Body) -> nn.Module:
+    """The last layer of a body that pools globally by the mean."""
+    poolings = []
+    for layer in body.module.modules():
+        is_of_timm = type(layer).__name__ == "SelectAdaptivePool2d"
+        if is_of_timm or isinstance(layer, nn.AdaptiveAvgPool2d):
+            poolings.append(layer)
+    if not poolings or getattr(poolings[-1], "output_size", 1) not in (1, (1, 1)):
+        raise InputError(_no_maps(body))
+    return poolings[-1]
+
+
+def _no_maps(body: Body) -> str:
+    if body.name in ("alexnet", "vgg16"):
+        return (
             "Activation maps need a head of global average pooling, do not exist for the several "
-            f"fully connected layers of this {network.backbone}; train with head 'gap', or take "
+            f"fully connected layers of this {body.name}; train with head 'gap', or take "
             "grad_cam."
         )
-    return first
+    return (
+        "Activation maps need a head of global average pooling, and what the head of this "
+        f"{body.name} sees is no mean of maps; take a network that ends in that pooling."
+    )
+
+
+def check_maps(network: AestheticNet, *, shrink_to: int | None) -> None:
+    """`InputError` where a network has no activation maps; it looks at noise to find out."""
+    draw = torch.Generator().manual_seed(0)
+    shape = (1, 3, network.side, network.side)
+    noise = torch.randint(256, shape, dtype=torch.uint8, generator=draw)
+    activation_maps(network, noise, shrink_to=shrink_to)
 
 
 def activation_maps(
@@ -61,35 +95,96 @@ def activation_maps(
 ) -> list[ActivationMaps]:
     """AesAM of every level and AttAM of the `top` likeliest attributes of each photo, in one pass.
 
-    `photos` are bytes (batch, 3, 256, 256), `shrink_to` is that of the training (`Run.view` has it;
-    see `pixels.normalised`). Raises `InputError` where the network has no global average pooling or
-    its maps are not finite (AWCU-2018 eq. 5-8).
+    `photos` are bytes (batch, 3, side, side), `shrink_to` is that of the training (`Run.view` has
+    it; see `pixels.normalised`). Each of several backbones has maps by its part of the head; they
+    are brought to the finest grid of all and added. Raises `InputError` where a network has no
+    global average pooling before its head, its maps are not finite, or the photos are of another
+    side than the network's (AWCU-2018 eq. 5-8).
     """
-    pooled = []
-
-    def keep_input(_layer: nn.Module, inputs: tuple) -> None:
-        pooled.append(inputs[0])
-
-    hook = pooling(network).register_forward_pre_hook(keep_input)
+    check_side(photos.shape[-1], network.side, network.backbone)
+    layers = [_pooling_of(part) for part in network.parts]
     network.to(device()).eval()
-    weights = [network.head.weight]
-    if network.attribute_head is not None:
-        weights.append(network.attribute_head.weight)
-    with hook, torch.inference_mode(), torch.autocast(device().type, enabled=False):
+    with torch.inference_mode(), torch.autocast(device().type, enabled=False):
         views = normalised(photos.to(device()), shrink_to=shrink_to)
-        logits = network(views).cpu()
-        w = torch.cat(weights)  # (nodes, M)
-        X = pooled[0]  # (photos, M, S, S)
-        A = torch.einsum("cm,nmxy->ncxy", w, X)
-        maps = A.cpu().numpy()
+        of_parts, logits = _maps_of_parts(network, layers, views)
+        maps = on_one_grid(of_parts).cpu().numpy()
     if not np.isfinite(maps).all():
         raise InputError(
             "An activation map is not finite; the network is broken, train it anew."
         )
     named = []
-    for maps_of_photo, logits_of_photo in zip(maps, logits, strict=True):
+    for maps_of_photo, logits_of_photo in zip(maps, logits.cpu(), strict=True):
         named.append(_named_maps(network, maps_of_photo, logits_of_photo, top))
     return named
+
+
+def _maps_of_parts(
+    network: AestheticNet, layers: list[nn.Module], views: torch.Tensor
+) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Maps (photos, nodes, S, S) of each backbone, by its pooling among `layers`, on its own grid,
+    and all logits."""
+    weights = [network.head.weight]
+    if network.attribute_head is not None:
+        weights.append(network.attribute_head.weight)
+    w = torch.cat(weights)  # (nodes, M)
+    inputs = {}
+
+    def keep_input(layer: nn.Module, given: tuple) -> None:
+        inputs[layer] = given[0]
+
+    with ExitStack() as hooks:
+        for layer in (*layers, network.head):
+            hooks.enter_context(layer.register_forward_pre_hook(keep_input))
+        logits = network(views)
+    features = inputs[network.head]  # (photos, M)
+    maps = []
+    first = 0
+    for part, layer in zip(network.parts, layers, strict=True):
+        own = slice(first, first + part.width)
+        first = own.stop
+        X = _averaged(inputs[layer], features[:, own], part)  # (photos, M, S, S)
+        maps.append(torch.einsum("cm,nmxy->ncxy", w[:, own], X))
+    return maps, logits
+
+
+def _averaged(pooled: torch.Tensor, features: torch.Tensor, body: Body) -> torch.Tensor:
+    """What was pooled, as (photos, M, S, S), where its mean is what the head sees: some networks
+    have more layers in between. `InputError` where it is not."""
+    if not features.isfinite().all():
+        return pooled
+    tolerance = 1e-4 * features.abs().max().item()
+    for X in (pooled, pooled.movedim(-1, 1)):  # some keep the channels last
+        mean = X.mean((2, 3))
+        is_mean = mean.shape == features.shape
+        if is_mean and torch.allclose(mean, features, rtol=1e-3, atol=tolerance):
+            return X
+    raise InputError(_no_maps(body))
+
+
+def on_one_grid(maps: list[torch.Tensor]) -> torch.Tensor:
+    """The sum of maps (..., S, S) on grids of their own, on the finest of these.
+
+    A cell has the mean of the cells that it covers, by area, so that the mean of a map stays.
+    """
+    height = max(each.shape[-2] for each in maps)
+    width = max(each.shape[-1] for each in maps)
+    total = 0
+    for each in maps:
+        down = _covered(height, each.shape[-2]).to(each)
+        across = _covered(width, each.shape[-1]).to(each)
+        total = total + down @ each @ across.T
+    return total
+
+
+def _covered(count: int, of: int) -> torch.Tensor:
+    """Shares (count, of) of each of `count` equal cells that lie in each of `of` equal ones."""
+    if count == of:
+        return torch.eye(count)
+    cells = torch.arange(count, dtype=torch.float64)[:, None] / count
+    others = torch.arange(of, dtype=torch.float64) / of
+    starts = torch.maximum(cells, others)
+    ends = torch.minimum(cells + 1 / count, others + 1 / of)
+    return (ends - starts).clamp(min=0) * count
 
 
 def _named_maps(
@@ -117,8 +212,14 @@ def grad_cam(
 
     Before a GAP head it is the positive part of AesAM. `photos` are bytes (batch, 3, 256, 256),
     `level` is one of `network.levels`, `shrink_to` is that of the training; the side is 256, or
-    what that leaves of it. Raises `InputError` without the package `grad-cam`.
+    what that leaves of it. Raises `InputError` without the package `grad-cam`, and for other
+    networks than torchvision's.
     """
+    if network.backbone not in get_args(Torchvision):
+        raise InputError(
+            f"Grad-CAM is here for {', '.join(get_args(Torchvision))}, not for "
+            f"{network.backbone}; take activation_maps."
+        )
     with needing("Grad-CAM", "study"):
         from pytorch_grad_cam import GradCAM
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget

@@ -5,11 +5,12 @@ least correlated channel J are subtracted, and 2-means parts the values of the d
 The papers leave open whether maps are taken before ReLU (default, as MATLAB's 'conv1'), whether
 the difference is signed (default), and which cluster is the highlight: here the one whose centre
 lies farther from zero, where retraining moved the response most; the sign of a filter means
-nothing, so "the higher one" would not do. Maps are of the whole 256 px view, shrunk by the factor
-that the run's training shrank its crops by. A region is exact to a step of conv1: 1, 2 or 4 px of
-that view.
+nothing, so "the higher one" would not do. Maps are of the whole photo, 256 px, shrunk by the factor
+that the run's training shrank its crops by. A region is exact to a step of conv1: of torchvision's
+networks 1, 2 or 4 px of that view.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +20,11 @@ from sklearn.cluster import KMeans
 from torch import nn
 from torch.nn.functional import cosine_similarity
 
+from rsrl_lib.backbones import Body, check_side
 from rsrl_lib.files import InputError
 from rsrl_lib.network import AestheticNet
 from rsrl_lib.pixels import normalised
+from rsrl_lib.recipe import names_of
 from rsrl_lib.runs import Run
 
 # Float32 maps of one photo agree to about 1e-6; a hundred times that is movement, not rounding.
@@ -73,12 +76,23 @@ class Highlight:
         }
 
 
-def conv1_of(run: Run, i: int) -> nn.Conv2d:
-    """The first layer of round `i` of a run; nothing else of a network is read."""
+def conv1_of(run: Run, i: int, *, body: Body | None = None) -> nn.Conv2d:
+    """The first layer of round `i` of a run, which is given normalised photos; nothing else of a
+    network is read. Of a module of your own, `body` has to give it.
+
+    Raises `InputError` where there is no such round, and where a network has no first convolution
+    of photos, or several.
+    """
     backbone = run.info["recipe"]["backbone"]
     with torch.device("meta"):
-        network = AestheticNet(backbone, [0])
+        network = AestheticNet(deepcopy(body) or backbone, [0])
     layer = network.conv1
+    if layer is None:
+        raise InputError(
+            "A highlight map needs one first convolution of photos, "
+            f"{' and '.join(names_of(backbone))} has none or several; take a run of another "
+            "backbone."
+        )
     of_all_rounds = run.conv1()
     prefix = f"round_{i:02d}"
     if f"{prefix}.weight" not in of_all_rounds:
@@ -91,6 +105,10 @@ def conv1_of(run: Run, i: int) -> nn.Conv2d:
     for name, _ in layer.named_parameters():
         of_round[name] = of_all_rounds[f"{prefix}.{name}"]
     layer.load_state_dict(of_round, assign=True)
+    prepare = network.parts[0].prepare
+    if prepare is not None:
+        layer.register_forward_pre_hook(lambda _layer, given: prepare(given[0]))
+    layer.side = network.side  # of the photos, which `highlights` compares
     return layer.requires_grad_(False)
 
 
@@ -115,17 +133,12 @@ def stacked(later: nn.Conv2d, earlier: nn.Conv2d) -> nn.Conv2d:
             f"conv1 of the two rounds differs by {moved:.1e} of its norm, a highlight map needs "
             f"{FLOOR:g}; take rounds farther apart, or train with a higher learning rate."
         )
-    both = nn.Conv2d(
-        later.in_channels,
-        2 * later.out_channels,
-        later.kernel_size,
-        later.stride,
-        later.padding,
-        bias=later.bias is not None,
-    )
+    both = deepcopy(later)  # some pad in ways of their own
+    both.out_channels *= 2
     parameters = {name: torch.cat([new[name], old[name]]) for name in new}
-    both.load_state_dict(parameters)
-    return both.requires_grad_(False)
+    for name, values in parameters.items():
+        setattr(both, name, nn.Parameter(values, requires_grad=False))
+    return both
 
 
 def highlights(
@@ -140,12 +153,15 @@ def highlights(
 ) -> list[Highlight]:
     """Difference map and region of each photo (SSRL-2019 eq. 4 and 5), in float32.
 
-    `pair` is a `stacked` first layer, `photos` are bytes (batch, 3, 256, 256), `shrink_to` is that
-    of the run's training (`Run.view` has it; see `pixels.normalised`). J is the channel of lowest
-    correlation, or `channel`; `flip` takes the other cluster. A flat map has no correlation and is
-    never chosen. Raises `InputError` where no channel is least correlated (all flat, or a
-    tie), where a map is not finite, and where the difference is flat.
+    `pair` is a `stacked` first layer, `photos` are bytes (batch, 3, side, side), `shrink_to` is
+    that of the run's training (`Run.view` has it; see `pixels.normalised`). J is the channel of
+    lowest correlation, or `channel`; `flip` takes the other cluster. A flat map has no correlation
+    and is never chosen. Raises `InputError` where no channel is least correlated (all flat, or a
+    tie), where a map is not finite, where the difference is flat, and where the photos are of
+    another side than the run's networks look at.
     """
+    side = photos.shape[-1]
+    check_side(side, getattr(pair, "side", side), "The run")
     results = []
     # Eight at once: float64 sums over the maps of more would fill the memory.
     for some in photos.split(8):

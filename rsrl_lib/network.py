@@ -29,6 +29,8 @@ SAFETENSORS = (
     "weights are read from safetensors alone, as a .pth or .pt file can run code (to convert one: "
     "safetensors.torch.save_file(torch.load('in.pth', weights_only=True), 'out.safetensors'))",
 )
+MOST_SIDE = 4096
+"""Of photos, in pixels: more is no network's, but a damaged file's."""
 STARTER = ROOT / "data" / "starter_squeezenet1_1.safetensors"
 
 
@@ -275,7 +277,9 @@ def load_network(
             f"{path} holds weights but no scores; give a network of a run."
         )
     if (body is not None) != (facts["backbone"] == OWN):
-        needed = "is of a module of its own, which the file does not hold; give it by body="
+        needed = (
+            "is of a module of its own, which the file does not hold; give it by body="
+        )
         if body is not None:
             needed = f"is of {facts['backbone']}, a body is given; leave it out"
         raise InputError(f"The network of {path} {needed}.")
@@ -297,6 +301,15 @@ def load_network(
             network = _empty_network(facts, body)
     network.load_state_dict(state)
     return network, facts
+
+
+def side_of_network(path: Path) -> int:
+    """Side in pixels of the photos that a network in a file looks at; nothing else is read."""
+    with reading(path, "network of a run", "train the run anew"):
+        side = int(_facts(path).get("side", SIDE))
+        if not SIDE <= side <= MOST_SIDE:
+            raise ValueError(f"photos of {side} pixels")
+    return side
 
 
 def _is_all_state(network: AestheticNet) -> bool:

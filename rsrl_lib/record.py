@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
+from rsrl_lib.backbones import Body
 from rsrl_lib.dataset import Dataset
 from rsrl_lib.files import InputError, reading, replacing
 from rsrl_lib.machine import machine
@@ -31,12 +32,14 @@ ENDING = ("rounds", "stop", "loss_threshold", "patience")
 class Record:
     """Tables and networks of a run after its last finished round; every round adds to them.
 
-    Of several processes that train one network together, one `writes`.
+    Of several processes that train one network together, one `writes`. `body` is that of its
+    networks, where it is a module of your own.
     """
 
-    def __init__(self, run: Run, *, writes: bool = True):
+    def __init__(self, run: Run, *, writes: bool = True, body: Body | None = None):
         self.run = run
         self.writes = writes
+        self.body = body
         self.tables = {name: pd.DataFrame() for name in TABLES}
         # Of the round after which a run goes on; none in a new run.
         self.network: AestheticNet | None = None
@@ -59,7 +62,7 @@ class Record:
 
     def _resume(self) -> None:
         """Read what the last network's round left behind, and nothing later."""
-        self.network, facts = load_network(self.run.last)
+        self.network, facts = load_network(self.run.last, body=self.body)
         tables = {name: getattr(self.run, name) for name in TABLES}
         with reading(self.run.folder, *PART_OF_A_RUN):
             done = int(facts["round"])
@@ -69,7 +72,7 @@ class Record:
         self.conv1 = self.run.conv1()
         half_files = self.run.folder.glob(f"half_?_{done}.safetensors")
         for path in sorted(half_files):
-            half, _ = load_network(path)
+            half, _ = load_network(path, body=self.body)
             self.halves.append(half)
 
     def knows(self, recipe: Recipe) -> bool:
@@ -151,8 +154,10 @@ class Record:
             old.unlink()
 
     def _save_conv1(self, i: int, network: AestheticNet) -> None:
-        """Add the first convolution of round `i` to those of the rounds before."""
-        for name, values in network.conv1.named_parameters():
+        """Add the first convolution of round `i`, where it has one, to those before."""
+        conv1 = network.conv1
+        parameters = () if conv1 is None else conv1.named_parameters()
+        for name, values in parameters:
             values = values.detach().cpu()
             self.conv1[f"round_{i:02d}.{name}"] = values.contiguous().clone()
         with replacing(self.run.folder / "conv1.safetensors") as partial:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from rsrl_lib.backbones import Body, check_side, side_of
 from rsrl_lib.controls import CONTROLS, Judged, all_of, half_of_each
 from rsrl_lib.dataset import Dataset, Strangers, make_dataset
 from rsrl_lib.drop_rules import Decision, largest_classes
@@ -30,7 +31,7 @@ from rsrl_lib.notices import notices
 from rsrl_lib.photos import ScoredPhotos
 from rsrl_lib.pixels import Pixels
 from rsrl_lib.protocols import fold_of_each
-from rsrl_lib.recipe import Recipe
+from rsrl_lib.recipe import OWN, Recipe
 from rsrl_lib.record import Record, check_same
 from rsrl_lib.runs import Run, check_folder
 from rsrl_lib.training import fine_tune, judgement, logits
@@ -43,6 +44,7 @@ def repeat(
     recipe: Recipe,
     *,
     other: Strangers | None = None,
+    body: Body | None = None,
     on_start: Callable[[Run], None] = lambda run: None,
 ) -> Run:
     """Run the repetitive loop, or finish one that was interrupted; a finished run is returned.
@@ -52,10 +54,15 @@ def repeat(
     halves are needed, which a finished run does not keep.
     `pixels` holds the photos of `photos` in the same order. `other` are unscored photos of another
     source (table with `photo`, their pixels): each round's network assigns them scores too
-    (SSRL-2019 Table 3; part `other` of `samples`). `on_start` is called before any round of this
-    call, when parts and recipe are on the disk. Raises `InputError` when the folder holds a run of
-    another recipe, of other photos or of more rounds, or another process is at it.
+    (SSRL-2019 Table 3; part `other` of `samples`). `body` is the module of your own that the
+    backbone 'own' stands for; it stays as it is, a copy is trained. `on_start` is called before any
+    round of this call, when parts and recipe are on the disk. Raises `InputError` when the folder
+    holds a run of another recipe, of other photos or of more rounds, or another process is at it,
+    and for photos of another side than the backbone needs.
     """
+    side = side_of(recipe.backbone) if body is None else _checked(body, recipe).side
+    for decoded in (pixels, *(other or ())[1:]):
+        check_side(decoded.side, side, recipe.backbone)
     run = Run(Path(folder))
     check_folder(run.folder)
     goes_on = run.has_begun and not finished(run.rounds, recipe)
@@ -66,7 +73,7 @@ def repeat(
         data = make_dataset(photos, pixels, recipe, run, other=other)
         if run.has_begun:
             check_same(run, recipe, data)
-        record = Record(run, writes=is_first)
+        record = Record(run, writes=is_first, body=body)
         _check_can_go_on(record, recipe)
         if is_first and not record.knows(recipe):
             said = notices(
@@ -83,9 +90,9 @@ def repeat(
 def learn(data: Dataset, recipe: Recipe, record: Record) -> None:
     """Go through the rounds of SSRL-2019 and RSRL, after those that are on record."""
     control = CONTROLS[recipe.control]
-    network = record.network or untrained(data, recipe)
+    network = record.network or untrained(data, recipe, record.body)
     data = with_features(data, network, recipe, record)
-    halves = Halves(data, recipe, record.halves)
+    halves = Halves(data, recipe, record.halves, record.body)
 
     while not finished(record.rounds, recipe):
         i = len(record.rounds) + 1
@@ -111,7 +118,7 @@ def learn(data: Dataset, recipe: Recipe, record: Record) -> None:
             "rescued": decision.rescued,
             **_thresholds(decision),
             "chosen": False,
-            "conv1_change": relative_change(conv1_before, _conv1_weight(network)),
+            "conv1_change": _conv1_change(conv1_before, network),
             "loss": loss,
         }
         record.add(facts, samples, network, halves.networks, choose=recipe.choose)
@@ -133,11 +140,21 @@ def finished(rounds: pd.DataFrame, recipe: Recipe) -> bool:
     return False
 
 
-def untrained(data: Dataset, recipe: Recipe) -> AestheticNet:
+def _checked(body: Body, recipe: Recipe) -> Body:
+    """A module of one's own, which the recipe has to know of: its run is another one."""
+    if recipe.backbone != OWN:
+        raise InputError(
+            f"A body is the backbone {OWN!r}, the recipe has {recipe.backbone!r}; give the recipe "
+            f"backbone={OWN!r} and weights={OWN!r}, or leave the body out."
+        )
+    return body
+
+
+def untrained(data: Dataset, recipe: Recipe, body: Body | None = None) -> AestheticNet:
     """The network before round 1: transferred layers and a new head."""
     levels = ("low", "high") if recipe.levels == "low-high" else ()
     return aesthetic_net(
-        recipe.backbone,
+        body or recipe.backbone,
         data.scores,
         weights=recipe.weights,
         seed=recipe.seed,
@@ -245,10 +262,17 @@ class Halves:
     the control asks them, and for most controls there are none.
     """
 
-    def __init__(self, data: Dataset, recipe: Recipe, networks: list[AestheticNet]):
+    def __init__(
+        self,
+        data: Dataset,
+        recipe: Recipe,
+        networks: list[AestheticNet],
+        body: Body | None = None,
+    ):
         self.data = data
         self.recipe = recipe
         self.networks = networks
+        self.body = body
         self.rows = data.training_rows
 
     @cached_property
@@ -268,7 +292,8 @@ class Halves:
         if i == self.recipe.rounds or not is_asked:
             self.networks = []
         elif i == 1:
-            self.networks = [untrained(self.data, self.recipe) for _ in range(2)]
+            start = partial(untrained, self.data, self.recipe, self.body)
+            self.networks = [start(), start()]
         for n, network in enumerate(self.networks):
             is_learned = kept & (self.half != n)
             rows = self.rows[is_learned]
@@ -369,11 +394,20 @@ def relative_change(before: torch.Tensor, after: torch.Tensor) -> float:
     return float(change.norm() / before.norm())
 
 
-def _conv1_weight(network: AestheticNet) -> torch.Tensor:
+def _conv1_weight(network: AestheticNet) -> torch.Tensor | None:
     """A copy in one memory order: a trained and a read network differ in theirs, and so would
-    the last digit of a sum over the weights."""
+    the last digit of a sum over the weights. None where there is no such layer."""
+    if network.conv1 is None:
+        return None
     weight = network.conv1.weight.detach().cpu()
     return weight.clone(memory_format=torch.contiguous_format)
+
+
+def _conv1_change(before: torch.Tensor | None, network: AestheticNet) -> float:
+    """How far conv1 has moved; NaN where there is none."""
+    if before is None:
+        return float("nan")
+    return relative_change(before, _conv1_weight(network))
 
 
 def _thresholds(decision: Decision) -> dict[str, float]:

@@ -27,8 +27,9 @@ import torch
 from safetensors.torch import load_file
 from scipy.special import logit
 
+from rsrl_lib.backbones import Body
 from rsrl_lib.files import InputError, reading
-from rsrl_lib.network import AestheticNet, load_network
+from rsrl_lib.network import AestheticNet, load_network, side_of_network
 from rsrl_lib.reading.tables import read_ours
 from rsrl_lib.recipe import Recipe, Training
 
@@ -117,9 +118,17 @@ class Run:
         by_round = self.rounds.set_index("round")
         return int(by_round.chosen.idxmax())
 
-    def network(self, which: Literal["best", "last"] = "best") -> AestheticNet:
+    @property
+    def side(self) -> int:
+        """Side in pixels of the decoded photos that its networks look at."""
+        return side_of_network(self.last)
+
+    def network(
+        self, which: Literal["best", "last"] = "best", *, body: Body | None = None
+    ) -> AestheticNet:
+        """The chosen network or the last; of a module of your own, `body` has to give it."""
         path = self.folder / f"network_{which}.safetensors"
-        network, _ = load_network(path)
+        network, _ = load_network(path, body=body)
         return network
 
     def conv1(self) -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ from rsrl_lib.controls import CONTROLS
 from rsrl_lib.drop_rules import largest_classes
 from rsrl_lib.machine import machine, team
 from rsrl_lib.photos import ScoredPhotos
-from rsrl_lib.recipe import FOLDS, Recipe
+from rsrl_lib.recipe import FOLDS, Recipe, names_of
 from rsrl_lib.record import PARTS
 from rsrl_lib.rounds import finished
 from rsrl_lib.runs import Run
@@ -71,9 +71,9 @@ def of_start(photos: ScoredPhotos, run: Run, recipe: Recipe) -> list[str]:
         sentences.append(
             f"{done} rounds are finished already; round {done + 1} is next."
         )
-    what = (
-        recipe.backbone if recipe.tune != "head" else f"the head of {recipe.backbone}"
-    )
+    what = _joined(names_of(recipe.backbone))
+    if recipe.tune == "head":
+        what = f"the head of {what}"
     sentences.append(f"Up to {recipe.rounds} rounds of {what} {_on_what(recipe)}.")
     return sentences
 
@@ -213,7 +213,7 @@ def _on_what(recipe: Recipe) -> str:
     _, processes = team()
     weights = "random weights"
     if recipe.weights != "none":
-        weights = f"weights {recipe.weights!r}"
+        weights = f"weights {_joined(map(repr, names_of(recipe.weights)))}"
     plural = "" if threads == 1 else "s"
     words = (
         f"from {weights}, {device_in_words(precision)} with {threads} thread{plural}"

@@ -18,6 +18,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, StepLR
 from tqdm.auto import tqdm
 
+from rsrl_lib.backbones import check_side
 from rsrl_lib.files import InputError
 from rsrl_lib.machine import (
     ahead,
@@ -73,8 +74,9 @@ def fine_tune(
     what `joint_targets` packs. The same seed gives the same network on the same processor. The
     processes of a `team` share each batch and train as one would, but for dropout, which each draws
     for itself, and batch normalisation by its share (ResNet-18). Raises `InputError` when the loss
-    is no longer finite.
+    is no longer finite, and where the photos are of another side than the network's.
     """
+    check_side(pixels.side, network.side, network.backbone)
     rows = torch.as_tensor(rows)
     network.to(device(), memory_format=torch.channels_last).train()
     learner = shared(network)
@@ -190,12 +192,14 @@ def logits(
 
     `crops` says how the network was trained: by "random" ones, then it judges the centre, or by
     "five", then its answer is the mean over these, or on features of "whole" photos, then it is the
-    mean over the photo and its mirror.
+    mean over the photo and its mirror. Raises `InputError` where the photos are of another side
+    than the network's.
     """
+    check_side(pixels.side, network.side, network.backbone)
     if rows is None:
         rows = np.arange(len(pixels))
     rows = torch.as_tensor(rows)
-    views = views_of(crops)
+    views = views_of(crops, pixels.side)
     network.to(device(), memory_format=torch.channels_last).eval()
     scores = len(network.scores)
     judged = [torch.empty(0, scores, device=device())]

@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional
 from rsrl_lib import pixels
 from rsrl_lib.files import InputError
 from rsrl_lib.reading.pictures import open_rgb
-from rsrl_lib.recipe import Backbone
+from rsrl_lib.recipe import Torchvision
 
 
 def save_noise(folder, count=4):
@@ -115,7 +115,7 @@ def test_the_centre_crop_is_the_middle_and_a_random_crop_a_mirrored_or_plain_win
     assert 0 < mirrored < 12
 
 
-@pytest.mark.parametrize("backbone", get_args(Backbone))
+@pytest.mark.parametrize("backbone", get_args(Torchvision))
 @pytest.mark.parametrize("shrink_to", [None, 64])
 def test_photos_are_normalised_as_torchvision_does_for_its_weights(backbone, shrink_to):
     crops = torch.randint(256, (2, 3, 227, 227), dtype=torch.uint8)
@@ -236,7 +236,7 @@ def test_what_was_decoded_by_other_rules_is_decoded_anew(tmp_path, monkeypatch):
     table, whole = save_noise(tmp_path), pixels.square
     with monkeypatch.context() as before:
         before.setattr(pixels, "READING", pixels.READING - 1)
-        before.setattr(pixels, "square", lambda photo: 0 * whole(photo))
+        before.setattr(pixels, "square", lambda *given: 0 * whole(*given))
         black = pixels.decode(table, cache=tmp_path / "cache")[0]
     assert not black.array.any()
     decoded = pixels.decode(table, cache=tmp_path / "cache")[0]

@@ -35,7 +35,7 @@ from rsrl_lib.drawing.glassbox import open_set
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.files import InputError, reading
 from rsrl_lib.reading.texts import read_text
-from rsrl_lib.recipe import FOLDS, Recipe, Training
+from rsrl_lib.recipe import FOLDS, Recipe, Training, names_of
 from rsrl_lib.settings import check_type, is_of_type, told
 from rsrl_lib.sources import READERS
 
@@ -198,13 +198,18 @@ def _filled_in(path: Path, settings: dict) -> Recipe:
         kind = KIND_OF[name]
         by_kind[kind][name] = value
     of_recipe = by_kind[Recipe]
-    weights = of_recipe.get("weights", "")
-    if "." in weights:  # a file, beside the grid
-        absolute = (path.parent / weights).resolve()
-        of_recipe["weights"] = str(absolute)
+    if "weights" in of_recipe:
+        weights = names_of(of_recipe["weights"])
+        of_recipe["weights"] = tuple(_of_grid(path, each) for each in weights)
     drop = DropRule(**by_kind[DropRule])
     training = Training(**by_kind[Training])
     return Recipe(drop=drop, training=training, **of_recipe)
+
+
+def _of_grid(path: Path, weights: str) -> str:
+    """Weights as they are named, files by whole paths from the grid's folder."""
+    is_file = "." in weights
+    return str((path.parent / weights).resolve()) if is_file else weights
 
 
 def _check_tables(path: Path, grid: dict) -> None:

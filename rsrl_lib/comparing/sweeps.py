@@ -31,6 +31,7 @@ from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
 from rsrl_lib import pixels, summary
+from rsrl_lib.backbones import side_of
 from rsrl_lib.comparing.grids import KEYS, Cell, read_grid
 from rsrl_lib.controls import CONTROLS
 from rsrl_lib.drawing import glassbox
@@ -92,7 +93,7 @@ def sweep(
         finished = _gather(out, cells)
         left = [cell for cell in cells if cell.id not in finished]
         if left:
-            scored = _decoded_once(grid, out, left[0], cache)
+            scored = _decoded_once(grid, out, left, cache)
             for sentence in _of_start(cells, left, scored, jobs, cluster):
                 say(sentence)
             _note(grid, out, left[0], cluster)
@@ -133,12 +134,15 @@ def _train(
     return failures
 
 
-def _decoded_once(grid: Path, out: Path, cell: Cell, cache: str) -> ScoredPhotos:
-    """Photos of a grid, decoded here and not by every worker at the same time; `InputError` where
-    the table of results was made with others."""
+def _decoded_once(grid: Path, out: Path, left: list[Cell], cache: str) -> ScoredPhotos:
+    """Photos of a grid, decoded here, at each side that a cell needs, and not by every worker at
+    the same time; `InputError` where the table of results was made with others."""
+    cell = left[0]
     _photos.cache_clear()  # files may have changed since an earlier sweep
     with reading(grid, "grid of a sweep", "correct its table of photos"):
-        scored, decoded, of_scores = _photos(cell.source, cache)
+        scored, decoded, of_scores = _photos(cell.source, _side(cell), cache)
+        for side in {_side(other) for other in left}:
+            _photos(cell.source, side, cache)
     if out.exists():
         same_dataset = read_results(out).query(f"dataset == {cell.dataset!r}")
         made_of = same_dataset.reindex(columns=MADE_OF)  # earlier tables lack one
@@ -297,8 +301,15 @@ def _where(cluster: str) -> Iterator[None]:
         yield
 
 
+def _side(cell: Cell) -> int:
+    """Side in pixels at which the photos of a cell are decoded."""
+    return side_of(cell.recipe.backbone)
+
+
 @cache
-def _photos(source: str, cache: str) -> tuple[ScoredPhotos, pixels.Pixels, str]:
+def _photos(
+    source: str, side: int, cache: str
+) -> tuple[ScoredPhotos, pixels.Pixels, str]:
     """Photos, their pixels, and a fingerprint of their scores and votes."""
     given = json.loads(source)
     if "glassbox" in given:
@@ -308,7 +319,7 @@ def _photos(source: str, cache: str) -> tuple[ScoredPhotos, pixels.Pixels, str]:
         options = given.get("options", {})
         scored = read_photos(reader, given["folder"], given.get("scores"), **options)
     decoded, broken = pixels.decode(
-        scored.table, strict=scored.strict, cache=Path(cache)
+        scored.table, strict=scored.strict, cache=Path(cache), side=side
     )
     scored = scored.without(broken)
     text = scored.table[["photo", "score"]].to_csv()
@@ -324,7 +335,7 @@ def _run(cell: Cell, folder: Path, cache: str) -> tuple[str, str]:
     if (folder / DONE).exists():
         return cell.name, ""
     try:
-        scored, decoded, of_scores = _photos(cell.source, cache)
+        scored, decoded, of_scores = _photos(cell.source, _side(cell), cache)
         crowd = None
         if cell.labels == "single_vote":
             scored, crowd = single_votes(scored, cell.seed)

@@ -106,6 +106,7 @@ def train(
     options = _reader_options(source, columns, scores, skip_broken, recipe.attributes)
 
     from rsrl_lib import pixels, summary
+    from rsrl_lib.backbones import side_of
     from rsrl_lib.machine import team
     from rsrl_lib.network import check_weights
     from rsrl_lib.rounds import repeat
@@ -113,15 +114,17 @@ def train(
     from rsrl_lib.sources import read_photos
 
     check_folder(run)
+    side = side_of(recipe.backbone)
     before = _written(Run(run))
     if before is None:
         check_weights(recipe.weights)
     scored = read_photos(source, photos, scores, **options)
-    decoded, broken = pixels.decode(scored.table, strict=scored.strict, cache=cache)
+    how = {"strict": scored.strict, "cache": cache, "side": side}
+    decoded, broken = pixels.decode(scored.table, **how)
     scored = scored.without(broken)
     strangers, left_out = None, [scored.left_out]
     if other is not None:
-        strangers, unreadable = _unscored(other, strict=scored.strict, cache=cache)
+        strangers, unreadable = _unscored(other, **how)
         left_out.append(unreadable)
 
     def on_start(begun: Run) -> None:
@@ -183,14 +186,14 @@ def _list_left_out(tables: list["pd.DataFrame"], path: Path) -> None:
 
 
 def _unscored(
-    folder: Path, *, strict: bool, cache: Path
+    folder: Path, **how: object
 ) -> tuple[tuple["pd.DataFrame", "Pixels"], "pd.DataFrame"]:
     """Photos of another source, decoded, and those of them that cannot be read."""
     from rsrl_lib.pixels import decode
     from rsrl_lib.reading.pictures import read_unscored
 
     table = read_unscored(folder)
-    pixels, unreadable = decode(table, strict=strict, cache=cache)
+    pixels, unreadable = decode(table, **how)
     readable = table[~table.photo.isin(unreadable.photo)].reset_index(drop=True)
     return (readable, pixels), unreadable
 
@@ -225,12 +228,14 @@ def assess(
     from rsrl_lib.training import likelihoods, logits
 
     networks, views, levels = _networks_of_one_scale(run)
-    paths = _paths(photos, skip_broken)
-    with _decoded(paths, "assess", skip_broken, cache) as (whole, decoded):
-        of_runs = [
-            logits(network, decoded, **view)  # (photos, levels)
-            for network, view in zip(networks, views, strict=True)
-        ]
+    whole = _paths(photos, skip_broken)
+    logits_of = {}  # (photos, levels), by the position of the run
+    for side in {network.side: None for network in networks}:
+        with _decoded(whole, "assess", skip_broken, cache, side) as (whole, decoded):
+            for place, network in enumerate(networks):
+                if network.side == side:
+                    logits_of[place] = logits(network, decoded, **views[place])
+    of_runs = [logits_of[place] for place in range(len(networks))]
     values = np.mean([likelihoods(node_logits) for node_logits in of_runs], 0)
     # Logits where they are one network's: likelihoods near 1 round to 1.
     nodes = values.argmax(1) if len(of_runs) > 1 else of_runs[0].argmax(1)
@@ -310,6 +315,7 @@ def highlight(
         opened = open_run(run)
         pair = stacked(conv1_of(opened, later), conv1_of(opened, earlier))
         shrink_to = opened.view["shrink_to"]
+        side = opened.side
     _check_channel(channel, pair.out_channels // 2)  # of each of the two
     options = {"channel": channel, "shrink_to": shrink_to}
     options |= {"after_relu": after_relu, "absolute": absolute, "flip": flip}
@@ -322,7 +328,7 @@ def highlight(
         bar = tqdm(paths, "highlights", unit="photo")
         for path, target in zip(bar, targets, strict=True):
             try:
-                facts = _draw_highlight(path, target, pair, options)
+                facts = _draw_highlight(path, target, pair, side, options)
             except InputError as error:
                 reason = str(error) if path in str(error) else f"{path}: {error}"
                 if not skip_broken:
@@ -348,7 +354,9 @@ def _check_channel(channel: int | None, count: int) -> None:
         )
 
 
-def _draw_highlight(path: str, target: Path, pair: "nn.Conv2d", options: dict) -> dict:
+def _draw_highlight(
+    path: str, target: Path, pair: "nn.Conv2d", side: int, options: dict
+) -> dict:
     """Write the pictures of a photo's highlight; returns the facts of it."""
     import numpy as np
     import torch
@@ -360,7 +368,7 @@ def _draw_highlight(path: str, target: Path, pair: "nn.Conv2d", options: dict) -
     from rsrl_lib.reading.pictures import open_rgb
 
     photo = open_rgb(path)
-    crops = torch.from_numpy(square(photo)).permute(2, 0, 1)[None]
+    crops = torch.from_numpy(square(photo, side)).permute(2, 0, 1)[None]
     highlight = highlights(pair, crops, **options)[0]
     facts = highlight.facts(photo.size)
     photo.thumbnail((480, 480))
@@ -409,7 +417,7 @@ def crop(
     targets = list(zip(paths, _targets(paths, out, "crops"), strict=True))
     written = 0
     with (
-        _decoded(paths, "crop", skip_broken, cache) as (whole, views),
+        _decoded(paths, "crop", skip_broken, cache, network.side) as (whole, views),
         (out / "crops.csv").open("w", newline="", encoding="utf-8") as file,
     ):
         table = csv.writer(file)
@@ -438,14 +446,14 @@ def _network_with_maps(
     run: Path, *, with_attributes: bool
 ) -> tuple["AestheticNet", int | None]:
     """A run's chosen network, whose maps can be drawn, and the side of the crops it looks at."""
-    from rsrl_lib.activation import pooling
+    from rsrl_lib.activation import check_maps
     from rsrl_lib.runs import open_run
 
     with reading(run, *RUN):
         network, shrink_to = open_run(run).network(), open_run(run).view["shrink_to"]
         if "high" not in network.levels:
             list(map(int, network.levels))  # then they are scores
-    pooling(network)
+    check_maps(network, shrink_to=shrink_to)
     if with_attributes and not network.attributes:
         raise InputError(
             f"--agree needs a network with attributes, {run} has none; leave it out."
@@ -688,7 +696,7 @@ def _check_table(path: Path) -> None:
 
 @contextmanager
 def _decoded(
-    paths: list[str], work: str, skip_broken: bool, cache: Path | None
+    paths: list[str], work: str, skip_broken: bool, cache: Path | None, side: int
 ) -> Iterator[tuple[list[str], "Pixels"]]:
     """The photos that can be read, and their pixels; the others are named.
 
@@ -701,7 +709,8 @@ def _decoded(
     table = pd.DataFrame({"photo": paths, "path": paths})
     with tempfile.TemporaryDirectory() as scratch:
         place = cache or Path(scratch)
-        decoded, broken = pixels.decode(table, strict=not skip_broken, cache=place)
+        how = {"strict": not skip_broken, "cache": place, "side": side}
+        decoded, broken = pixels.decode(table, **how)
         for reason in broken.reason:
             print(f"left out: {reason}", file=sys.stderr)
         unreadable = set(broken.photo)

@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
 
-from rsrl_lib.activation import activation_maps, pooling
+from rsrl_lib.activation import activation_maps, check_maps
 from rsrl_lib.cropping import (
     THRESHOLD,
     Box,
@@ -39,7 +39,7 @@ from rsrl_lib.drop_rules import Decision, DropRule, decide, largest_classes
 from rsrl_lib.files import InputError
 from rsrl_lib.highlight import Highlight, conv1_of, highlights, stacked
 from rsrl_lib.machine import threads
-from rsrl_lib.pixels import Pixels, square
+from rsrl_lib.pixels import SIDE, Pixels, square
 from rsrl_lib.plots import (
     IN_COLOUR,
     activation_picture,
@@ -283,7 +283,7 @@ class _Explorer:
         self.recipe = run.info["recipe"]
         self.target = "score" if self.recipe["levels"] == "scores" else "level"
         self.photos = _judged(run, photos)
-        self.open = lru_cache(32)(lambda path, _stamp: _opened(path))
+        self.open = lru_cache(32)(lambda path, _stamp: self._opened(path))
         self.network = cache(run.network)
         self.quiet = False
         self.found = None
@@ -536,7 +536,7 @@ class _Explorer:
                 f"{name} has {len(content) / 2**20:.0f} MB, a photo may have {LIMIT >> 20} MB; "
                 "give a smaller copy."
             )
-        opened = _opened(name, content)
+        opened = self._opened(name, content)
         *_, pixels = opened
         said = self._own_in_words(pixels)
         self.row = None
@@ -562,6 +562,10 @@ class _Explorer:
             f"your own photo, predicted {self.target} {likeliest} "
             f"(likelihoods {', '.join(each)}; {note})"
         )
+
+    def _opened(self, path: str, content: bytes | None = None) -> tuple:
+        """A photo as `_opened` has it, decoded as the run's networks need it."""
+        return _opened(path, content, self.run.side)
 
     def _logits(self, pixels: Pixels) -> np.ndarray:
         """Logit of each level (levels,) of a photo, by the chosen network."""
@@ -771,7 +775,7 @@ class _CropExplorer(_Explorer):
 
     def __init__(self, run: Run, photos: pd.DataFrame):
         network = run.network("best")
-        pooling(network)
+        check_maps(network, shrink_to=run.view["shrink_to"])
         figures = ["photo", "crop", "good", "level"]
         if network.attributes:
             figures.append("attribute")
@@ -900,7 +904,7 @@ class _CropExplorer(_Explorer):
             place += f": {reason}"
 
         of_photo = self.before
-        of_crop = self._logits(Pixels(square(crop)[None]))
+        of_crop = self._logits(Pixels(square(crop, self.run.side)[None]))
         told_before, told_after = _told_apart(of_photo, of_crop)
         levels = self.network("best").levels
         changes = []
@@ -951,12 +955,12 @@ def _judged(run: Run, photos: pd.DataFrame) -> pd.DataFrame:
 
 
 def _opened(
-    path: str, content: bytes | None = None
+    path: str, content: bytes | None = None, side: int = SIDE
 ) -> tuple[tuple[int, int], Image.Image, Image.Image, Pixels]:
     """Size of a photo, the photo to crop from and to show, and as the networks see it."""
     photo = open_rgb(path, content)
     size = photo.size
-    pixels = Pixels(square(photo)[None])
+    pixels = Pixels(square(photo, side)[None])
     photo.thumbnail((LARGE, LARGE), Image.Resampling.LANCZOS)
     shown = photo.copy()
     shown.thumbnail((SHOWN, SHOWN), Image.Resampling.LANCZOS)
