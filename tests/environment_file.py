@@ -44,6 +44,7 @@ CONDA_FORGE = {
     "scipy": ("scipy", "scipy-feedstock"),
     "seaborn": ("seaborn", "seaborn-feedstock"),
     "threadpoolctl": ("threadpoolctl", "threadpoolctl-feedstock"),
+    "timm": ("timm", "timm-feedstock"),
     "torch": ("pytorch", "pytorch-cpu-feedstock"),  # despite its name for GPUs too
     "torchvision": ("torchvision", "torchvision-feedstock"),
     "tqdm": ("tqdm", "tqdm-feedstock"),
