@@ -2,10 +2,13 @@
 
 import dataclasses
 import json
+import re
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -14,13 +17,16 @@ from torch.nn.functional import interpolate
 
 from rsrl_lib import activation, features, highlight, network, pixels, rounds, summary
 from rsrl_lib.backbones import Body, bodies_of, side_of
+from rsrl_lib.comparing import sweeps
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.files import InputError
+from rsrl_lib.interface import cli
 from rsrl_lib.network import aesthetic_net, load_network, save_network
 from rsrl_lib.pixels import Pixels, normalised
 from rsrl_lib.recipe import Recipe, Training
 from rsrl_lib.runs import open_run
 from rsrl_lib.training import fine_tune, logits
+from tests.conftest import ROOT
 from tests.test_rounds import contents
 
 timm = pytest.importorskip("timm", reason="networks of timm need the extra 'timm'")
@@ -194,8 +200,6 @@ def test_real_weights_and_their_own_classifier_name_what_a_photo_shows(
 
 
 def of_oasis(shared, folder, names):
-    import pandas as pd
-
     paths = [str(shared / "oasis" / "photos" / name) for name in names]
     return pixels.decode(pd.DataFrame({"photo": names, "path": paths}), cache=folder)[0]
 
@@ -576,3 +580,142 @@ def test_a_module_without_a_convolution_has_no_highlights(coloured, tmp_path):
 def test_without_a_folder_features_are_computed_all_the_same(own, coloured):
     few = Pixels(coloured[1].array[:5])
     assert features.features(aesthetic_net(own, [3], weights="own"), few).shape == (5, 8)
+
+
+# --- commands and grids
+
+
+def command(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["rsrl", *map(str, words)])
+    cli.main()
+
+
+@pytest.fixture
+def trained(coloured, tmp_path, monkeypatch):
+    """A function that trains by the command, on the tiny folder."""
+    folder = Path(coloured[0].table.path[0]).parent
+
+    def train(name, *options):
+        words = ["train", "--photos", folder, "--scores", folder / "scores.csv"]
+        words += ["--run", tmp_path / name, "--cache", tmp_path / "cache", "--rounds", "1"]
+        words += ["--epochs", "1", "--shrink-to", "64", "--weights", "none", *options]
+        command(monkeypatch, *words)
+        return tmp_path / name
+
+    return train
+
+
+def test_commands_decode_photos_as_the_network_of_each_run_needs_them(
+    trained, coloured, tmp_path, monkeypatch, capsys
+):
+    folder = Path(coloured[0].table.path[0]).parent
+    large = trained("large", "--backbone", LARGE, "--other", folder)
+    joined = trained("joined", "--backbone", *THREE, "--tune", "head")
+    assert "Up to 1 rounds of the head of squeezenet1_1, timm:test_resnet and" in (
+        capsys.readouterr().out
+    )
+    runs = ["--run", joined, "--run", large]
+    some = [folder / name for name in ("07.png", "00.png", "31.png")]
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    table = tmp_path / "together.csv"
+    words = ["assess", *runs, *some, broken, "--csv", table, "--skip-broken"]
+    command(monkeypatch, *words)
+    assert capsys.readouterr().err.count("left out: ") == 1
+    together = pd.read_csv(table).filter(like="likelihood")
+    each = []
+    for run in (joined, large):
+        command(monkeypatch, "assess", "--run", run, *some, "--csv", table)
+        each.append(pd.read_csv(table).filter(like="likelihood"))
+        command(monkeypatch, "crop", "--run", run, *some, "--out", tmp_path / f"{run.name}_crops")
+        assert len(pd.read_csv(tmp_path / f"{run.name}_crops" / "crops.csv")) == 3
+    np.testing.assert_allclose(together, (each[0] + each[1]) / 2, atol=1e-6)
+
+    words = ["highlight", "--rounds", "2", "1", *some, "--out", tmp_path / "highlights", "--run"]
+    for run, sentence in ((joined, "none or several"), (large, "conv1 of rounds 1 to 1")):
+        with pytest.raises(SystemExit, match=sentence):
+            command(monkeypatch, *words, run)
+    trained("large", "--backbone", LARGE, "--other", folder, "--rounds", "2")
+    command(monkeypatch, *words, large)
+    assert len(pd.read_csv(tmp_path / "highlights" / "highlights.csv")) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--backbone", "timm:resnet19"], "timm .* has no network 'resnet19'; the nearest are"),
+        (["--backbone", "vgg61"], "There is no backbone 'vgg61'; choose one of alexnet"),
+        (["--backbone", "alexnet", "vgg16"], "needs tune 'head'"),
+        (["--backbone", "own", "--weights", "own"], "only Python can give"),
+    ],
+)
+def test_a_command_that_cannot_be_ends_in_a_sentence(options, sentence, trained, tmp_path):
+    with pytest.raises(SystemExit, match=sentence):
+        trained("run", *options)
+    assert not (tmp_path / "cache").exists() or not list((tmp_path / "cache").iterdir())
+
+
+def test_help_names_the_backbones_of_torchvision(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        command(monkeypatch, "train", "--help")
+    told = "".join(capsys.readouterr().out.split())
+    assert "{alexnet,vgg16,squeezenet1_0,squeezenet1_1,resnet18}" in told and "timm:NAME" in told
+
+
+def test_a_grid_has_arms_of_several_backbones_and_sides(coloured, tmp_path):
+    folder = Path(coloured[0].table.path[0]).parent
+    net = aesthetic_net("timm:test_resnet", [3, 4], weights="none", seed=1)
+    save_file(net.body.state_dict(), tmp_path / "w.safetensors")
+    (tmp_path / "grid.toml").write_text(
+        f"""
+[photos]
+folder = "{folder}"
+scores = "{folder}/scores.csv"
+[common]
+tune = "head"
+weights = "none"
+rounds = 1
+k = [0.3]
+shrink_to = 64
+[arms.joined]
+backbone = ["squeezenet1_1", "timm:test_resnet"]
+weights = ["starter", "w.safetensors"]
+[arms.large]
+backbone = "{LARGE}"
+"""
+    )
+    told = []
+    how = {"jobs": 1, "cache": tmp_path / "cache", "say": told.append}
+    table = sweeps.sweep(tmp_path / "grid.toml", tmp_path / "out.csv", **how)
+    assert table.arm.tolist() == ["joined", "large"]
+    arrays = [path.name for path in (tmp_path / "cache").glob("*.npy")]
+    assert sum("289px" in name for name in arrays) == 3  # photos, broken ones, features
+    assert sum(".features" in name for name in arrays) == 3
+    wrong = (tmp_path / "grid.toml").read_text().replace("timm:test_resnet", "timm:test_rasnet")
+    (tmp_path / "grid.toml").write_text(wrong)
+    with pytest.raises(InputError, match="has no network 'test_rasnet'"):
+        sweeps.sweep(tmp_path / "grid.toml", tmp_path / "other.csv", **how)
+
+
+def test_explorers_look_at_photos_of_the_side_of_the_run(large, tmp_path):
+    pytest.importorskip("ipywidgets")
+    from rsrl_lib.interface import widgets
+
+    scored, decoded = large
+    run = rounds.repeat(scored, decoded, tmp_path / "run", altered(backbone=LARGE))
+    for explorer in (widgets.highlight_explorer, widgets.crop_explorer):
+        assert explorer(run, scored.table) is not None
+
+
+def test_the_lines_of_the_guide_that_train_a_module_of_ones_own_run(
+    coloured, tmp_path, monkeypatch
+):
+    guide = (ROOT / "docs" / "variants.md").read_text()
+    code = re.search(r"```python\n(.+?)```", guide, flags=re.S)[1]
+    assert len(code.splitlines()) <= 10
+    monkeypatch.chdir(tmp_path)
+    layers = nn.Conv2d(3, 16, 9, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    seen = dict(zip(("photos", "pixels"), coloured, strict=True), my_net=nn.Sequential(*layers))
+    exec(code, seen)
+    assert torch.equal(seen["network"].conv1.weight, layers[0].weight)
+    assert (tmp_path / "runs" / "own" / "run.json").exists()
