@@ -20,14 +20,14 @@ from torch.nn import functional
 from rsrl_lib.drawing import glassbox
 from rsrl_lib.network import aesthetic_net
 from rsrl_lib.pixels import decode
-from rsrl_lib.recipe import Backbone, Training
+from rsrl_lib.recipe import Torchvision, Training
 from rsrl_lib.sources import read_folder
 from rsrl_lib.training import fine_tune, logits
 
 
 def train_starter(
     out: Path,
-    backbone: Backbone = "squeezenet1_1",
+    backbone: Torchvision = "squeezenet1_1",
     count: int = 9000,
     epochs: int = 10,
     learning_rate: float = 1e-3,

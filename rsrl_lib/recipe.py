@@ -214,7 +214,7 @@ class Recipe:
 
 def names_of(given: str | Sequence[str]) -> tuple[str, ...]:
     """One name or several, as several."""
-    return (given,) if isinstance(given, str) else tuple(given)
+    return tuple(given) if isinstance(given, list | tuple) else (given,)
 
 
 def check_backbone(*names: str) -> None:
