@@ -170,16 +170,16 @@ def on_one_grid(maps: list[torch.Tensor]) -> torch.Tensor:
     width = max(each.shape[-1] for each in maps)
     total = 0
     for each in maps:
-        down = _covered(height, each.shape[-2]).to(each)
-        across = _covered(width, each.shape[-1]).to(each)
-        total = total + down @ each @ across.T
+        if each.shape[-2:] != (height, width):
+            down = _covered(height, each.shape[-2]).to(each)
+            across = _covered(width, each.shape[-1]).to(each)
+            each = down @ each @ across.T
+        total = total + each
     return total
 
 
 def _covered(count: int, of: int) -> torch.Tensor:
     """Shares (count, of) of each of `count` equal cells that lie in each of `of` equal ones."""
-    if count == of:
-        return torch.eye(count)
     cells = torch.arange(count, dtype=torch.float64)[:, None] / count
     others = torch.arange(of, dtype=torch.float64) / of
     starts = torch.maximum(cells, others)

@@ -72,11 +72,13 @@ class Body:
         if self.prepare is not None:
             photos = self.prepare(photos)
         features = self.module(photos)
-        if features.shape[1:] != (self.width,):
-            given = " x ".join(map(str, features.shape[1:]))
+        shape = getattr(features, "shape", ())  # a module may return anything
+        if shape != (len(photos), self.width):
+            given = " x ".join(map(str, shape)) or f"a {type(features).__name__}"
             raise InputError(
-                f"{self.name} is to give {self.width} features a photo, and gives {given}; give "
-                "its width, and a module that ends in one row of features."
+                f"{self.name} is to give {len(photos)} x {self.width} features for "
+                f"{len(photos)} photos, and gives {given}; give its width, and a module that ends "
+                "in one row of features a photo."
             )
         return features
 

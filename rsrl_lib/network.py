@@ -22,7 +22,7 @@ from torch import nn
 from rsrl_lib.backbones import Body, bodies_of, downloaded
 from rsrl_lib.files import ROOT, InputError, reading, replacing, size_of
 from rsrl_lib.pixels import SIDE
-from rsrl_lib.recipe import OWN, Head, Torchvision, names_of
+from rsrl_lib.recipe import OWN, Head, Torchvision, names_of, weights_of_each
 
 SAFETENSORS = (
     "safetensors file",
@@ -129,10 +129,8 @@ def aesthetic_net(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = AestheticNet(_copied(backbone), scores, **form)
-    weights = names_of(weights)
-    if len(weights) == 1:
-        weights *= len(network.parts)
-    for part, weights_of_part in zip(network.parts, weights, strict=True):
+    weights_of_parts = weights_of_each(weights, len(network.parts))
+    for part, weights_of_part in zip(network.parts, weights_of_parts, strict=True):
         if weights_of_part not in ("none", OWN):
             _transfer(part, weights_of_part)
     return network

@@ -192,12 +192,7 @@ class Recipe:
                 object.__setattr__(self, name, one_or_all)
         names = names_of(self.backbone)
         check_backbone(*names)
-        weights = names_of(self.weights)
-        if len(weights) not in (1, len(names)):
-            raise InputError(
-                f"weights are one for all backbones or one for each, found are {len(weights)} for "
-                f"{len(names)}; give as many."
-            )
+        weights_of_each(self.weights, len(names))
         if len(names) > 1 and self.tune != "head":
             raise InputError(
                 f"Several backbones are joined under one head, which needs tune 'head', not "
@@ -215,6 +210,21 @@ class Recipe:
 def names_of(given: str | Sequence[str]) -> tuple[str, ...]:
     """One name or several, as several."""
     return tuple(given) if isinstance(given, list | tuple) else (given,)
+
+
+def weights_of_each(weights: str | Sequence[str], count: int) -> tuple[str, ...]:
+    """The weights of each of so many backbones: one for all, or one for each.
+
+    >>> weights_of_each("none", 2)
+    ('none', 'none')
+    """
+    given = names_of(weights)
+    if len(given) not in (1, count):
+        raise InputError(
+            f"weights are one for all backbones or one for each, found are {len(given)} for "
+            f"{count}; give as many."
+        )
+    return given if len(given) == count else given * count
 
 
 def check_backbone(*names: str) -> None:

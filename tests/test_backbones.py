@@ -551,8 +551,13 @@ def test_a_body_and_a_recipe_that_does_not_know_of_it_are_refused(own, coloured,
     with pytest.raises(InputError, match="is of timm:test_resnet, a body is given"):
         load_network(tmp_path / "net.safetensors", body=own)
     wrong = dataclasses.replace(own, width=9)
-    with pytest.raises(InputError, match="is to give 9 features a photo, and gives 8"):
+    with pytest.raises(InputError, match=r"is to give 32 x 9 features .* and gives 32 x 8"):
         rounds.repeat(*coloured, tmp_path / "run", OWN, body=wrong)
+    net = aesthetic_net(Body(nn.LSTM(227, 8), 8), [3, 4], weights="own")
+    with pytest.raises(InputError, match="and gives a tuple; give its width"):
+        net.parts[0](torch.zeros(2, 227))
+    with pytest.raises(InputError, match="found are 2 for 3; give as many"):
+        aesthetic_net(THREE, [3, 4], weights=["none", "starter"])
     save_network(aesthetic_net(own, [3, 4], weights="own"), tmp_path / "own.safetensors")
     with pytest.raises(InputError, match=r"do not (fit|go together)"):
         load_network(tmp_path / "own.safetensors", body=wrong)
