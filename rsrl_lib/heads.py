@@ -362,7 +362,7 @@ def _libraries() -> ThreadpoolController:
 def cross_fitted(
     features: np.ndarray,
     targets: torch.Tensor,
-    kept: np.ndarray,
+    learned: np.ndarray,
     folds: np.ndarray,
     frame: Frame,
     *,
@@ -373,15 +373,15 @@ def cross_fitted(
 ) -> np.ndarray:
     """Logits (n, levels), float32, of photos by heads that have not seen them.
 
-    A head for each of `folds` (n,) learns from the photos of the other folds that are `kept` (n,)
-    and judges all photos of its own.
+    A head for each of `folds` (n,) learns from those of the photos at the positions `learned` (m,)
+    that lie in the other folds, and judges all photos of its own.
     """
     judged = np.empty((len(features), levels), np.float32)
     how = {"levels": levels, "freedom": freedom}
     how |= {"level_loss": level_loss, "slope": slope}
     for fold in np.unique(folds):
         own = np.flatnonzero(folds == fold)
-        others = kept & (folds != fold)
+        others = learned[folds[learned] != fold]
         weights, biases, _ = best_head(features[others], targets[others], frame, **how)
         for rows in np.split(own, range(CHUNK, len(own), CHUNK)):
             some = torch.tensor(features[rows], dtype=torch.float64)
@@ -405,7 +405,7 @@ def chosen_freedom(
     cross-entropy that loss is minus the log of the softmax of a photo's own level. All photos count
     alike here, whatever their weights.
     """
-    everything = np.ones(len(features), bool)
+    everything = np.arange(len(features))
     nodes = targets[:, 0].long()
     best, least = FREEDOMS[0], np.inf
     for freedom in FREEDOMS:

@@ -210,7 +210,7 @@ def _prefix(what: str, state: dict, wanted: dict[str, torch.Tensor]) -> str:
 def check_weights(weights: str) -> None:
     """`InputError` where weights to start from are a file that is not there, or not safetensors."""
     if weights not in ("imagenet", "starter", "none"):
-        _facts(Path(weights))
+        facts_of(Path(weights))
 
 
 def _check_fits(
@@ -291,12 +291,12 @@ def _empty_network(facts: dict[str, str]) -> AestheticNet:
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    facts = _facts(path)
+    facts = facts_of(path)
     with reading(path, *SAFETENSORS):
         return load_file(path), facts
 
 
-def _facts(path: Path) -> dict[str, str]:
+def facts_of(path: Path) -> dict[str, str]:
     """Facts that a file of weights holds about them; `InputError` where it is no safetensors."""
     if size_of(path) < 0:
         raise InputError(

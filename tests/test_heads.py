@@ -85,7 +85,8 @@ def test_a_photo_is_judged_by_a_head_that_has_not_seen_it():
     frame, folds = heads.frame_of(features), np.arange(120) % 5
     kept = np.arange(120) % 7 > 0
     how = {"levels": 4, "freedom": 0.1}
-    judged = heads.cross_fitted(features, targets, kept, folds, frame, **how)
+    learned = np.flatnonzero(kept)
+    judged = heads.cross_fitted(features, targets, learned, folds, frame, **how)
     others = kept & (folds != 2)
     weights, biases, _ = heads.best_head(features[others], targets[others], frame, **how)
     expected = features[folds == 2] @ weights.numpy().T + biases.numpy()
@@ -98,7 +99,7 @@ def test_the_freedom_is_the_one_that_judges_unseen_photos_best():
     losses = {}
     for freedom in heads.FREEDOMS:
         how = {"levels": 4, "freedom": freedom}
-        logits = heads.cross_fitted(features, targets, np.ones(300, bool), folds, frame, **how)
+        logits = heads.cross_fitted(features, targets, np.arange(300), folds, frame, **how)
         nodes = targets[:, 0].long()
         losses[freedom] = torch.nn.functional.cross_entropy(torch.from_numpy(logits), nodes).item()
     chosen = heads.chosen_freedom(features, targets, folds, frame, levels=4)
