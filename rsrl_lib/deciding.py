@@ -89,6 +89,15 @@ class DecisionRule:
         """
         return moments(np.exp(self.log_posterior(logits)), self.scores)
 
+    def in_words(self) -> str:
+        """What decides, for a sentence."""
+        if not self.prior:
+            return "the largest node"
+        posterior = "the largest posterior"
+        if self.ordinal is not None:
+            posterior += ", joined with a normal one of the mean score and"
+        return f"{posterior} divided by the prior to the power {self.power:g}"
+
     def as_text(self) -> str:
         """JSON, of which `read_rule` makes the same rule."""
         return json.dumps(asdict(self))
