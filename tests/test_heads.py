@@ -1,11 +1,13 @@
 """The best linear head on features that stay."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from rsrl_lib import heads
+from rsrl_lib import heads, losses
 from rsrl_lib.files import InputError
 from rsrl_lib.losses import joint_targets, logit_adjusted
 from rsrl_lib.network import aesthetic_net
@@ -127,3 +129,24 @@ def test_a_network_gets_the_head_and_broken_features_are_told():
     features[5] = np.inf
     with pytest.raises(InputError, match=r"No best head was found in .*; take other weights"):
         heads.fit_head(network, frozen, rows, targets)
+
+
+def test_what_is_the_same_for_the_arms_of_a_sweep_is_prepared_once(monkeypatch):
+    features, _, targets = drawn(120)
+    rows, folds = np.arange(100), np.arange(100) % 5
+    calls, real = [], heads.chosen_freedom
+
+    def chosen(*args, **kwargs):
+        calls.append(kwargs["level_loss"])
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(heads, "chosen_freedom", chosen)
+    prepare = partial(heads.freeze, features, None, rows, folds=folds, levels=4)
+    first = prepare(targets[:100])
+    again = prepare(targets[:100])
+    assert len(calls) == 1 and again.freedom == first.freedom
+    weighed = targets[:100].clone()
+    weighed[:50, 1] = 3
+    prepare(weighed)
+    prepare(targets[:100], level_loss=losses.focal)
+    assert len(calls) == 3
