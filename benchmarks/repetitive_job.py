@@ -164,9 +164,10 @@ class Logistic(Plain):
     def train(self, rows, nodes, seed):
         features, nodes = self.seen[rows], nodes.numpy()
         if self.model is None:
-            chooser = LogisticRegressionCV(Cs=FREEDOMS, cv=5, max_iter=1000)
+            how = {"l1_ratios": (0,), "scoring": "neg_log_loss", "use_legacy_attributes": False}
+            chooser = LogisticRegressionCV(Cs=FREEDOMS, cv=5, max_iter=1000, **how)
             self.model = make_pipeline(StandardScaler(), chooser).fit(features, nodes)
-            self.freedom = float(np.ravel(chooser.C_)[0])
+            self.freedom = chooser.C_
             return
         head = LogisticRegression(C=self.freedom, max_iter=1000)
         self.model = make_pipeline(StandardScaler(), head).fit(features, nodes)
