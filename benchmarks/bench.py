@@ -124,6 +124,11 @@ def frozen_job(folder, add):
     plain = job("plain", folder, *options)
     whole = np.median([one["whole"] for one in ours])
     add("frozen repetitive job vs plain loop", "s", whole, plain["whole"], plain["whole"] / 40)
+    # Against heads as one would write them, ten rounds of ours against one of theirs, too.
+    theirs = {rounds: job("logistic", folder, *options, "--rounds", rounds) for rounds in (10, 1)}
+    for rounds, one in theirs.items():
+        label = f"frozen repetitive job vs scikit-learn's heads in {rounds} rounds"
+        add(label, "s", whole, one["whole"], one["whole"])
     above = [one["macro_f1"] - one["commonest_f1"] for one in (ours[0], plain)]
     label = "its macro-F1 of test photos above the commonest score's"
     add(label, "", *above, 0.05, faster=True)

@@ -4,11 +4,12 @@
 
 KIND is `ours`; `frozen`, ours that trains the head alone; `plain`, the loop of torchvision's
 reference scripts, which decodes every photo in every epoch by a `DataLoader` with two workers, in
-float32; `fastai`, a `vision_learner` without its own head; or `timm`, its loaders, optimiser and
-schedule. All have the same photos (FOLDER with photos.csv), split, network, starting weights,
-rounds, epochs, batches, learning rates, and drop rule, by their own likelihoods. Printed, as JSON:
-seconds of each stage and since the process was started, photos passed, peak memory, macro-F1 on
-test photos. `bench.py` calls it for each kind.
+float32; `fastai`, a `vision_learner` without its own head; `timm`, its loaders, optimiser and
+schedule; or `logistic`, features by a `DataLoader` and scikit-learn's logistic regression. All
+have the same photos (FOLDER with photos.csv), split, network, starting weights, rounds, epochs,
+batches, learning rates, and drop rule, by their own likelihoods. Printed, as JSON: seconds of each
+stage and since the process was started, photos passed, peak memory, macro-F1 on test photos.
+`bench.py` calls it for each kind.
 """
 
 import argparse
@@ -24,12 +25,15 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from rsrl_lib.drop_rules import DropRule, decide, largest_classes
 from rsrl_lib.features import features
-from rsrl_lib.heads import fit_head, freeze, head_logits
+from rsrl_lib.heads import FREEDOMS, fit_head, freeze, head_logits
 from rsrl_lib.losses import joint_targets
 from rsrl_lib.measures import measures
 from rsrl_lib.network import aesthetic_net
@@ -139,6 +143,39 @@ class Plain:
         return torch.cat(found).numpy()
 
 
+class Logistic(Plain):
+    """Features of the same two views by a `DataLoader`, heads by scikit-learn."""
+
+    def __init__(self, *given):
+        super().__init__(*given)
+        mirror = transforms.RandomHorizontalFlip(1.0)
+        views = ([RESIZED, *NORMAL], [RESIZED, mirror, *NORMAL])
+        seen = [self.features(transforms.Compose(view)) for view in views]
+        self.seen = (seen[0] + seen[1]) / 2
+        self.model = None
+
+    def features(self, view):
+        body = self.network.body.eval()
+        photos = Photos(self.paths, np.zeros(len(self.paths)), view)
+        with torch.inference_mode():
+            batches = DataLoader(photos, 64, num_workers=2)
+            return torch.cat([body(photos) for photos, _ in batches]).numpy()
+
+    def train(self, rows, nodes, seed):
+        features, nodes = self.seen[rows], nodes.numpy()
+        if self.model is None:
+            how = {"l1_ratios": (0,), "scoring": "neg_log_loss", "use_legacy_attributes": False}
+            chooser = LogisticRegressionCV(Cs=FREEDOMS, cv=5, max_iter=1000, **how)
+            self.model = make_pipeline(StandardScaler(), chooser).fit(features, nodes)
+            self.freedom = chooser.C_
+            return
+        head = LogisticRegression(C=self.freedom, max_iter=1000)
+        self.model = make_pipeline(StandardScaler(), head).fit(features, nodes)
+
+    def logits(self):
+        return self.model.decision_function(self.seen)
+
+
 class Timm(Plain):
     """timm's transforms, optimiser and schedule around the same network."""
 
@@ -220,7 +257,7 @@ class Fastai:
 
 def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("kind", choices=("ours", "frozen", "plain", "fastai", "timm"))
+    options.add_argument("kind", choices=("ours", "frozen", "plain", "fastai", "timm", "logistic"))
     options.add_argument("folder", type=Path)
     options.add_argument("--backbone", default="alexnet")
     options.add_argument("--weights", default="none")
@@ -245,6 +282,7 @@ def main():
         begun = time.perf_counter()
 
     kinds = {"ours": Ours, "frozen": Frozen, "plain": Plain, "fastai": Fastai, "timm": Timm}
+    kinds["logistic"] = Logistic
     loop = kinds[asked.kind](network, table, training)
     lap("decoding")
     train = np.flatnonzero(parts == "train")

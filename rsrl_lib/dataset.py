@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from rsrl_lib.controls import CONTROLS
+from rsrl_lib.deciding import borders_of
 from rsrl_lib.files import InputError
 from rsrl_lib.heads import Frozen
 from rsrl_lib.losses import sample_weights
@@ -33,6 +34,10 @@ class Dataset:
     pixels: Pixels
     weights: np.ndarray
     """(n,) of the photos in the loss, before they are scaled (AWCU-2018 eq. 9)."""
+    mean_scores: np.ndarray
+    """(n,) of the photos; the scores where no means are known."""
+    borders: tuple[float, ...]
+    """Mean scores between one label and the next."""
     attributes: pd.DataFrame
     """(n, any) targets of sigmoids, in 0..1, NaN where unknown."""
     merged_scores: dict[int, int]
@@ -99,7 +104,20 @@ def make_dataset(
 
     control = CONTROLS[recipe.control]
     weights[train] *= control.weights(labels[train])
-    return Dataset(table, pixels, weights, attributes, merged, fingerprint, other)
+    borders = (recipe.cut,)
+    if recipe.levels == "scores":
+        borders = borders_of(labels, table.score.to_numpy())
+    return Dataset(
+        table,
+        pixels,
+        weights,
+        mean_scores,
+        borders,
+        attributes,
+        merged,
+        fingerprint,
+        other,
+    )
 
 
 def _divided(

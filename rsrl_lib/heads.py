@@ -8,6 +8,7 @@ once a run, by cross-fitting: photos are judged by heads that have not seen them
 whatever the body could have learned.
 """
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -122,10 +123,15 @@ class Frozen:
     """(m, width) of photos of another source."""
     frame: Frame
     """Of the original training photos."""
-    folds: np.ndarray
-    """Fold of each original training photo, in which it is judged by who has not seen it."""
     freedom: float
     """Of the weights, to be large; chosen by cross-fitting."""
+    folds: np.ndarray
+    """Fold of each original training photo, in which it is judged by who has not seen it."""
+
+
+_prepared: dict[tuple[bytes, LevelLoss], tuple[Frame, float]] = {}
+"""The last frame and freedom, by what they were made of. The arms of a sweep come one after the
+other and ask for the same, which takes longer than their rounds."""
 
 
 def freeze(
@@ -143,10 +149,17 @@ def freeze(
     `targets` (m, 2 + attributes) and `folds` (m,) are theirs.
     """
     of_training = features[rows]
-    frame = frame_of(of_training)
-    how = {"levels": levels, "level_loss": level_loss}
-    freedom = chosen_freedom(of_training, targets, folds, frame, **how)
-    return Frozen(features, other, frame, folds, freedom)
+    made_of = hashlib.sha256()
+    for values in (of_training, targets.numpy(), folds):
+        made_of.update(np.ascontiguousarray(values))
+    key = made_of.digest(), level_loss
+    if key not in _prepared:
+        frame = frame_of(of_training)
+        how = {"levels": levels, "level_loss": level_loss}
+        freedom = chosen_freedom(of_training, targets, folds, frame, **how)
+        _prepared.clear()
+        _prepared[key] = frame, freedom
+    return Frozen(features, other, *_prepared[key], folds)
 
 
 def fit_head(
@@ -362,7 +375,7 @@ def _libraries() -> ThreadpoolController:
 def cross_fitted(
     features: np.ndarray,
     targets: torch.Tensor,
-    kept: np.ndarray,
+    learned: np.ndarray,
     folds: np.ndarray,
     frame: Frame,
     *,
@@ -373,15 +386,15 @@ def cross_fitted(
 ) -> np.ndarray:
     """Logits (n, levels), float32, of photos by heads that have not seen them.
 
-    A head for each of `folds` (n,) learns from the photos of the other folds that are `kept` (n,)
-    and judges all photos of its own.
+    A head for each of `folds` (n,) learns from those of the photos at the positions `learned` (m,)
+    that lie in the other folds, and judges all photos of its own.
     """
     judged = np.empty((len(features), levels), np.float32)
     how = {"levels": levels, "freedom": freedom}
     how |= {"level_loss": level_loss, "slope": slope}
     for fold in np.unique(folds):
         own = np.flatnonzero(folds == fold)
-        others = kept & (folds != fold)
+        others = learned[folds[learned] != fold]
         weights, biases, _ = best_head(features[others], targets[others], frame, **how)
         for rows in np.split(own, range(CHUNK, len(own), CHUNK)):
             some = torch.tensor(features[rows], dtype=torch.float64)
@@ -405,7 +418,7 @@ def chosen_freedom(
     cross-entropy that loss is minus the log of the softmax of a photo's own level. All photos count
     alike here, whatever their weights.
     """
-    everything = np.ones(len(features), bool)
+    everything = np.arange(len(features))
     nodes = targets[:, 0].long()
     best, least = FREEDOMS[0], np.inf
     for freedom in FREEDOMS:

@@ -214,7 +214,7 @@ def check_weights(weights: str | Sequence[str]) -> None:
     """`InputError` where weights to start from are a file that is not there, or not safetensors."""
     for each in names_of(weights):
         if each not in ("imagenet", "starter", "none", OWN):
-            _facts(Path(each))
+            facts_of(Path(each))
 
 
 def _check_fits(
@@ -304,7 +304,7 @@ def load_network(
 def side_of_network(path: Path) -> int:
     """Side in pixels of the photos that a network in a file looks at; nothing else is read."""
     with reading(path, "network of a run", "train the run anew"):
-        side = int(_facts(path).get("side", SIDE))
+        side = int(facts_of(path).get("side", SIDE))
         if not SIDE <= side <= MOST_SIDE:
             raise ValueError(f"photos of {side} pixels")
     return side
@@ -330,12 +330,12 @@ def _empty_network(facts: dict[str, str], body: Body | None) -> AestheticNet:
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    facts = _facts(path)
+    facts = facts_of(path)
     with reading(path, *SAFETENSORS):
         return load_file(path), facts
 
 
-def _facts(path: Path) -> dict[str, str]:
+def facts_of(path: Path) -> dict[str, str]:
     """Facts that a file of weights holds about them; `InputError` where it is no safetensors."""
     if size_of(path) < 0:
         raise InputError(

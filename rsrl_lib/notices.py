@@ -98,6 +98,7 @@ def unread(recipe: Recipe) -> list[str]:
         "literal_weights": ((a, b) != (1, 1), alike),
         "loss_threshold": (recipe.stop == "loss", stop),
         "patience": (recipe.stop == "patience", stop),
+        "decide_for": (recipe.decide != "largest", "decide is 'largest'"),
     }
     follows_rule = CONTROLS[recipe.control].follows_rule
     drops = follows_rule and recipe.rounds > 1

@@ -31,6 +31,8 @@ ControlName = Literal[
     "cross-fitted",
 ]
 Resplit = Literal["never", "fresh", "rotating"]
+Decide = Literal["largest", "prior", "ordinal"]
+DecideFor = Literal["accuracy", "macro_f1", "balanced_accuracy", "kappa", "macro_mae"]
 FOLDS = 5
 """Parts of the photos: each in turn tests."""
 
@@ -126,6 +128,16 @@ class Recipe:
     resplit: Resplit = "never"
     """Divide training and validation photos anew in every round, a leak that is to be shown:
     'fresh' at random, 'rotating' so that each fifth validates in turn. Test photos stay."""
+    decide: Decide = "largest"
+    """How a score is decided: by the largest node, as in the papers; by the posterior divided by
+    the prior to a fitted power, so that rare scores get a chance; or by the same joined with a
+    normal posterior of the mean score, which knows the order of the scores."""
+    decide_for: DecideFor = "macro_f1"
+    """Measure for which the power of the prior is fitted: on cross-fitted training photos with
+    tune='head', else on the validation photos."""
+    average: int = 1
+    """Last rounds whose networks judge together, their likelihoods averaged. What is dropped is
+    still decided by the last network alone."""
     fold: int = 0
     """Which fifth of the photos is the test part, 0..4."""
     seed: int = 0
@@ -150,7 +162,7 @@ class Recipe:
         return view
 
     def __post_init__(self):
-        check(self, rounds=1, patience=1, first_steps=1, loss_threshold=0)
+        check(self, rounds=1, patience=1, first_steps=1, loss_threshold=0, average=1)
         self._check_backbones()
         smallest_side = max(map(_smallest_side, names_of(self.backbone)))
         check(self.training, shrink_to=smallest_side)

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from rsrl_lib.backbones import Body
 from rsrl_lib.dataset import Dataset
+from rsrl_lib.deciding import DecisionRule
 from rsrl_lib.files import InputError, reading, replacing
 from rsrl_lib.machine import machine
 from rsrl_lib.measures import of_parts
@@ -59,6 +60,16 @@ class Record:
         samples = self.tables["samples"]
         is_last = samples["round"] == len(self.rounds)
         return samples[is_last]
+
+    def last_logits(self, count: int) -> list[np.ndarray]:
+        """Logits (n, scores) of all photos, by each of the last `count` networks, or of fewer."""
+        done = len(self.rounds)
+        samples = self.tables["samples"]
+        of_rounds = []
+        for i in range(max(1, done - count + 1), done + 1):
+            of_round = samples[samples["round"] == i].filter(regex=r"^logit_\d+$")
+            of_rounds.append(of_round.to_numpy())
+        return of_rounds
 
     def _resume(self) -> None:
         """Read what the last network's round left behind, and nothing later."""
@@ -104,16 +115,17 @@ class Record:
         self,
         facts: dict[str, object],
         samples: pd.DataFrame,
-        network: AestheticNet,
-        halves: list[AestheticNet],
-        *,
-        choose: str,
+        networks: list[AestheticNet],
+        rule: DecisionRule,
+        recipe: Recipe,
     ) -> None:
-        """Add a round: `facts` of it, what its network says of all photos, and its networks.
+        """Add a round: `facts` of it, what its network says of all photos and by which `rule`.
 
-        Of the rounds so far the one of the highest total F on the part `choose` is chosen.
+        Of `networks` the first is the round's own, others are those of halves. Of the rounds so
+        far the one of the highest total F, on the part that the recipe names, is chosen.
         """
         i = len(self.rounds) + 1
+        network = networks[0]
         news = of_parts(samples, network.scores, PARTS)
         row = pd.DataFrame([{"round": i, **facts}])
         news["rounds"] = pd.concat([row, news["rounds"]], axis=1)
@@ -123,35 +135,50 @@ class Record:
             added = news[name].assign(round=i)
             self.tables[name] = pd.concat([before, added], ignore_index=True)
 
-        total_f = self.rounds[f"{choose}_total_f"]
+        total_f = self.rounds[f"{recipe.choose}_total_f"]
         best = int(total_f.argmax()) + 1
         self.rounds["chosen"] = np.arange(1, i + 1) == best
         if self.writes:
-            self._save(i, network, halves, is_best=best == i)
+            self._save_tables()
+            self._save_conv1(i, network)
+            self._save_networks(i, networks, rule, average=recipe.average, best=best)
 
-    def _save(
-        self,
-        i: int,
-        network: AestheticNet,
-        halves: list[AestheticNet],
-        *,
-        is_best: bool,
-    ) -> None:
-        """Write tables and networks of round `i`, the last network after all others."""
+    def _save_tables(self) -> None:
         folder = self.run.folder
         for name in ("rounds", "per_class", "confusion"):
             with replacing(folder / f"{name}.csv") as partial:
                 self.tables[name].to_csv(partial, index=False)
         with replacing(folder / "samples.parquet") as partial:
             self.tables["samples"].to_parquet(partial, index=False)
-        self._save_conv1(i, network)
-        if is_best:
-            save_network(network, folder / "network_best.safetensors", round=i)
+
+    def _save_networks(
+        self,
+        i: int,
+        networks: list[AestheticNet],
+        rule: DecisionRule,
+        *,
+        average: int,
+        best: int,
+    ) -> None:
+        """Write the networks of round `i`, the last network after all others, and remove those
+        that are needed no more."""
+        folder = self.run.folder
+        network, *halves = networks
+        facts = {"round": i, "decision": rule.as_text()}
+        if average > 1:
+            save_network(network, self.run.network_of(i), **facts)
+        if best == i:
+            save_network(network, folder / "network_best.safetensors", **facts)
         for n, half in enumerate(halves):
             save_network(half, folder / f"half_{n}_{i}.safetensors")
-        save_network(network, self.run.last, round=i)
+        save_network(network, self.run.last, **facts)
+
         for old in folder.glob(f"half_?_{i - 1}.safetensors"):
             old.unlink()
+        for earlier in range(1, i - average + 1):
+            still_judges = best - average < earlier <= best
+            if not still_judges:
+                self.run.network_of(earlier).unlink(missing_ok=True)
 
     def _save_conv1(self, i: int, network: AestheticNet) -> None:
         """Add the first convolution of round `i`, where it has one, to those before."""

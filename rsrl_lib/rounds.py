@@ -20,6 +20,7 @@ import torch
 from rsrl_lib.backbones import Body, check_side, side_of
 from rsrl_lib.controls import CONTROLS, Judged, all_of, half_of_each
 from rsrl_lib.dataset import Dataset, Strangers, make_dataset
+from rsrl_lib.deciding import DecisionRule, fit_rule
 from rsrl_lib.drop_rules import Decision, largest_classes
 from rsrl_lib.features import features
 from rsrl_lib.files import InputError, locked
@@ -34,7 +35,7 @@ from rsrl_lib.protocols import fold_of_each
 from rsrl_lib.recipe import OWN, Recipe
 from rsrl_lib.record import Record, check_same
 from rsrl_lib.runs import Run, check_folder
-from rsrl_lib.training import fine_tune, judgement, logits
+from rsrl_lib.training import averaged_logits, fine_tune, judgement, logits
 
 
 def repeat(
@@ -112,7 +113,10 @@ def learn(data: Dataset, recipe: Recipe, record: Record) -> None:
         halves.train(decision.kept, i)
 
         # Judge all photos, the dropped ones too, so that a photo can come back.
-        samples = judge_all(network, data, recipe, parts, learned_from)
+        own = all_logits(network, data, recipe)
+        together = averaged_logits([own, *record.last_logits(recipe.average - 1)])
+        rule = decision_rule(together, data, recipe, parts, learned_from)
+        samples = judged_samples(own, together, rule, data, parts, learned_from)
         facts = {
             "kept": int(samples.kept.sum()),
             "rescued": decision.rescued,
@@ -121,7 +125,10 @@ def learn(data: Dataset, recipe: Recipe, record: Record) -> None:
             "conv1_change": _conv1_change(conv1_before, network),
             "loss": loss,
         }
-        record.add(facts, samples, network, halves.networks, choose=recipe.choose)
+        if recipe.decide != "largest":
+            facts["power"] = rule.power
+        networks = [network, *halves.networks]
+        record.add(facts, samples, networks, rule, recipe)
 
 
 def finished(rounds: pd.DataFrame, recipe: Recipe) -> bool:
@@ -324,9 +331,10 @@ def judged_photos(
     kept = last.kept.to_numpy()
     reads_own = CONTROLS[recipe.control].follows_rule
     if recipe.drop.judges == "cross-fitted" and reads_own:
-        fitted = cross_fitted_logits(data, recipe, kept)
+        fitted = cross_fitted_logits(data, recipe, np.flatnonzero(kept))
         max1 = largest_classes(labels)[0]
-        last = judgement(data.scores, fitted, labels=labels, top_score=max1)
+        largest = DecisionRule(tuple(data.scores))
+        last = judgement(largest, fitted, labels=labels, top_score=max1)
     return Judged(
         labels=labels,
         own=last.own_logit.to_numpy(),
@@ -338,21 +346,22 @@ def judged_photos(
     )
 
 
-def cross_fitted_logits(data: Dataset, recipe: Recipe, kept: np.ndarray) -> np.ndarray:
+def cross_fitted_logits(
+    data: Dataset, recipe: Recipe, learned: np.ndarray
+) -> np.ndarray:
     """Logits (n, scores) of the training photos, each by a head that has not seen it.
 
-    The heads learn from those that are `kept` (n,).
+    The heads learn from those at the positions `learned` (m,) among them.
     """
     rows = data.training_rows
     frozen = data.frozen
     targets = targets_of(data, rows, recipe)
     # As in a round, weights are scaled to mean 1 over the photos that are kept.
-    chosen = np.flatnonzero(kept)
-    targets[chosen] = targets_of(data, rows[chosen], recipe)
+    targets[learned] = targets_of(data, rows[learned], recipe)
     return cross_fitted(
         frozen.features[rows],
         targets,
-        kept,
+        learned,
         frozen.folds,
         frozen.frame,
         levels=len(data.scores),
@@ -361,29 +370,80 @@ def cross_fitted_logits(data: Dataset, recipe: Recipe, kept: np.ndarray) -> np.n
     )
 
 
-def judge_all(
-    network: AestheticNet,
-    data: Dataset,
-    recipe: Recipe,
-    parts: pd.Series,
-    learned_from: np.ndarray,
-) -> pd.DataFrame:
-    """What a network says of every photo, of another source too: rows of `samples`."""
-    trained = data.labels[parts == "train"]
-    max1 = largest_classes(trained)[0]
-    scores = network.scores
+def all_logits(network: AestheticNet, data: Dataset, recipe: Recipe) -> np.ndarray:
+    """Logits (n + m, scores) of all photos, then of those of another source."""
     of_photos = node_logits(network, data, recipe)
-    samples = judgement(scores, of_photos, labels=data.labels, top_score=max1)
-    samples = samples.assign(photo=data.table.photo, part=parts, kept=False)
-    samples.loc[learned_from, "kept"] = True
     if data.other is None:
-        return samples
-    table, pixels = data.other
+        return of_photos
+    _, pixels = data.other
     if recipe.tune == "head":
         of_other = head_logits(network, data.frozen.other)
     else:
         of_other = logits(network, pixels, **recipe.view)
-    strangers = judgement(scores, of_other, top_score=max1)
+    return np.concatenate([of_photos, of_other])
+
+
+def decision_rule(
+    together: np.ndarray,
+    data: Dataset,
+    recipe: Recipe,
+    parts: pd.Series,
+    learned_from: np.ndarray,
+) -> DecisionRule:
+    """How the logits of a round become scores, fitted on photos that it has not learned from.
+
+    With tune='head' these are the training photos, cross-fitted; else the validation photos, by
+    the logits (n, scores) of the networks that judge `together`.
+    """
+    labels = data.labels
+    rows = np.flatnonzero(parts == "validation")
+    unseen = together[rows]
+    if recipe.tune == "head" and recipe.decide != "largest":
+        rows = data.training_rows
+        learned = np.searchsorted(rows, learned_from)
+        unseen = cross_fitted_logits(data, recipe, learned)
+    return fit_rule(
+        recipe.decide,
+        unseen,
+        labels[rows],
+        scores=data.scores,
+        mean_scores=data.mean_scores[rows],
+        borders=data.borders,
+        learned=labels[learned_from],
+        measure=recipe.decide_for,
+    )
+
+
+def judged_samples(
+    own: np.ndarray,
+    together: np.ndarray,
+    rule: DecisionRule,
+    data: Dataset,
+    parts: pd.Series,
+    learned_from: np.ndarray,
+) -> pd.DataFrame:
+    """What is said of every photo, of another source too: rows of `samples`.
+
+    Scores are decided from the logits (n, scores) of the networks that judge `together`; the
+    likelihoods are those of the last network's `own`.
+    """
+    count = len(data.labels)
+    trained = data.labels[parts == "train"]
+    max1 = largest_classes(trained)[0]
+    samples = judgement(
+        rule,
+        own[:count],
+        together=together[:count],
+        labels=data.labels,
+        top_score=max1,
+    )
+    samples = samples.assign(photo=data.table.photo, part=parts, kept=False)
+    samples.loc[learned_from, "kept"] = True
+    if data.other is None:
+        return samples
+    table, _ = data.other
+    of_other = {"together": together[count:], "top_score": max1}
+    strangers = judgement(rule, own[count:], **of_other)
     strangers = strangers.assign(photo=table.photo.to_numpy(), part="other", kept=False)
     return pd.concat([samples, strangers], ignore_index=True)
 

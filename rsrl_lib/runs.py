@@ -7,10 +7,14 @@ split.csv             photo, score, label (a rare score merged into its neighbou
 rounds.csv            one row per round: photos kept, rescued, K (as likelihood and as logit),
                       loss, measures, chosen
 per_class.csv         one row per round, part and score; confusion.csv beside it
-samples.parquet       one row per round and photo: assigned score; logit and likelihood of the
-                      assigned, own and top score; kept
+samples.parquet       one row per round and photo: assigned score, expected score and its spread;
+                      logit and likelihood of the assigned, own and top score; logit of every
+                      score; kept
 conv1.safetensors     round_01.weight, round_01.bias (where conv1 has one), ...
 network_best.safetensors, network_last.safetensors
+                      networks of the chosen and the last round, and how each decides
+network_01.safetensors, ...
+                      those that judge together with these two, where several do
 half_0_….safetensors, half_1_…   networks that judge a half, each trained on the other one,
                           where a control needs them
 """
@@ -28,8 +32,9 @@ from safetensors.torch import load_file
 from scipy.special import logit
 
 from rsrl_lib.backbones import Body
+from rsrl_lib.deciding import DecisionRule, read_rule
 from rsrl_lib.files import InputError, reading
-from rsrl_lib.network import AestheticNet, load_network, side_of_network
+from rsrl_lib.network import AestheticNet, facts_of, load_network, side_of_network
 from rsrl_lib.reading.tables import read_ours
 from rsrl_lib.recipe import Recipe, Training
 
@@ -130,6 +135,31 @@ class Run:
         path = self.folder / f"network_{which}.safetensors"
         network, _ = load_network(path, body=body)
         return network
+
+    def network_of(self, i: int) -> Path:
+        """Where the network of round `i` lies, while it judges together with others."""
+        return self.folder / f"network_{i:02d}.safetensors"
+
+    def judges(self, *, body: Body | None = None) -> list[AestheticNet]:
+        """The networks that judge together in the chosen round, the chosen one last; `body` as for
+        `network`."""
+        average = self.info["recipe"].get("average", 1)  # runs of before have none
+        networks = []
+        if average > 1:
+            for i in range(max(1, self.chosen - average + 1), self.chosen):
+                network, _ = load_network(self.network_of(i), body=body)
+                networks.append(network)
+        return [*networks, self.network(body=body)]
+
+    @property
+    def decision(self) -> DecisionRule:
+        """How the logits of the networks that judge in the chosen round become scores."""
+        path = self.folder / "network_best.safetensors"
+        facts = facts_of(path)
+        with reading(path, *PART_OF_A_RUN):
+            if "decision" not in facts:  # runs of before took the largest
+                return DecisionRule(tuple(map(int, facts["scores"].split())))
+            return read_rule(facts["decision"])
 
     def conv1(self) -> dict[str, torch.Tensor]:
         return self._read("conv1.safetensors", load_file)

@@ -83,6 +83,31 @@ def of_end(run: Run) -> list[str]:
     return [_table(run), *_legend(run), *settled(run.samples), *warnings(run)]
 
 
+def of_decision(run: Run) -> list[str]:
+    """How the chosen round decides on a score, where it is not by its network's largest node."""
+    recipe = run.info["recipe"]
+    decide = recipe.get("decide", "largest")  # runs of before have none
+    average = recipe.get("average", 1)
+    sentences = []
+    if average > 1:
+        sentences.append(
+            f"Networks of {average} rounds judge together, that of each round and those before: "
+            "their likelihoods are averaged."
+        )
+    if decide != "largest":
+        fitted_on = "the validation photos"
+        if recipe["tune"] == "head":
+            fitted_on = (
+                "the training photos, each judged by a head that has not seen it"
+            )
+        measure = recipe["decide_for"].replace("_", " ")
+        sentences.append(
+            f"A photo gets the score of {run.decision.in_words()} (round {run.chosen}). That power "
+            f"has the best {measure} on {fitted_on}."
+        )
+    return sentences
+
+
 def settled(samples: pd.DataFrame) -> list[str]:
     """Whether the training photos that are kept come to stay the same, or come back in turn."""
     of_training = samples[samples.part == "train"]
@@ -271,6 +296,7 @@ def _legend(run: Run) -> list[str]:
         f"train: all training photos, dropped ones too. validation: photos that {seen}. "
         f"test: photos that no round learned from; {test}.",
         f"accuracy: always giving the commonest score reaches {', '.join(majority)}.",
+        *of_decision(run),
     ]
 
 

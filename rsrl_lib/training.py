@@ -12,13 +12,14 @@ from math import ceil
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import expit
+from scipy.special import expit, log_expit, logsumexp
 from torch.nn import functional
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, StepLR
 from tqdm.auto import tqdm
 
 from rsrl_lib.backbones import check_side
+from rsrl_lib.deciding import DecisionRule
 from rsrl_lib.files import InputError
 from rsrl_lib.machine import (
     ahead,
@@ -225,38 +226,63 @@ def likelihoods(logits: np.ndarray) -> np.ndarray:
     return expit(logits)
 
 
+def averaged_logits(of_networks: Sequence[np.ndarray]) -> np.ndarray:
+    """Logits (n, scores), float32, of the mean likelihoods of several networks, from theirs.
+
+    >>> averaged_logits([np.array([-2.0, 1.0]), np.array([2.0, 1.0])]).round(3).tolist()
+    [0.0, 1.0]
+    """
+    if len(of_networks) == 1:
+        return of_networks[0]
+    # Through logs, as a likelihood near 1 is rounded to 1.
+    logits = np.asarray(of_networks, np.float64)
+    of_yes = logsumexp(log_expit(logits), axis=0)
+    of_no = logsumexp(log_expit(-logits), axis=0)
+    return (of_yes - of_no).astype(np.float32)
+
+
 def judge(
     network: AestheticNet,
     pixels: Pixels,
     *,
+    rule: DecisionRule | None = None,
     labels: np.ndarray | None = None,
     top_score: int | None = None,
     **view,
 ) -> pd.DataFrame:
     """What a network says of photos, in one pass; one row a photo. `view` is that of a `Training`.
 
-    Columns: `label` (NA where `labels` is None), `assigned` (the score of the largest logit), and
-    of the assigned score, of the label (`own`) and of `top_score` (`top`, where it is given), in
-    float32, logit and likelihood: `assigned_logit`, `assigned_likelihood`, `own_logit`, ... Photos
-    are ranked by logits: a float32 likelihood is 1 for every logit above about 17.
+    Columns: `label` (NA where `labels` is None), `assigned` (the score that `rule` decides for,
+    else that of the largest logit), `expected` and `spread` (mean and standard deviation of the
+    score, by the rule's posterior), and of the assigned score, of the label (`own`) and of
+    `top_score` (`top`, where it is given), in float32, logit and likelihood: `assigned_logit`,
+    `assigned_likelihood`, `own_logit`, ... Photos are ranked by logits: a float32 likelihood is 1
+    for every logit above about 17. Last come the logits of all scores, `logit_4`, ...
     """
+    rule = rule or DecisionRule(tuple(network.scores))
     node_logits = logits(network, pixels, **view)
-    return judgement(network.scores, node_logits, labels=labels, top_score=top_score)
+    return judgement(rule, node_logits, labels=labels, top_score=top_score)
 
 
 def judgement(
-    scores: list[int],
+    rule: DecisionRule,
     node_logits: np.ndarray,
     *,
+    together: np.ndarray | None = None,
     labels: np.ndarray | None = None,
     top_score: int | None = None,
 ) -> pd.DataFrame:
-    """The table of `judge` from logits (photos, scores) that are known."""
+    """The table of `judge` from logits (photos, scores) that are known.
+
+    The score is decided from those of several networks `together`, where they are given.
+    """
     count = len(node_logits)
     photos = np.arange(count)
+    scores = np.array(rule.scores)
 
-    node = node_logits.argmax(1)
-    assigned = np.array(scores)[node]
+    decided_from = node_logits if together is None else together
+    node = rule.nodes(decided_from)
+    expected, spread = rule.expected(decided_from)
     logits_of = {"assigned": node_logits[photos, node]}
     if labels is None:
         label = pd.array([pd.NA] * count, dtype="Int64")
@@ -266,11 +292,15 @@ def judgement(
         own_node = np.searchsorted(scores, labels)
         logits_of["own"] = node_logits[photos, own_node]
     if top_score is not None:
-        top_node = scores.index(top_score)
+        top_node = rule.scores.index(top_score)
         logits_of["top"] = node_logits[:, top_node]
 
-    table = pd.DataFrame({"label": label, "assigned": assigned})
+    table = pd.DataFrame({"label": label, "assigned": scores[node]})
+    table["expected"] = expected.astype(np.float32)
+    table["spread"] = spread.astype(np.float32)
     for name, logit in logits_of.items():
         table[f"{name}_logit"] = logit
         table[f"{name}_likelihood"] = likelihoods(logit)
+    for score, logit in zip(rule.scores, node_logits.T, strict=True):
+        table[f"logit_{score}"] = logit
     return table

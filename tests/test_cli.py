@@ -59,7 +59,8 @@ def test_train_makes_a_run_and_assess_reads_it(monkeypatch, train, folder, tmp_p
         monkeypatch, "assess", "--run", tmp_path / "run", folder / "00.png", folder, "--csv", table
     )
     assessed = pd.read_csv(table)
-    assert list(assessed) == ["photo", "score", *[f"likelihood_{s}" for s in (2, 3, 4, 5)]]
+    likelihood_columns = [f"likelihood_{s}" for s in (2, 3, 4, 5)]
+    assert list(assessed) == ["photo", "score", "expected", "spread", *likelihood_columns]
     assert len(assessed) == 61
     best = assessed.filter(like="likelihood").idxmax(axis=1).str[-1].astype(int)
     assert (assessed.score == best).all()
@@ -236,7 +237,8 @@ def test_train_makes_gap_networks_and_assess_reads_their_levels(
     assert network.attributes == ["sharp", "colour=blue", "colour=green", "colour=red"]
     rsrl(monkeypatch, "assess", "--run", gap_run, folder, "--csv", tmp_path / "a.csv")
     table = pd.read_csv(tmp_path / "a.csv")
-    assert list(table) == ["photo", "level", "likelihood_low", "likelihood_high"]
+    columns = ["photo", "level", "expected", "spread", "likelihood_low", "likelihood_high"]
+    assert list(table) == columns
     assert ((table.level == "high") == (table.likelihood_high > table.likelihood_low)).all()
     samples = runs.open_run(gap_run).samples
     judged = samples.set_index("photo").assigned[table.photo.map(lambda p: Path(p).name)]
@@ -318,7 +320,8 @@ def test_a_reader_that_leaves_ends_a_command_quietly_with_the_status_of_a_pipe(l
 
 def test_a_table_is_cut_off_by_its_reader_without_a_word(gap_run, folder):
     done = in_a_shell(f"rsrl assess --run {gap_run} {folder} 2>/dev/null | head -1")
-    assert done.stdout.split() == ["photo", "level", "likelihood_low", "likelihood_high"]
+    columns = ["photo", "level", "expected", "spread", "likelihood_low", "likelihood_high"]
+    assert done.stdout.split() == columns
     words = "Traceback", "Broken pipe"
     done = in_a_shell(f"rsrl assess --run {gap_run} {folder} | true")
     assert done.returncode == 141

@@ -1,11 +1,13 @@
 """The best linear head on features that stay."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from rsrl_lib import heads
+from rsrl_lib import heads, losses
 from rsrl_lib.files import InputError
 from rsrl_lib.losses import joint_targets, logit_adjusted
 from rsrl_lib.network import aesthetic_net
@@ -85,7 +87,8 @@ def test_a_photo_is_judged_by_a_head_that_has_not_seen_it():
     frame, folds = heads.frame_of(features), np.arange(120) % 5
     kept = np.arange(120) % 7 > 0
     how = {"levels": 4, "freedom": 0.1}
-    judged = heads.cross_fitted(features, targets, kept, folds, frame, **how)
+    learned = np.flatnonzero(kept)
+    judged = heads.cross_fitted(features, targets, learned, folds, frame, **how)
     others = kept & (folds != 2)
     weights, biases, _ = heads.best_head(features[others], targets[others], frame, **how)
     expected = features[folds == 2] @ weights.numpy().T + biases.numpy()
@@ -98,7 +101,7 @@ def test_the_freedom_is_the_one_that_judges_unseen_photos_best():
     losses = {}
     for freedom in heads.FREEDOMS:
         how = {"levels": 4, "freedom": freedom}
-        logits = heads.cross_fitted(features, targets, np.ones(300, bool), folds, frame, **how)
+        logits = heads.cross_fitted(features, targets, np.arange(300), folds, frame, **how)
         nodes = targets[:, 0].long()
         losses[freedom] = torch.nn.functional.cross_entropy(torch.from_numpy(logits), nodes).item()
     chosen = heads.chosen_freedom(features, targets, folds, frame, levels=4)
@@ -126,3 +129,24 @@ def test_a_network_gets_the_head_and_broken_features_are_told():
     features[5] = np.inf
     with pytest.raises(InputError, match=r"No best head was found in .*; take other weights"):
         heads.fit_head(network, frozen, rows, targets)
+
+
+def test_what_is_the_same_for_the_arms_of_a_sweep_is_prepared_once(monkeypatch):
+    features, _, targets = drawn(120)
+    rows, folds = np.arange(100), np.arange(100) % 5
+    calls, real = [], heads.chosen_freedom
+
+    def chosen(*args, **kwargs):
+        calls.append(kwargs["level_loss"])
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(heads, "chosen_freedom", chosen)
+    prepare = partial(heads.freeze, features, None, rows, folds=folds, levels=4)
+    first = prepare(targets[:100])
+    again = prepare(targets[:100])
+    assert len(calls) == 1 and again.freedom == first.freedom
+    weighed = targets[:100].clone()
+    weighed[:50, 1] = 3
+    prepare(weighed)
+    prepare(targets[:100], level_loss=losses.focal)
+    assert len(calls) == 3

@@ -121,7 +121,7 @@ def test_photos_are_normalised_as_torchvision_does_for_its_weights(backbone, shr
     crops = torch.randint(256, (2, 3, 227, 227), dtype=torch.uint8)
     published = get_model_weights(backbone).DEFAULT.transforms()
     size = [shrink_to or 227]
-    resized = functional.resize(crops.float(), size, antialias=True)
+    resized = functional.resize(crops, size, antialias=True).float()
     expected = functional.normalize(resized / 255, published.mean, published.std)
     assert torch.allclose(pixels.normalised(crops, shrink_to=shrink_to), expected, atol=1e-5)
 

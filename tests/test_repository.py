@@ -75,18 +75,8 @@ LIBRARY = ROOT / "rsrl_lib"
 # Rooms of the house; each knows those above it. A sub-package is one room.
 ORDER = [
     *("files", "settings", "reading", "photos", "sources", "drawing", "pixels", "drop_rules"),
-    *(
-        "recipe",
-        "losses",
-        "backbones",
-        "network",
-        "machine",
-        "features",
-        "heads",
-        "training",
-        "measures",
-    ),
-    *("protocols", "controls"),
+    *("recipe", "losses", "backbones", "network", "machine", "features", "heads", "measures"),
+    *("deciding", "training", "protocols", "controls"),
     *("notices", "runs", "dataset", "record", "rounds", "summary", "comparing", "highlight"),
     *("activation", "cropping", "plots", "interface"),
 ]

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from scipy.special import logit
 
 from rsrl_lib import activation, cropping, highlight, plots, rounds, runs
+from rsrl_lib.deciding import DecisionRule
 from rsrl_lib.drop_rules import DropRule, decide
 from rsrl_lib.files import InputError
 from rsrl_lib.network import AestheticNet
@@ -286,9 +287,12 @@ def test_an_uploaded_photo_gets_its_pictures_and_its_predicted_score(page, run, 
     before, content = page.figures, Path(coloured[0].table.path[20]).read_bytes()
     page.give("mine.png", content)
     assert changed(before, page.figures) == set(FIGURES)
-    judged = likelihoods(logits(run.network("best"), coloured[1], [20]))[0]
+    seen = logits(run.network("best"), coloured[1], [20])
+    judged = likelihoods(seen)[0]
     scores = run.network("best").scores
-    assert f"predicted score {scores[judged.argmax()]} " in page.text
+    (expected,), (spread,) = run.decision.expected(seen)
+    predicted = f"predicted score {scores[judged.argmax()]}"
+    assert f"{predicted}, expected {expected:.1f} ± {spread:.1f} " in page.text
     for score, likelihood in zip(scores, judged, strict=True):
         assert f"{score}: {likelihood:.2f}" in page.text
     assert "each score has its own likelihood: they need not add up to 1" in page.text
@@ -489,8 +493,18 @@ def test_the_score_of_the_largest_logit_is_predicted_where_likelihoods_saturate(
     saturated = np.array([[18.0, 30.0, 20.0, 19.0]], np.float32)
     monkeypatch.setattr(widgets, "logits", lambda *a, **b: saturated)
     page.give("mine.png", png(Image.effect_noise((40, 30), 60).convert("RGB")))
-    assert "predicted score 3 " in page.text
+    assert "predicted score 3, expected 3.0 ± 0.0 " in page.text
     assert "3: 1.000000 (logit 30.0)" in page.text
+
+
+def test_how_a_score_was_decided_is_told_with_it(run, coloured, monkeypatch):
+    rule = DecisionRule(tuple(run.network().scores), prior=(0.97, 0.01, 0.01, 0.01), power=2.0)
+    monkeypatch.setattr(type(run), "decision", rule)
+    page = Page(widgets.highlight_explorer(run, coloured[0].table))
+    page.give("mine.png", Path(coloured[0].table.path[20]).read_bytes())
+    (node,) = rule.nodes(logits(run.network("best"), coloured[1], [20]))
+    decided = f"predicted score {rule.scores[node]} by the largest posterior divided by the prior"
+    assert node > 0 and f"{decided} to the power 2, expected" in page.text
 
 
 def test_what_was_measured_stands_beside_the_pictures(page, crops):

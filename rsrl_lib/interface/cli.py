@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
+    from rsrl_lib.deciding import DecisionRule
     from rsrl_lib.network import AestheticNet
     from rsrl_lib.pixels import Pixels
     from rsrl_lib.runs import Run
@@ -225,23 +226,28 @@ def assess(
     import numpy as np
     import pandas as pd
 
-    from rsrl_lib.training import likelihoods, logits
+    from rsrl_lib.deciding import moments
+    from rsrl_lib.training import averaged_logits, likelihoods, logits
 
-    networks, views, levels = _networks_of_one_scale(run)
+    judges = _judges_of_one_scale(run)
     whole = _paths(photos, skip_broken)
     logits_of = {}  # (photos, levels), by the position of the run
-    for side in {network.side: None for network in networks}:
+    for side in {networks[0].side: None for networks, _, _ in judges}:
         with _decoded(whole, "assess", skip_broken, cache, side) as (whole, decoded):
-            for place, network in enumerate(networks):
-                if network.side == side:
-                    logits_of[place] = logits(network, decoded, **views[place])
-    of_runs = [logits_of[place] for place in range(len(networks))]
-    values = np.mean([likelihoods(node_logits) for node_logits in of_runs], 0)
-    # Logits where they are one network's: likelihoods near 1 round to 1.
-    nodes = values.argmax(1) if len(of_runs) > 1 else of_runs[0].argmax(1)
+            for place, (networks, view, _) in enumerate(judges):
+                if networks[0].side == side:
+                    seen = [logits(network, decoded, **view) for network in networks]
+                    logits_of[place] = averaged_logits(seen)
+    together = averaged_logits([logits_of[place] for place in range(len(judges))])
+    rules = [rule for _, _, rule in judges]
+    posterior = np.mean([np.exp(rule.log_posterior(together)) for rule in rules], 0)
+    nodes = posterior.argmax(1)
+    (network, *_), _, _ = judges[0]
+    levels = network.levels
     column = "level" if "high" in levels else "score"
     rows = pd.DataFrame({"photo": whole, column: [levels[node] for node in nodes]})
-    rows[[f"likelihood_{level}" for level in levels]] = values
+    rows["expected"], rows["spread"] = moments(posterior, network.scores)
+    rows[[f"likelihood_{level}" for level in levels]] = likelihoods(together)
     if csv is None:
         print(rows.to_string(index=False, float_format="{:.3f}".format))
     else:
@@ -250,28 +256,30 @@ def assess(
         print(f"{len(rows)} photos are assessed in {csv}.")
 
 
-def _networks_of_one_scale(
+def _judges_of_one_scale(
     runs: tuple[Path, ...],
-) -> tuple[list["AestheticNet"], list[dict[str, object]], list[str]]:
-    """The chosen networks of some runs, how they look at photos, and the levels of all."""
+) -> list[tuple[list["AestheticNet"], dict[str, object], "DecisionRule"]]:
+    """Of each run the networks that judge, how they look at photos, and how they decide.
+
+    `InputError` where the runs have other levels.
+    """
     from rsrl_lib.runs import open_run
 
     if not runs:
         raise InputError("--run is needed; give the folder of a run.")
-    networks, views = [], []
+    judges = []
     for folder in runs:
         with reading(folder, *RUN):
             opened = open_run(folder)
-            views.append(opened.view)
-            networks.append(opened.network())
-    levels = networks[0].levels
-    for folder, network in zip(runs, networks, strict=True):
-        if network.levels != levels:
+            judges.append((opened.judges(), opened.view, opened.decision))
+    of_runs = [networks[0].levels for networks, _, _ in judges]
+    for folder, levels in zip(runs, of_runs, strict=True):
+        if levels != of_runs[0]:
             raise InputError(
                 f"Runs that judge together need the same scores; {runs[0]} has "
-                f"{', '.join(levels)}, {folder} has {', '.join(network.levels)}; leave one out."
+                f"{', '.join(of_runs[0])}, {folder} has {', '.join(levels)}; leave one out."
             )
-    return networks, views, levels
+    return judges
 
 
 def highlight(

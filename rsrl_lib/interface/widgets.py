@@ -49,7 +49,7 @@ from rsrl_lib.plots import (
 )
 from rsrl_lib.reading.pictures import endings, open_rgb
 from rsrl_lib.runs import Run
-from rsrl_lib.training import likelihoods, logits
+from rsrl_lib.training import averaged_logits, likelihoods, logits
 
 KEPT = "#35618f"
 DROPPED = "#c9772b"
@@ -285,6 +285,8 @@ class _Explorer:
         self.photos = _judged(run, photos)
         self.open = lru_cache(32)(lambda path, _stamp: self._opened(path))
         self.network = cache(run.network)
+        self.judges = cache(run.judges)
+        self.rule = run.decision
         self.quiet = False
         self.found = None
         self.page = 0
@@ -519,7 +521,10 @@ class _Explorer:
         photo = self.photos.loc[self.row]
         stamp = _stamp(photo.path)
         self.name = photo.photo
-        self.said = f"score {photo.score}, predicted {self.target} {photo.predicted}"
+        predicted = self._predicted_in_words(
+            photo.predicted, photo.expected, photo.spread
+        )
+        self.said = f"score {photo.score}, {predicted}"
         self.load = partial(self.open, photo.path, stamp)
         self.read = partial(_unchanged, photo.path, stamp)
         self._show()
@@ -552,25 +557,37 @@ class _Explorer:
         """What the network says of the reader's own photo."""
         levels = self.network("best").levels
         judged = self._logits(pixels)
+        of_photo = judged[None]
+        (node,) = self.rule.nodes(of_photo)
+        (expected,), (spread,) = self.rule.expected(of_photo)
+        predicted = self._predicted_in_words(levels[node], expected, spread)
         (told,) = _told_apart(judged)
         each = []
         for level, likelihood in zip(levels, told, strict=True):
             each.append(f"{level}: {likelihood}")
-        likeliest = levels[judged.argmax()]
         note = OWN_LIKELIHOODS.format(self.target)
-        return (
-            f"your own photo, predicted {self.target} {likeliest} "
-            f"(likelihoods {', '.join(each)}; {note})"
-        )
+        return f"your own photo, {predicted} (likelihoods {', '.join(each)}; {note})"
+
+    def _predicted_in_words(self, level: object, expected: float, spread: float) -> str:
+        """The score or level of a photo, how it was decided, and which score is expected."""
+        words = f"predicted {self.target} {level}"
+        if self.rule.prior:
+            words += f" by {self.rule.in_words()}"
+        # Runs of before hold no expected scores; and between two levels there is none.
+        if self.target == "score" and not np.isnan(expected):
+            words += f", expected {expected:.1f} ± {spread:.1f}"
+        return words
 
     def _opened(self, path: str, content: bytes | None = None) -> tuple:
         """A photo as `_opened` has it, decoded as the run's networks need it."""
         return _opened(path, content, self.run.side)
 
     def _logits(self, pixels: Pixels) -> np.ndarray:
-        """Logit of each level (levels,) of a photo, by the chosen network."""
-        network = self.network("best")
-        return logits(network, pixels, **self.run.view)[0]
+        """Logit of each level (levels,) of a photo, by the networks that judge."""
+        seen = [
+            logits(network, pixels, **self.run.view)[0] for network in self.judges()
+        ]
+        return averaged_logits(seen)
 
     def _show(self) -> None:
         """Find what the controls ask for in the chosen photo, and show all of it."""
@@ -933,7 +950,8 @@ def _reach(maps: np.ndarray | list[np.ndarray]) -> float:
 
 
 def _judged(run: Run, photos: pd.DataFrame) -> pd.DataFrame:
-    """The photos with `predicted`, the score or level that the chosen round's network assigns."""
+    """The photos with `predicted`, the score or level that the chosen round assigns, and with the
+    `expected` score and its `spread`, where the run holds them."""
     names = photos.photo
     scores_of_run = run.split.set_index("photo").score
     expected = scores_of_run.reindex(names).to_numpy()
@@ -946,12 +964,13 @@ def _judged(run: Run, photos: pd.DataFrame) -> pd.DataFrame:
             f"{len(unlike)} of {len(photos)} ({examples}) differ."
         )
     judged = run.samples.query(f"round == {run.chosen} and part != 'other'")
-    assigned = judged.set_index("photo").assigned
-    predicted = names.map(assigned)
+    judged = judged.set_index("photo")
+    predicted = names.map(judged.assigned)
     if run.info["recipe"]["levels"] == "low-high":
         predicted = predicted.map({0: "low", 1: "high"})
-    with_predicted = photos.assign(predicted=predicted)
-    return with_predicted.reset_index(drop=True)
+    of_score = judged.reindex(index=names, columns=["expected", "spread"])
+    with_predicted = photos.assign(predicted=predicted).reset_index(drop=True)
+    return with_predicted.join(of_score.reset_index(drop=True))
 
 
 def _opened(
