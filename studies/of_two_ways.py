@@ -1,6 +1,7 @@
 """Two ways of tuning: effects, dropped photos and time, for the page of findings."""
 
 from functools import cache
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ from of_dropping import RESULTS
 from said import check, interval, markdown, percent, signed
 
 from rsrl_lib.comparing.comparisons import TEST_OVER_TRAIN, corrected_interval, holm
+from rsrl_lib.recipe import Recipe
 
 DRAWN, REAL = "glass-box", "OASIS, training part"
 WAYS = ("fine-tuned", "frozen")
@@ -70,6 +72,17 @@ def gaps() -> pd.DataFrame:
     is_another = ((table.low > 0) | (table.high < 0)) & (table.p_holm < 0.05)
     table["verdict"] = np.select([is_another, is_same], ["another", "the same"], "undecided")
     return table
+
+
+def way_of(recipe: Recipe) -> str:
+    return "frozen" if recipe.tune == "head" else "fine-tuned"
+
+
+def trainings() -> pd.Series:
+    """How many trainings an arm has, by photos and way."""
+    rounds = kept_table("rounds")
+    base = rounds[(rounds.arm == BASE) & (rounds["round"] == 1)]
+    return base.groupby(["photos", "way"]).size()
 
 
 def two_gaps() -> str:
@@ -153,6 +166,47 @@ def kept_share(photos: str, arm: str, way: str) -> pd.Series:
     return (own.kept / own.photos_in_all).groupby(own["round"]).mean()
 
 
+def two_range(photos: str, way: str) -> str:
+    """Share of the photos that K = 0.9 keeps in round 2: in the training with least, and most."""
+    rounds = kept_table("rounds")
+    of_second = rounds[(rounds.photos == photos) & (rounds["round"] == 2)]
+    own = of_second[(of_second.arm == "own-class K=0.9") & (of_second.way == way)]
+    share = own.kept / own.photos_in_all
+    return f"{percent(share.min())} to {percent(share.max())}"
+
+
+def two_moves(photos: str, arm: str, way: str, measure: str, expected: str) -> str:
+    """A measure after the first and after the last round; checked as `up`, `down` or `level`."""
+    rounds = kept_table("rounds")
+    every = rounds[(rounds.photos == photos) & rounds.way.isin(WAYS)]
+    own = of_shared(every[(every.arm.map(ARMS) == arm) & (every.way == way)], every)
+    by_round = own.groupby("round")[measure].mean()
+    first, last = by_round.iloc[0], by_round.iloc[-1]
+    found = "level" if abs(last - first) < 0.005 else "up" if last > first else "down"
+    check(f"{measure}, {arm}, {way}, {photos}", found, expected)
+    return f"{first:.2f} to {last:.2f}"
+
+
+def two_found(arm: str, way: str, expected: str) -> str:
+    """Mislabelled drawings among the dropped; checked as `found` or `not found`."""
+    table = kept_table("mislabelled")
+    row = table[(table.arm.map(ARMS) == arm) & (table.way == way)].iloc[0]
+    check(f"mislabelled, {arm}, {way}", "found" if beyond_chance(row) else "not found", expected)
+    return f"{100 * row.precision:.0f} of 100, by chance {100 * row.chance:.0f}"
+
+
+def beyond_chance(row: pd.Series) -> bool:
+    return row.p_holm < 0.05 and row.gain > 0
+
+
+def two_settled(photos: str, arm: str, way: str) -> str:
+    """In how many trainings the kept photos settle."""
+    cells = kept_table("cells")
+    is_way = cells.way.str.startswith(way)
+    own = cells[(cells.photos == photos) & (cells.arm.map(ARMS) == arm) & is_way]
+    return f"{(own.kept_photos == 'settled').sum()} of {len(own)}"
+
+
 def two_agreements() -> str:
     """How far both ways drop the same photos, beside chance and beside the twins."""
     table = kept_table("agreement")
@@ -182,20 +236,14 @@ def two_agreement(photos: str, arm: str, pair: str) -> str:
 def two_wrong() -> str:
     """Mislabelled drawings among what both ways drop, beside chance."""
     rows = []
-    for row in kept_table("mislabelled").sort_values("arm", kind="stable").itertuples():
+    table = kept_table("mislabelled")
+    for arm, way in product(list(ARMS)[1:], WAYS):
+        row = table[(table.arm == arm) & (table.way == way)].iloc[0]
         shares = [percent(share, 1) for share in (row.precision, row.chance)]
         gain = f"{100 * row.gain:+.1f} {interval(100 * row.low, 100 * row.high, 1)}"
         p = "" if np.isnan(row.p_holm) else f"{row.p_holm:.3f}"
-        rows.append(
-            [
-                ARMS[row.arm],
-                row.way,
-                *shares,
-                gain,
-                p,
-                "yes" if row.p_holm < 0.05 and row.gain > 0 else "no",
-            ]
-        )
+        said = "yes" if beyond_chance(row) else "no"
+        rows.append([ARMS[arm], way, *shares, gain, p, said])
     columns = ["method", "way", "among the dropped", "by chance", "above chance, in 100"]
     return markdown(pd.DataFrame(rows, columns=[*columns, "p (Holm)", "beyond chance"]))
 

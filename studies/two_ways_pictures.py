@@ -45,6 +45,7 @@ def curves() -> Figure:
             for way in WAYS:
                 draw_curve(ax, photos, measure, arm, way)
         row[0].set_ylabel(f"{SETS[photos]}:\n{NAMES[measure]}, test photos")
+    figure.suptitle("Accuracy goes the same way in both ways of tuning, macro-F1 does not")
     for ax, arm in zip(axes[0], ASKED, strict=True):
         ax.set_title(SHORT[arm], fontsize=11)
     for ax in axes[-1]:
@@ -78,9 +79,11 @@ def over_rounds(photos: str, arm: str, way: str, measure: str) -> pd.DataFrame:
 def dropped() -> Figure:
     """How many photos a rule keeps in both ways, and how far both drop the same."""
     arms = ASKED[:3]
+    title = "Both ways drop partly the same photos, and a fixed K keeps other numbers of them"
     figure, axes = plt.subplots(
         4, len(arms), figsize=(9.5, 9.5), sharex="row", sharey="row", layout="constrained"
     )
+    figure.suptitle(title)
     for first, photos in enumerate(SETS):
         for column, arm in enumerate(arms):
             draw_kept(axes[2 * first][column], photos, arm)
