@@ -175,6 +175,18 @@ def two_range(photos: str, way: str) -> str:
     return f"{percent(share.min())} to {percent(share.max())}"
 
 
+def two_by_kept(most: str) -> str:
+    """Mean change of accuracy in the frozen drawings of which K = 0.9 keeps up to half, or more."""
+    rounds = kept_table("rounds")
+    arm = "own-class K=0.9"
+    own = rounds[(rounds.photos == DRAWN) & (rounds.arm == arm) & (rounds.way == "frozen")]
+    second = own[own["round"] == 2].set_index(["seed", "fold"])
+    is_few = second.kept <= second.photos_in_all / 2
+    effect = last_effects(DRAWN).test_accuracy.xs(("frozen", arm), level=("way", "arm"))
+    chosen = is_few if most == "up to half" else ~is_few
+    return f"{signed(effect[chosen[chosen].index].mean())} in {chosen.sum()} trainings"
+
+
 def two_moves(photos: str, arm: str, way: str, measure: str, expected: str) -> str:
     """A measure after the first and after the last round; checked as `up`, `down` or `level`."""
     rounds = kept_table("rounds")
@@ -231,6 +243,13 @@ def two_agreement(photos: str, arm: str, pair: str) -> str:
     table = kept_table("agreement")
     is_asked = (table.photos == photos) & (table.arm.map(ARMS) == arm) & (table.pair == pair)
     return f"{table[is_asked].agreement.mean():.2f}"
+
+
+def two_ranks(photos: str, arm: str, pair: str) -> str:
+    """Mean rank correlation of the rounds that photos were left out of, over trainings."""
+    table = kept_table("out")
+    is_asked = (table.photos == photos) & (table.arm.map(ARMS) == arm) & (table.pair == pair)
+    return f"{table[is_asked].rank_correlation.mean():.2f}"
 
 
 def two_wrong() -> str:

@@ -45,7 +45,9 @@ def curves() -> Figure:
             for way in WAYS:
                 draw_curve(ax, photos, measure, arm, way)
         row[0].set_ylabel(f"{SETS[photos]}:\n{NAMES[measure]}, test photos")
-    figure.suptitle("Accuracy goes the same way in both ways of tuning, macro-F1 does not")
+    figure.suptitle(
+        "On drawings, accuracy goes the same way in both ways of tuning, macro-F1 does not"
+    )
     for ax, arm in zip(axes[0], ASKED, strict=True):
         ax.set_title(SHORT[arm], fontsize=11)
     for ax in axes[-1]:
