@@ -198,6 +198,8 @@ def few_of_sweep(
     photos_of = drops.groupby("cell").size()
     is_later = rounds["round"] > 1
     later = rounds[is_later & rounds.arm.isin(list(arms))]
+    if later.empty:
+        return []  # no arm drops by a K
     photos = later.cell.map(photos_of)
     few = later[later.kept < FEW * photos]
     if few.empty:

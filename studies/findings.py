@@ -14,6 +14,7 @@ from pathlib import Path
 
 import of_dropping
 import of_other_studies
+import of_two_ways
 
 from rsrl_lib.files import ROOT, InputError, replacing
 
@@ -59,6 +60,22 @@ PARTS = {
         of_other_studies.weighting,
         of_other_studies.weighting_effect,
         of_other_studies.weighting_verdict,
+        of_two_ways.two_agreement,
+        of_two_ways.two_agreements,
+        of_two_ways.two_by_kept,
+        of_two_ways.two_effect,
+        of_two_ways.two_found,
+        of_two_ways.two_gaps,
+        of_two_ways.two_levels,
+        of_two_ways.two_moves,
+        of_two_ways.two_range,
+        of_two_ways.two_ranks,
+        of_two_ways.two_seconds,
+        of_two_ways.two_settled,
+        of_two_ways.two_settling,
+        of_two_ways.two_sizes,
+        of_two_ways.two_verdicts,
+        of_two_ways.two_wrong,
     )
 }
 

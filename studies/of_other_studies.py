@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import of_two_ways
 import pandas as pd
 from of_dropping import RESULTS, all_sets
 from said import check, interval, markdown, signed, with_bounds
@@ -244,9 +245,25 @@ def _studies() -> pd.DataFrame:
     photos = all_sets()["OASIS"].predictions.photo.nunique()
     by = "`studies/two_accuracies.py`"
     rows.append(["two accuracies: OASIS", photos, _per_arm(runs), *_seen_by(recipe), by])
+    rows += _two_ways()
     rows += _without_sweep()
     columns = ["study", "photos", "trainings", "network", "pixels", "make it again"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _two_ways() -> list[list]:
+    """Both ways of tuning: a line for each set of photos and way."""
+    facts = json.loads((RESULTS / "two_ways.json").read_text())
+    trainings = of_two_ways.trainings()
+    rows = []
+    for (photos, _, arm), recipe in comparisons.read_recipes(RESULTS / "two_ways.json").items():
+        way = of_two_ways.way_of(recipe)
+        name = f"two ways of tuning: {photos}, {way}"
+        if arm.startswith(of_two_ways.BASE):
+            counts = _per_arm(trainings[photos, way])
+            command = f"`{facts['command']}`"
+            rows.append([name, facts["photos"][photos], counts, *_seen_by(recipe), command])
+    return rows
 
 
 def _per_arm(count: int) -> str:

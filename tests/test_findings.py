@@ -77,6 +77,8 @@ def test_the_readme_has_no_measured_figure_beside_its_findings(studies):
         (f"{{{{dropped: glass-box; mislabelled; {OWN}; found}}}}", "is 'found'.*'not found'"),
         ("{{gap: spectral residual; ; auc; 0}}", "is '0'.*'above 0'"),
         ("{{weighting_verdict: better}}", "is 'better'.*'undecided'"),
+        (f"{{{{two_found: {OWN}; frozen; found}}}}", "is 'found'.*'not found'"),
+        (f"{{{{two_effect: {OWN}; test_accuracy; frozen; loses}}}}", "is 'loses'.*'unsure'"),
         ("{{differences: OASIS}}", "name {{differences: OASIS}}; there are"),
     ],
 )

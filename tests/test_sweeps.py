@@ -252,6 +252,13 @@ def test_cells_that_a_k_left_with_few_photos_are_counted(grid):
     assert said[0].endswith("(arms dropping K=0.3 and dropping K=0.5).")
 
 
+def test_a_sweep_in_which_no_arm_drops_by_a_k_is_not_warned_of(coloured, tmp_path):
+    whole, each = ("k = [0.0]", "keep_share = 0.9"), ("each_k = [0.3, 0.5]", "keep_share = 0.667")
+    grid = written(tmp_path, coloured, whole, each)
+    run(grid)
+    assert sweeps.few_kept(grid, tmp_path / "all.csv") == []
+
+
 def test_every_cell_has_its_row_its_predictions_its_rounds_and_what_it_dropped(grid):
     table = run(grid)
     assert len(table) == 6
