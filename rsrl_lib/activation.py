@@ -142,6 +142,8 @@ def _maps_of_parts(
     for part, layer in zip(network.parts, layers, strict=True):
         own = slice(first, first + part.width)
         first = own.stop
+        if layer not in inputs:
+            raise InputError(_no_maps(part))
         X = _averaged(inputs[layer], features[:, own], part)  # (photos, M, S, S)
         maps.append(torch.einsum("cm,nmxy->ncxy", w[:, own], X))
     return maps, logits

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import ModuleType
+from typing import get_args
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ from torchvision import models
 
 from rsrl_lib.files import InputError, needing
 from rsrl_lib.pixels import MEAN, SIDE, STD, side_for
-from rsrl_lib.recipe import OWN, TIMM, Head, check_backbone, names_of
+from rsrl_lib.recipe import OWN, TIMM, Head, Torchvision, check_backbone, names_of
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Preparation:
 class Body:
     """A network without its last layer, which gives features (batch, width) of photos.
 
-    One of your own is given photos (batch, 3, h, w), normalised as for torchvision's networks.
+    One of your own is given photos (batch, 3, h, w), normalised as for torchvision's networks. What
+    else it wants of them `prepare` has to do, as highlight maps need to know it.
     """
 
     module: nn.Module
@@ -71,7 +73,7 @@ class Body:
         """Features (batch, width) of normalised photos (batch, 3, h, w)."""
         if self.prepare is not None:
             photos = self.prepare(photos)
-        features = self.module(photos)
+        features = self._seen(photos)
         shape = getattr(features, "shape", ())  # a module may return anything
         if shape != (len(photos), self.width):
             given = " x ".join(map(str, shape)) or f"a {type(features).__name__}"
@@ -81,6 +83,22 @@ class Body:
                 "in one row of features a photo."
             )
         return features
+
+    def _seen(self, photos: torch.Tensor) -> torch.Tensor:
+        if self.name in get_args(Torchvision):
+            return self.module(photos)
+        try:
+            return self.module(photos)
+        except torch.OutOfMemoryError:
+            raise
+        except (AssertionError, RuntimeError, ValueError) as error:
+            # Each network has conditions of its own, such as sides that its windows divide.
+            count, _, height, width = photos.shape
+            reason = str(error).strip().split("\n")[0]
+            raise InputError(
+                f"{self.name} cannot look at {count} photos of {height} x {width} pixels "
+                f"({reason}); take another shrink_to, batch or way of tuning, or another network."
+            ) from error
 
 
 def bodies_of(backbone: str | Sequence[str], head: Head) -> list[Body]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from rsrl_lib.controls import CONTROLS
-from rsrl_lib.deciding import borders_of
+from rsrl_lib.deciding import borders_of, is_of_one_scale
 from rsrl_lib.files import InputError
 from rsrl_lib.heads import Frozen
 from rsrl_lib.losses import sample_weights
@@ -35,7 +35,7 @@ class Dataset:
     weights: np.ndarray
     """(n,) of the photos in the loss, before they are scaled (AWCU-2018 eq. 9)."""
     mean_scores: np.ndarray
-    """(n,) of the photos; the scores where no means are known."""
+    """(n,) of the photos; the scores where no means are known, or means on another scale."""
     borders: tuple[float, ...]
     """Mean scores between one label and the next."""
     attributes: pd.DataFrame
@@ -106,7 +106,10 @@ def make_dataset(
     weights[train] *= control.weights(labels[train])
     borders = (recipe.cut,)
     if recipe.levels == "scores":
-        borders = borders_of(labels, table.score.to_numpy())
+        scores = table.score.to_numpy()
+        borders = borders_of(labels, scores)
+        if not is_of_one_scale(scores, mean_scores):
+            mean_scores = scores.astype(float)
     return Dataset(
         table,
         pixels,

@@ -16,8 +16,10 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from scipy.special import log_softmax
 from scipy.stats import norm
+from sklearn.metrics import confusion_matrix
 
-from rsrl_lib.measures import measures
+from rsrl_lib.files import InputError
+from rsrl_lib.measures import of_confusions
 from rsrl_lib.recipe import Decide, DecideFor
 from rsrl_lib.settings import check
 
@@ -114,21 +116,35 @@ def moments(
 
 
 def read_rule(text: str) -> DecisionRule:
-    """The rule of a text that `as_text` wrote; `ValueError` or `TypeError` for any other."""
-    facts = json.loads(text)
-    ordinal = facts.pop("ordinal")
-    if ordinal is not None:
-        ordinal = Ordinal(**ordinal | {"borders": tuple(ordinal["borders"])})
-    lists = {name: tuple(facts.pop(name)) for name in ("scores", "prior")}
-    rule = DecisionRule(**facts, **lists, ordinal=ordinal)
-    has_shares = (
-        len(rule.prior) in (0, len(rule.scores)) and min(rule.prior, default=1) > 0
-    )
-    has_borders = ordinal is None or len(ordinal.borders) == len(rule.scores) - 1
-    has_error = ordinal is None or ordinal.error > 0
-    if not (has_shares and has_borders and has_error):
-        raise ValueError("scores, prior and borders do not go together")
+    """The rule of a text that `as_text` wrote; `ValueError` for any other."""
+    try:
+        facts = json.loads(text)
+        ordinal = facts.pop("ordinal")
+        if ordinal is not None:
+            ordinal = Ordinal(**ordinal | {"borders": tuple(ordinal["borders"])})
+        lists = {name: tuple(facts.pop(name)) for name in ("scores", "prior")}
+        rule = DecisionRule(**facts, **lists, ordinal=ordinal)
+    except (AttributeError, InputError, KeyError, TypeError) as error:
+        raise ValueError(f"no rule of a decision: {error}") from error
+    _check_fits(rule)
     return rule
+
+
+def _check_fits(rule: DecisionRule) -> None:
+    """`ValueError` where scores, prior and borders do not go together."""
+    shares = np.array(rule.prior)
+    borders = [] if rule.ordinal is None else rule.ordinal.borders
+    are_shares = not len(shares) or (
+        len(shares) == len(rule.scores)
+        and (shares > 0).all()
+        and np.isclose(shares.sum(), 1)
+    )
+    are_borders = rule.ordinal is None or (
+        len(borders) == len(rule.scores) - 1 and rule.ordinal.error > 0
+    )
+    rises = all((np.diff(values) > 0).all() for values in (rule.scores, borders))
+    if not (are_shares and are_borders and rises):
+        raise ValueError("scores, prior and borders of a decision do not go together")
 
 
 def fit_rule(
@@ -140,33 +156,53 @@ def fit_rule(
     mean_scores: np.ndarray,
     borders: Sequence[float],
     learned: np.ndarray,
+    weights: np.ndarray | None = None,
     measure: DecideFor = "macro_f1",
 ) -> DecisionRule:
     """The rule that decides best, by a measure, about photos that were not learned from.
 
     Of these photos `logits` (n, scores), `labels` (n,) and `mean_scores` (n,) are given; of those
-    that were learned from the labels `learned` (m,), whose shares are the prior. A score that none
-    of them has counts as if one had. `borders` (scores - 1,) are those of the classes in mean
-    scores. Of powers that are equally good the smallest is taken.
+    that were learned from the labels `learned` (m,) and their `weights` (m,) in the loss, of which
+    each score's share is the prior. A score that none of them has counts as if one had. `borders`
+    (scores - 1,) are those of the classes in mean scores. Of powers that are equally good the
+    smallest is taken.
     """
     rule = DecisionRule(tuple(scores))
     if decide == "largest":
         return rule
-    counts = (learned[:, None] == scores).sum(0)
-    shares = np.maximum(counts, 1) / np.maximum(counts, 1).sum()
-    rule = replace(rule, prior=tuple(shares.tolist()))
+    rule = replace(rule, prior=prior_of(learned, scores, weights))
     if decide == "ordinal":
         expected, _ = rule.expected(logits)
         rule = replace(rule, ordinal=fit_ordinal(expected, mean_scores, borders))
 
-    rules = [replace(rule, power=float(power)) for power in POWERS]
-    qualities = []
-    for each in rules:
-        assigned = np.asarray(scores)[each.nodes(logits)]
-        quality = measures(labels, assigned, scores)[measure]
-        # Of kappa nothing is known where all get one score.
-        qualities.append(-quality if measure == "macro_mae" else np.nan_to_num(quality))
-    return rules[int(np.argmax(qualities))]
+    nodes = np.searchsorted(scores, labels)
+    undivided = rule.log_posterior(logits)
+    confusions = []
+    for power in POWERS:
+        assigned = (undivided - power * np.log(rule.prior)).argmax(1)
+        confusions.append(confusion_matrix(nodes, assigned, labels=range(len(scores))))
+    qualities = of_confusions(np.stack(confusions), scores)[measure]
+    if measure == "macro_mae":
+        qualities = -qualities
+    # Of kappa nothing is known where all get one score.
+    best = np.nan_to_num(qualities).argmax()
+    return replace(rule, power=float(POWERS[best]))
+
+
+def prior_of(
+    learned: np.ndarray, scores: Sequence[int], weights: np.ndarray | None = None
+) -> tuple[float, ...]:
+    """Share of each score among photos of labels (m,), each counted by its weight (m,).
+
+    >>> prior_of(np.array([4, 4, 4, 5]), (4, 5))
+    (0.75, 0.25)
+    """
+    if weights is None:
+        weights = np.ones(len(learned))
+    nodes = np.searchsorted(scores, learned)
+    counts = np.bincount(nodes, weights / weights.mean(), minlength=len(scores))
+    counts = np.maximum(counts, 1)
+    return tuple((counts / counts.sum()).tolist())
 
 
 def fit_ordinal(
@@ -182,6 +218,17 @@ def fit_ordinal(
     # Photos that lie on one line do not say how far others will lie from it.
     error = max(error, 0.01)
     return Ordinal(float(slope), float(intercept), float(error), tuple(borders))
+
+
+def is_of_one_scale(scores: np.ndarray, mean_scores: np.ndarray) -> bool:
+    """Whether most scores (n,) are the rounded mean scores (n,), so that both have one scale.
+
+    >>> is_of_one_scale(np.array([4, 5, 9]), np.array([3.8, 5.1, 4.0]))
+    True
+    >>> is_of_one_scale(np.array([4, 5, 9]), np.array([38.0, 51.0, 90.0]))
+    False
+    """
+    return bool(np.median(np.abs(scores - mean_scores)) <= 0.5)
 
 
 def borders_of(labels: np.ndarray, scores: np.ndarray) -> tuple[float, ...]:

@@ -22,13 +22,15 @@ from torch import nn
 from rsrl_lib.backbones import Body, bodies_of, downloaded
 from rsrl_lib.files import ROOT, InputError, reading, replacing, size_of
 from rsrl_lib.pixels import SIDE
-from rsrl_lib.recipe import OWN, Head, Torchvision, names_of, weights_of_each
+from rsrl_lib.recipe import OWN, TIMM, Head, Torchvision, names_of, weights_of_each
 
 SAFETENSORS = (
     "safetensors file",
     "weights are read from safetensors alone, as a .pth or .pt file can run code (to convert one: "
     "safetensors.torch.save_file(torch.load('in.pth', weights_only=True), 'out.safetensors'))",
 )
+MOST_BACKBONES = 16
+"""Under one head, as a file may ask for them."""
 MOST_SIDE = 4096
 """Of photos, in pixels: more is no network's, but a damaged file's."""
 STARTER = ROOT / "data" / "starter_squeezenet1_1.safetensors"
@@ -80,10 +82,11 @@ class AestheticNet(nn.Module):
         none that looks at a photo itself, or several."""
         if len(self.parts) > 1:
             return None
-        layers = self.body.modules()
-        convolutions = (layer for layer in layers if isinstance(layer, nn.Conv2d))
-        first = next(convolutions, None)
-        return first if first is not None and first.in_channels == 3 else None
+        of_photos = []
+        for layer in self.body.modules():
+            if isinstance(layer, nn.Conv2d) and layer.in_channels == 3:
+                of_photos.append(layer)
+        return of_photos[0] if len(of_photos) == 1 else None
 
     def nodes(self, labels: Sequence[int]) -> torch.Tensor:
         """Node of each score (n,), as the loss wants them; users see scores alone."""
@@ -254,10 +257,13 @@ def save_network(network: AestheticNet, path: Path, **facts: object) -> None:
     }
     if network.side != SIDE:
         facts["side"] = network.side
+    if _is_of_timm(network):
+        facts["prepared"] = _prepared(network)
     metadata = {name: str(fact) for name, fact in facts.items()}
     state = {}
     for name, tensor in network.state_dict().items():
-        state[name] = tensor.detach().cpu().contiguous()
+        # A copy, as layers of a module of your own may share theirs.
+        state[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
     with replacing(path) as partial:
         save_file(state, partial, metadata)
 
@@ -284,12 +290,19 @@ def load_network(
     with reading(path, "network of a run", "train the run anew"):
         if max(map(len, facts.values())) > 10**5:
             raise ValueError("a fact of more than 100,000 characters")
+        if len(facts["backbone"].split()) > MOST_BACKBONES:
+            raise ValueError(f"more than {MOST_BACKBONES} backbones")
         with torch.device("meta"):
             network = _empty_network(facts, body)
         wanted = network.state_dict()
         is_named_alike = wanted.keys() == state.keys()
         if len(network.levels) != len(network.scores) or not is_named_alike:
             raise ValueError("levels, scores and tensors do not go together")
+    if _is_of_timm(network) and facts.get("prepared") != _prepared(network):
+        raise InputError(
+            f"{path} was trained on photos as another version of timm prepares them; install that "
+            "version, or train the run anew."
+        )
     # Nothing is allocated before all is known to fit.
     _check_fits(f"The weights of {path}", network.backbone, state, wanted)
     if _is_all_state(network):
@@ -308,6 +321,15 @@ def side_of_network(path: Path) -> int:
         if not SIDE <= side <= MOST_SIDE:
             raise ValueError(f"photos of {side} pixels")
     return side
+
+
+def _is_of_timm(network: AestheticNet) -> bool:
+    return any(part.name.startswith(TIMM) for part in network.parts)
+
+
+def _prepared(network: AestheticNet) -> str:
+    """What each backbone wants of photos: timm's note of it, which may change with its version."""
+    return "; ".join(repr(part.prepare) for part in network.parts)
 
 
 def _is_all_state(network: AestheticNet) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from rsrl_lib.controls import CONTROLS
+from rsrl_lib.deciding import is_of_one_scale
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.files import InputError
 from rsrl_lib.photos import ScoredPhotos
@@ -43,6 +44,7 @@ def notices(
     sentences += unread(recipe)
     sentences += of_weights(recipe, means[train])
     sentences += of_cut(recipe, means)
+    sentences += of_decision(recipe, photos.table.score.to_numpy(), means)
     sentences += of_attributes(recipe.attributes, attributes.iloc[train])
     return sentences
 
@@ -99,6 +101,7 @@ def unread(recipe: Recipe) -> list[str]:
         "loss_threshold": (recipe.stop == "loss", stop),
         "patience": (recipe.stop == "patience", stop),
         "decide_for": (recipe.decide != "largest", "decide is 'largest'"),
+        "average": (recipe.rounds > 1, "a single round judges alone"),
     }
     follows_rule = CONTROLS[recipe.control].follows_rule
     drops = follows_rule and recipe.rounds > 1
@@ -169,6 +172,17 @@ def of_cut(recipe: Recipe, means: np.ndarray) -> list[str]:
     return [
         f"All mean scores are whole numbers: the {at_cut.sum()} photos scored {recipe.cut:g}, at "
         f"the cut, count as low; {REAL_SCORES} tell more."
+    ]
+
+
+def of_decision(recipe: Recipe, scores: np.ndarray, means: np.ndarray) -> list[str]:
+    """Whether the mean scores (n,) are of another scale than the scores (n,) to be decided for."""
+    asks = recipe.decide == "ordinal" and recipe.levels == "scores"
+    if not asks or is_of_one_scale(scores, means):
+        return []
+    return [
+        f"Mean scores from {means.min():g} to {means.max():g} are of another scale than the scores "
+        f"from {scores.min()} to {scores.max()}, so decide 'ordinal' takes the scores themselves."
     ]
 
 

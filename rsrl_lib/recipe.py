@@ -136,7 +136,7 @@ class Recipe:
     """Measure for which the power of the prior is fitted: on cross-fitted training photos with
     tune='head', else on the validation photos."""
     average: int = 1
-    """Last rounds whose networks judge together, their likelihoods averaged. What is dropped is
+    """Last rounds whose networks judge together, their posteriors averaged. What is dropped is
     still decided by the last network alone."""
     fold: int = 0
     """Which fifth of the photos is the test part, 0..4."""
@@ -153,13 +153,8 @@ class Recipe:
 
     @property
     def view(self) -> dict[str, object]:
-        """How the networks of a run look at photos. Where the head alone is trained, all learn from
-        and judge the whole photo and its mirror, or the five crops.
-        """
-        view = self.training.view
-        if self.tune == "head" and view["crops"] == "random":
-            view["crops"] = "whole"
-        return view
+        """How the networks of a run look at photos, as `view_of` says."""
+        return view_of(self.tune, self.training)
 
     def __post_init__(self):
         check(self, rounds=1, patience=1, first_steps=1, loss_threshold=0, average=1)
@@ -179,6 +174,12 @@ class Recipe:
             raise InputError(
                 f"tune {self.tune!r} needs parts that stay, found is resplit {self.resplit!r}; "
                 "leave one of them out."
+            )
+        decides_anew = self.decide != "largest" or self.average > 1
+        if decides_anew and self.resplit != "never":
+            raise InputError(
+                f"decide {self.decide!r} and average {self.average} need validation photos that no "
+                f"round learned from, found is resplit {self.resplit!r}; leave one of them out."
             )
         if self.drop.judges == "cross-fitted" and self.tune != "head":
             raise InputError(
@@ -217,6 +218,15 @@ class Recipe:
                 f"{OWN!r} and with nothing else, found are {self.backbone!r} and "
                 f"{self.weights!r}; give both, or none."
             )
+
+
+def view_of(tune: str, training: Training) -> dict[str, object]:
+    """How networks look at photos: where the head alone is trained, all learn from and judge the
+    whole photo and its mirror, or the five crops."""
+    view = training.view
+    if tune == "head" and view["crops"] == "random":
+        view["crops"] = "whole"
+    return view
 
 
 def names_of(given: str | Sequence[str]) -> tuple[str, ...]:

@@ -61,14 +61,16 @@ class Record:
         is_last = samples["round"] == len(self.rounds)
         return samples[is_last]
 
-    def last_logits(self, count: int) -> list[np.ndarray]:
+    def last_logits(self, count: int, scores: list[int]) -> list[np.ndarray]:
         """Logits (n, scores) of all photos, by each of the last `count` networks, or of fewer."""
         done = len(self.rounds)
         samples = self.tables["samples"]
         of_rounds = []
         for i in range(max(1, done - count + 1), done + 1):
-            of_round = samples[samples["round"] == i].filter(regex=r"^logit_\d+$")
-            of_rounds.append(of_round.to_numpy())
+            of_round = samples[samples["round"] == i]
+            of_rounds.append(
+                of_round[[f"logit_{score}" for score in scores]].to_numpy()
+            )
         return of_rounds
 
     def _resume(self) -> None:

@@ -35,7 +35,7 @@ from rsrl_lib.protocols import fold_of_each
 from rsrl_lib.recipe import OWN, Recipe
 from rsrl_lib.record import Record, check_same
 from rsrl_lib.runs import Run, check_folder
-from rsrl_lib.training import averaged_logits, fine_tune, judgement, logits
+from rsrl_lib.training import fine_tune, judged_together, judgement, logits
 
 
 def repeat(
@@ -114,7 +114,9 @@ def learn(data: Dataset, recipe: Recipe, record: Record) -> None:
 
         # Judge all photos, the dropped ones too, so that a photo can come back.
         own = all_logits(network, data, recipe)
-        together = averaged_logits([own, *record.last_logits(recipe.average - 1)])
+        together = judged_together(
+            [own, *record.last_logits(recipe.average - 1, data.scores)]
+        )
         rule = decision_rule(together, data, recipe, parts, learned_from)
         samples = judged_samples(own, together, rule, data, parts, learned_from)
         facts = {
@@ -392,13 +394,14 @@ def decision_rule(
 ) -> DecisionRule:
     """How the logits of a round become scores, fitted on photos that it has not learned from.
 
-    With tune='head' these are the training photos, cross-fitted; else the validation photos, by
-    the logits (n, scores) of the networks that judge `together`.
+    With tune='head' these are the training photos, cross-fitted, unless several rounds judge; else
+    the validation photos, by the logits (n, scores) of the networks that judge `together`.
     """
     labels = data.labels
     rows = np.flatnonzero(parts == "validation")
     unseen = together[rows]
-    if recipe.tune == "head" and recipe.decide != "largest":
+    judges_alone = recipe.tune == "head" and recipe.average == 1
+    if judges_alone and recipe.decide != "largest":
         rows = data.training_rows
         learned = np.searchsorted(rows, learned_from)
         unseen = cross_fitted_logits(data, recipe, learned)
@@ -410,6 +413,7 @@ def decision_rule(
         mean_scores=data.mean_scores[rows],
         borders=data.borders,
         learned=labels[learned_from],
+        weights=data.weights[learned_from],
         measure=recipe.decide_for,
     )
 

@@ -29,14 +29,16 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load_file
-from scipy.special import logit
+from scipy.special import logit as logit_of
 
 from rsrl_lib.backbones import Body
 from rsrl_lib.deciding import DecisionRule, read_rule
 from rsrl_lib.files import InputError, reading
 from rsrl_lib.network import AestheticNet, facts_of, load_network, side_of_network
+from rsrl_lib.pixels import Pixels
 from rsrl_lib.reading.tables import read_ours
-from rsrl_lib.recipe import Recipe, Training
+from rsrl_lib.recipe import Training, view_of
+from rsrl_lib.training import judged_together, logits
 
 PART_OF_A_RUN = ("part of a run", "train the run anew")
 
@@ -86,8 +88,7 @@ class Run:
             settings = self.info["recipe"]
             tune = settings.get("tune", "all")  # runs of before have none
             try:
-                training = Training(**settings["training"])
-                view = Recipe(tune=tune, training=training).view
+                view = view_of(tune, Training(**settings["training"]))
             except InputError as error:
                 # It does not say that it is the file's setting.
                 raise ValueError(error) from error
@@ -140,16 +141,22 @@ class Run:
         """Where the network of round `i` lies, while it judges together with others."""
         return self.folder / f"network_{i:02d}.safetensors"
 
-    def judges(self, *, body: Body | None = None) -> list[AestheticNet]:
-        """The networks that judge together in the chosen round, the chosen one last; `body` as for
-        `network`."""
+    def judges(self, *, body: Body | None = None) -> "Judges":
+        """Who judges photos for this run, `body` as for `network`; `InputError` where one of them
+        is not there."""
         average = self.info["recipe"].get("average", 1)  # runs of before have none
-        networks = []
+        best = self.folder / "network_best.safetensors"
+        chosen, facts = load_network(best, body=body)
+        networks = [chosen]
         if average > 1:
-            for i in range(max(1, self.chosen - average + 1), self.chosen):
-                network, _ = load_network(self.network_of(i), body=body)
+            with reading(best, *PART_OF_A_RUN):
+                number = int(facts["round"])
+            for i in range(max(1, number - average + 1), number):
+                path = self.network_of(i)
+                _check_judges(path, average)
+                network, _ = load_network(path, body=body)
                 networks.append(network)
-        return [*networks, self.network(body=body)]
+        return Judges(networks, self.view, self.decision)
 
     @property
     def decision(self) -> DecisionRule:
@@ -157,12 +164,46 @@ class Run:
         path = self.folder / "network_best.safetensors"
         facts = facts_of(path)
         with reading(path, *PART_OF_A_RUN):
+            scores = tuple(map(int, facts["scores"].split()))
             if "decision" not in facts:  # runs of before took the largest
-                return DecisionRule(tuple(map(int, facts["scores"].split())))
-            return read_rule(facts["decision"])
+                return DecisionRule(scores)
+            rule = read_rule(facts["decision"])
+            if rule.scores != scores:
+                raise ValueError("the decision is of other scores than the network")
+            return rule
 
     def conv1(self) -> dict[str, torch.Tensor]:
         return self._read("conv1.safetensors", load_file)
+
+
+def _check_judges(path: Path, average: int) -> None:
+    if not path.exists():
+        raise InputError(
+            f"{path} is needed and not there, as networks of {average} rounds judge together; "
+            "copy the whole folder of the run."
+        )
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Who judges photos for a run, how they look at them, and how a score is decided."""
+
+    networks: list[AestheticNet]
+    """That of the chosen round, and those that judge together with it."""
+    view: dict[str, object]
+    rule: DecisionRule
+
+    @property
+    def chosen(self) -> AestheticNet:
+        return self.networks[0]
+
+    def logits(self, pixels: Pixels) -> tuple[np.ndarray, np.ndarray]:
+        """Logits (n, levels) of photos by the chosen network, and those of all together, by which
+        the rule decides."""
+        of_networks = [
+            logits(network, pixels, **self.view) for network in self.networks
+        ]
+        return of_networks[0], judged_together(of_networks)
 
 
 def open_run(folder: Path) -> Run:
@@ -200,5 +241,5 @@ def _with_logits(samples: pd.DataFrame) -> pd.DataFrame:
     for name in ("assigned", "own", "top"):
         if f"{name}_logit" not in samples:
             likelihood = samples[f"{name}_likelihood"].astype(np.float64)
-            samples[f"{name}_logit"] = logit(likelihood)
+            samples[f"{name}_logit"] = logit_of(likelihood)
     return samples

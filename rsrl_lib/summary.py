@@ -87,16 +87,18 @@ def of_decision(run: Run) -> list[str]:
     """How the chosen round decides on a score, where it is not by its network's largest node."""
     recipe = run.info["recipe"]
     decide = recipe.get("decide", "largest")  # runs of before have none
-    average = recipe.get("average", 1)
+    average = min(recipe.get("average", 1), run.chosen)
     sentences = []
     if average > 1:
         sentences.append(
             f"Networks of {average} rounds judge together, that of each round and those before: "
-            "their likelihoods are averaged."
+            "their posteriors are averaged."
         )
     if decide != "largest":
-        fitted_on = "the validation photos"
-        if recipe["tune"] == "head":
+        fitted_on = (
+            "the validation photos, whose measures are therefore a little too good"
+        )
+        if recipe["tune"] == "head" and recipe["average"] == 1:
             fitted_on = (
                 "the training photos, each judged by a head that has not seen it"
             )

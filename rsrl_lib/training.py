@@ -12,7 +12,7 @@ from math import ceil
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import expit, log_expit, logsumexp
+from scipy.special import expit, log_softmax, logsumexp
 from torch.nn import functional
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, StepLR
@@ -226,19 +226,19 @@ def likelihoods(logits: np.ndarray) -> np.ndarray:
     return expit(logits)
 
 
-def averaged_logits(of_networks: Sequence[np.ndarray]) -> np.ndarray:
-    """Logits (n, scores), float32, of the mean likelihoods of several networks, from theirs.
+def judged_together(of_networks: Sequence[np.ndarray]) -> np.ndarray:
+    """Logits (n, scores), float32, whose softmax is the mean of that of several networks.
 
-    >>> averaged_logits([np.array([-2.0, 1.0]), np.array([2.0, 1.0])]).round(3).tolist()
-    [0.0, 1.0]
+    >>> both = judged_together([np.log([[0.2, 0.8]]), np.log([[0.6, 0.4]])])
+    >>> np.allclose(both, np.log([[0.4, 0.6]]))
+    True
     """
     if len(of_networks) == 1:
         return of_networks[0]
-    # Through logs, as a likelihood near 1 is rounded to 1.
     logits = np.asarray(of_networks, np.float64)
-    of_yes = logsumexp(log_expit(logits), axis=0)
-    of_no = logsumexp(log_expit(-logits), axis=0)
-    return (of_yes - of_no).astype(np.float32)
+    log_posteriors = log_softmax(logits, axis=-1)
+    mean = logsumexp(log_posteriors, axis=0) - np.log(len(logits))
+    return mean.astype(np.float32)
 
 
 def judge(

@@ -724,3 +724,59 @@ def test_the_lines_of_the_guide_that_train_a_module_of_ones_own_run(
     exec(code, seen)
     assert torch.equal(seen["network"].conv1.weight, layers[0].weight)
     assert (tmp_path / "runs" / "own" / "run.json").exists()
+
+
+# --- what a network cannot do
+
+
+@pytest.mark.parametrize("name", ["repvgg_a0", "crossvit_tiny_240"])
+def test_of_several_convolutions_that_look_at_the_photo_none_is_the_first(name):
+    with torch.device("meta"):
+        net = network.AestheticNet(f"timm:{name}", [3, 4])
+    assert net.conv1 is None
+
+
+def test_photos_that_a_network_cannot_look_at_are_told_in_a_sentence():
+    net = aesthetic_net("timm:dla34", [3, 4], weights="none")
+    with pytest.raises(InputError, match="dla34 cannot look at 2 photos of 227 x 227 pixels"):
+        net(torch.zeros(2, 3, 227, 227))
+
+
+def test_photos_that_are_prepared_otherwise_than_when_trained_are_refused(tmp_path, monkeypatch):
+    net = aesthetic_net("timm:test_resnet", [3, 4], weights="none")
+    save_network(net, tmp_path / "net.safetensors")
+    state, facts = network._read(tmp_path / "net.safetensors")
+    facts["prepared"] = facts["prepared"].replace("mean=(", "mean=(0.1")
+    save_file(state, tmp_path / "other.safetensors", facts)
+    with pytest.raises(InputError, match="as another version of timm prepares them"):
+        load_network(tmp_path / "other.safetensors")
+    facts["backbone"] = " ".join(f"timm:a{n}" for n in range(17))
+    save_file(state, tmp_path / "many.safetensors", facts)
+    with pytest.raises(InputError, match="more than 16 backbones"):
+        load_network(tmp_path / "many.safetensors")
+
+
+class Tied(Small):
+    """Two layers that share their weights, and a pooling that is never called."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(8, 8)
+        self.second = nn.Linear(8, 8)
+        self.second.weight = self.first.weight
+        self.never = nn.AdaptiveAvgPool2d(1)
+
+
+def test_layers_that_share_weights_are_saved_and_one_that_is_not_called_has_no_maps(
+    tmp_path, photos
+):
+    torch.manual_seed(0)
+    module = Tied()
+    width = module(torch.zeros(1, 3, 64, 64)).shape[1]
+    body = Body(module, width)
+    net = aesthetic_net(body, [3, 4], weights="own")
+    save_network(net, tmp_path / "net.safetensors")
+    again, _ = load_network(tmp_path / "net.safetensors", body=body)
+    assert torch.equal(again.body.second.weight, net.body.first.weight)
+    with pytest.raises(InputError, match="is no mean of maps"):
+        activation.activation_maps(net, photos, shrink_to=None)

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import subprocess
@@ -10,10 +11,12 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 from safetensors.torch import load_file, save_file
+from scipy.special import logit
 
 from rsrl_lib import rounds, runs
 from rsrl_lib.interface import batch, cli
 from rsrl_lib.network import aesthetic_net, save_network
+from rsrl_lib.runs import open_run
 from tests.conftest import draw_coloured_photos
 
 pytestmark = pytest.mark.usefixtures("small_crops")
@@ -72,13 +75,14 @@ def test_train_makes_a_run_and_assess_reads_it(monkeypatch, train, folder, tmp_p
     assert pd.read_csv(table).equals(assessed[1:].reset_index(drop=True))
 
 
-def test_several_runs_judge_by_the_mean_of_their_likelihoods(
+def test_several_runs_judge_by_the_mean_of_their_posteriors(
     monkeypatch, train, gap_run, folder, tmp_path
 ):
     runs = [tmp_path / "one", tmp_path / "two"]
     tables = []
-    for seed, run in enumerate(runs):
-        rsrl(monkeypatch, *train, "--run", run, "--seed", seed, "--rounds", 1)
+    for seed, (run, decide) in enumerate(zip(runs, ("largest", "ordinal"), strict=True)):
+        how = ["--seed", seed, "--rounds", 1, "--decide", decide]
+        rsrl(monkeypatch, *train, "--run", run, *how)
         tables.append(tmp_path / f"{seed}.csv")
         rsrl(monkeypatch, "assess", "--run", run, folder, "--csv", tables[-1])
     both = tmp_path / "both.csv"
@@ -87,11 +91,28 @@ def test_several_runs_judge_by_the_mean_of_their_likelihoods(
     one, two, mean = (pd.read_csv(path) for path in (*tables, both))
     likelihoods = list(mean.filter(like="likelihood"))
     np.testing.assert_allclose(mean[likelihoods], (one + two)[likelihoods] / 2, rtol=1e-5)
-    best = mean[likelihoods].idxmax(axis=1).str[-1].astype(int)
-    assert (mean.score == best).all() and not one.equals(two)
+    posteriors = []
+    for run, table in zip(runs, (one, two), strict=True):
+        rule = open_run(run).decision
+        posteriors.append(np.exp(rule.log_posterior(logit(table[likelihoods].to_numpy()))))
+    posterior = np.mean(posteriors, 0)
+    assert (mean.score == np.array(rule.scores)[posterior.argmax(1)]).all()
+    np.testing.assert_allclose(mean.expected, posterior @ rule.scores, rtol=1e-4)
+    assert rule.ordinal is not None and not one.equals(two)
     said = refused(monkeypatch, "assess", "--run", runs[0], "--run", gap_run, folder)
     assert "Runs that judge together need the same scores" in said and str(gap_run) in said
     assert "--run is needed" in refused(monkeypatch, "assess", folder)
+
+
+def test_runs_of_two_levels_that_are_cut_elsewhere_do_not_judge_together(
+    monkeypatch, gap_run, folder, tmp_path
+):
+    other = shutil.copytree(gap_run, tmp_path / "other")
+    info = json.loads((other / "run.json").read_text())
+    info["recipe"]["cut"] += 1
+    (other / "run.json").write_text(json.dumps(info))
+    said = refused(monkeypatch, "assess", "--run", gap_run, "--run", other, folder)
+    assert f"with the cut {info['recipe']['cut']:g}; leave one out" in said
 
 
 def test_assess_assigns_the_largest_logit_where_likelihoods_round_to_1(
@@ -237,8 +258,7 @@ def test_train_makes_gap_networks_and_assess_reads_their_levels(
     assert network.attributes == ["sharp", "colour=blue", "colour=green", "colour=red"]
     rsrl(monkeypatch, "assess", "--run", gap_run, folder, "--csv", tmp_path / "a.csv")
     table = pd.read_csv(tmp_path / "a.csv")
-    columns = ["photo", "level", "expected", "spread", "likelihood_low", "likelihood_high"]
-    assert list(table) == columns
+    assert list(table) == ["photo", "level", "likelihood_low", "likelihood_high"]
     assert ((table.level == "high") == (table.likelihood_high > table.likelihood_low)).all()
     samples = runs.open_run(gap_run).samples
     judged = samples.set_index("photo").assigned[table.photo.map(lambda p: Path(p).name)]
@@ -320,8 +340,7 @@ def test_a_reader_that_leaves_ends_a_command_quietly_with_the_status_of_a_pipe(l
 
 def test_a_table_is_cut_off_by_its_reader_without_a_word(gap_run, folder):
     done = in_a_shell(f"rsrl assess --run {gap_run} {folder} 2>/dev/null | head -1")
-    columns = ["photo", "level", "expected", "spread", "likelihood_low", "likelihood_high"]
-    assert done.stdout.split() == columns
+    assert done.stdout.split() == ["photo", "level", "likelihood_low", "likelihood_high"]
     words = "Traceback", "Broken pipe"
     done = in_a_shell(f"rsrl assess --run {gap_run} {folder} | true")
     assert done.returncode == 141

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from scipy.special import expit, softmax
+from scipy.special import softmax
 from scipy.stats import linregress, norm
 
-from rsrl_lib import deciding, notices, record, rounds, runs, summary
+from rsrl_lib import deciding, features, heads, notices, record, rounds, runs, summary
 from rsrl_lib.deciding import DecisionRule, Ordinal, fit_rule, read_rule
 from rsrl_lib.files import InputError
 from rsrl_lib.measures import measures
@@ -133,6 +133,9 @@ def test_a_rule_is_read_as_it_was_written_and_nothing_else_is(drawn):
     broken = [
         {"prior": [0.5, 0.5]},
         {"prior": [0.5, 0.5, 0.0, 0.0]},
+        {"prior": [0.1, 0.1, 0.1, 7.0]},
+        {"scores": [6, 5, 4, 3]},
+        {"ordinal": facts["ordinal"] | {"borders": [5.5, 4.5, 3.5]}},
         {"power": -1},
         {"power": "1"},
         {"ordinal": facts["ordinal"] | {"error": 0}},
@@ -140,8 +143,11 @@ def test_a_rule_is_read_as_it_was_written_and_nothing_else_is(drawn):
         {"more": 1},
     ]
     for change in broken:
-        with pytest.raises((InputError, ValueError, TypeError)):
+        with pytest.raises(ValueError, match="decision"):
             read_rule(json.dumps(facts | change))
+    for text in ("{}", "3", "[]", "no JSON"):
+        with pytest.raises(ValueError, match=r"decision|JSON|Expecting"):
+            read_rule(text)
 
 
 @pytest.mark.parametrize("decide", ["prior", "ordinal"])
@@ -196,9 +202,26 @@ def test_a_run_of_heads_fits_its_decision_on_cross_fitted_photos(coloured, tmp_p
     assert "by a head that has not seen it" in " ".join(summary.of_decision(run))
 
 
-def test_a_head_that_judges_has_not_seen_the_photo_though_it_was_drawn_twice(coloured, tmp_path):
+def test_a_photo_that_was_drawn_twice_is_judged_by_who_saw_it_never(
+    coloured, tmp_path, monkeypatch
+):
+    real, learned = heads.best_head, []
+
+    def best_head(features, *args, **kwargs):
+        learned.append(features)
+        return real(features, *args, **kwargs)
+
     recipe = altered(tune="head", decide="prior", rounds=1, control="class-balanced")
-    assert rounds.repeat(*coloured, tmp_path / "run", recipe).decision.prior
+    rounds.repeat(*coloured, tmp_path / "first", recipe)
+    monkeypatch.setattr(heads, "best_head", best_head)
+    run = rounds.repeat(*coloured, tmp_path / "run", recipe)
+    seen = features.features(run.network(), coloured[1], **recipe.view)
+    rows = np.flatnonzero(run.split.part == "train")
+    folds = rounds.fold_of_each(run.split.label.to_numpy()[rows], coloured[1].digests[rows])
+    for fold, of_others in enumerate(learned[-5:]):
+        own = {seen[row].tobytes() for row in rows[folds == fold]}
+        assert not own & {photo.tobytes() for photo in of_others}
+    assert run.decision.prior
 
 
 @pytest.fixture(scope="module")
@@ -207,15 +230,16 @@ def together(coloured, tmp_path_factory, small_crops):
     return rounds.repeat(*coloured, folder, altered(average=2, rounds=4))
 
 
-def test_rounds_that_judge_together_average_their_likelihoods(together):
+def test_rounds_that_judge_together_average_their_posteriors(together):
     scores = np.array(together.network().scores)
     before = None
     for i in (1, 2, 3, 4):
         table, logits = logits_of(together, i)
-        likelihood = expit(logits.astype(float))
-        mean = likelihood if before is None else (likelihood + before) / 2
+        posterior = softmax(logits.astype(float), axis=1)
+        mean = posterior if before is None else (posterior + before) / 2
         assert (table.assigned == scores[mean.argmax(1)]).all()
-        before = likelihood
+        np.testing.assert_allclose(table.expected, mean @ scores, rtol=1e-5)
+        before = posterior
     assert "Networks of 2 rounds judge together" in " ".join(summary.of_end(together))
 
 
@@ -223,7 +247,61 @@ def test_the_networks_that_judge_together_are_kept_and_no_others(together):
     window = {together.chosen - 1, together.chosen, 3, 4} - {0}
     kept = {int(path.stem[-2:]) for path in together.folder.glob("network_??.safetensors")}
     assert kept == window
-    assert len(together.judges()) == min(2, together.chosen)
+    judges = together.judges()
+    assert len(judges.networks) == min(2, together.chosen)
+
+
+def test_a_run_judges_photos_as_its_table_has_them(together, coloured):
+    judges = together.judges()
+    own, all_of_them = judges.logits(coloured[1])
+    table, logits = logits_of(together, together.chosen)
+    np.testing.assert_allclose(own, logits, atol=1e-4)
+    scores = np.array(judges.rule.scores)
+    assert (scores[judges.rule.nodes(all_of_them)] == table.assigned).all()
+
+
+def test_a_network_that_judges_and_is_gone_is_named(together, tmp_path):
+    folder = shutil.copytree(together.folder, tmp_path / "run")
+    for path in folder.glob("network_??.safetensors"):
+        path.unlink()
+    if together.chosen > 1:
+        with pytest.raises(InputError, match=r"network_0\d.* is needed and not there"):
+            runs.Run(folder).judges()
+
+
+def test_photos_below_zero_are_judged_by_several_rounds_too(coloured, tmp_path):
+    photos, pixels = coloured
+    table = photos.table.assign(score=photos.table.score - 4)
+    lower = dataclasses.replace(photos, table=table)
+    run = rounds.repeat(lower, pixels, tmp_path / "run", altered(average=2, rounds=2))
+    assert min(run.network().scores) < 0
+
+
+def test_heads_of_several_rounds_fit_their_decision_on_validation_photos(coloured, tmp_path):
+    recipe = altered(tune="head", decide="prior", average=2, rounds=2)
+    run = rounds.repeat(*coloured, tmp_path / "run", recipe)
+    assert "on the validation photos, whose measures" in " ".join(summary.of_decision(run))
+
+
+def test_photos_that_weigh_nothing_are_no_part_of_the_prior():
+    labels = np.array([4] * 6 + [5] * 2)
+    assert deciding.prior_of(labels, (4, 5)) == (0.75, 0.25)
+    weights = np.array([0.0] * 4 + [1.0] * 4)
+    assert deciding.prior_of(labels, (4, 5), weights) == (0.5, 0.5)
+
+
+def test_mean_scores_of_another_scale_are_not_taken_for_scores(coloured, tmp_path):
+    photos, pixels = coloured
+    table = photos.table.assign(mean_score=photos.table.score * 10.0)
+    other = dataclasses.replace(photos, table=table)
+    recipe = altered(decide="ordinal", rounds=1)
+    made = [
+        rounds.repeat(given, pixels, tmp_path / name, recipe)
+        for name, given in {"as it is": photos, "tenfold": other}.items()
+    ]
+    assert made[0].decision == made[1].decision
+    assert any("are of another scale" in sentence for sentence in made[1].info["notices"])
+    assert not any("are of another scale" in sentence for sentence in made[0].info["notices"])
 
 
 def test_what_the_drop_rule_reads_is_of_the_last_network_alone(together, coloured, tmp_path):
@@ -274,5 +352,9 @@ def test_a_decision_that_is_not_known_is_refused_and_one_that_is_not_read_is_tol
         Recipe(decide="priors")
     with pytest.raises(InputError, match="average must be 1 or more, not 0"):
         Recipe(average=0)
+    with pytest.raises(InputError, match="need validation photos that no round learned from"):
+        Recipe(average=2, resplit="fresh")
     sentences = notices.unread(Recipe(decide_for="kappa"))
     assert sentences == ["decide_for has no effect: decide is 'largest'."]
+    sentences = notices.unread(Recipe(average=3, rounds=1))
+    assert "average has no effect: a single round judges alone." in sentences

@@ -231,6 +231,14 @@ def test_a_run_says_how_its_networks_look_at_photos_or_that_it_cannot_be_known(r
             _ = runs.Run(tmp_path).view
 
 
+def test_a_run_of_crops_that_are_too_small_for_alexnet_is_read(run, tmp_path):
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    info = run.info
+    info["recipe"]["training"]["shrink_to"] = 48
+    (folder / "run.json").write_text(json.dumps(info))
+    assert runs.Run(folder).view["shrink_to"] == 48
+
+
 def test_a_finished_run_is_returned_without_training(run, coloured, monkeypatch):
     monkeypatch.setattr(rounds, "fine_tune", None)
     before = contents(run.folder)

@@ -36,10 +36,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
-    from rsrl_lib.deciding import DecisionRule
     from rsrl_lib.network import AestheticNet
     from rsrl_lib.pixels import Pixels
-    from rsrl_lib.runs import Run
+    from rsrl_lib.runs import Judges, Run
 
 Flat = tyro.conf.OmitArgPrefixes
 Listed = tyro.conf.Positional
@@ -212,7 +211,7 @@ def assess(
     Three runs: rsrl assess --run runs/a --run runs/b --run runs/c holiday/*.jpg
 
     Args:
-        run: Folder of a run; of several, each given by its own --run, likelihoods are averaged.
+        run: Folder of a run; of several, each given by its own --run, the answers are averaged.
         photos: Photos, or folders of photos.
         csv: Write the table here instead of printing it.
         skip_broken: Leave out unreadable photos, and name them.
@@ -227,27 +226,29 @@ def assess(
     import pandas as pd
 
     from rsrl_lib.deciding import moments
-    from rsrl_lib.training import averaged_logits, likelihoods, logits
+    from rsrl_lib.training import likelihoods
 
     judges = _judges_of_one_scale(run)
     whole = _paths(photos, skip_broken)
-    logits_of = {}  # (photos, levels), by the position of the run
-    for side in {networks[0].side: None for networks, _, _ in judges}:
+    likelihoods_of, posteriors = [], []  # (photos, levels), of each run
+    for side in {judge.chosen.side: None for judge in judges}:
         with _decoded(whole, "assess", skip_broken, cache, side) as (whole, decoded):
-            for place, (networks, view, _) in enumerate(judges):
-                if networks[0].side == side:
-                    seen = [logits(network, decoded, **view) for network in networks]
-                    logits_of[place] = averaged_logits(seen)
-    together = averaged_logits([logits_of[place] for place in range(len(judges))])
-    rules = [rule for _, _, rule in judges]
-    posterior = np.mean([np.exp(rule.log_posterior(together)) for rule in rules], 0)
-    nodes = posterior.argmax(1)
-    (network, *_), _, _ = judges[0]
+            for judge in judges:
+                if judge.chosen.side == side:
+                    own, together = judge.logits(decoded)
+                    likelihoods_of.append(likelihoods(own))
+                    posteriors.append(np.exp(judge.rule.log_posterior(together)))
+    posterior = np.mean(posteriors, 0)
+    assigned = posterior.argmax(1)
+
+    network = judges[0].chosen
     levels = network.levels
     column = "level" if "high" in levels else "score"
-    rows = pd.DataFrame({"photo": whole, column: [levels[node] for node in nodes]})
-    rows["expected"], rows["spread"] = moments(posterior, network.scores)
-    rows[[f"likelihood_{level}" for level in levels]] = likelihoods(together)
+    rows = pd.DataFrame({"photo": whole, column: [levels[node] for node in assigned]})
+    if column == "score":
+        rows["expected"], rows["spread"] = moments(posterior, network.scores)
+    columns = [f"likelihood_{level}" for level in levels]
+    rows[columns] = np.mean(likelihoods_of, 0)
     if csv is None:
         print(rows.to_string(index=False, float_format="{:.3f}".format))
     else:
@@ -256,28 +257,28 @@ def assess(
         print(f"{len(rows)} photos are assessed in {csv}.")
 
 
-def _judges_of_one_scale(
-    runs: tuple[Path, ...],
-) -> list[tuple[list["AestheticNet"], dict[str, object], "DecisionRule"]]:
-    """Of each run the networks that judge, how they look at photos, and how they decide.
-
-    `InputError` where the runs have other levels.
-    """
+def _judges_of_one_scale(runs: tuple[Path, ...]) -> list["Judges"]:
+    """Who judges for each run; `InputError` where the runs have other levels."""
     from rsrl_lib.runs import open_run
 
     if not runs:
         raise InputError("--run is needed; give the folder of a run.")
     judges = []
+    scales = []
     for folder in runs:
         with reading(folder, *RUN):
             opened = open_run(folder)
-            judges.append((opened.judges(), opened.view, opened.decision))
-    of_runs = [networks[0].levels for networks, _, _ in judges]
-    for folder, levels in zip(runs, of_runs, strict=True):
-        if levels != of_runs[0]:
+            judges.append(opened.judges())
+            recipe = opened.info["recipe"]
+        scale = ", ".join(judges[-1].chosen.levels)
+        if recipe["levels"] == "low-high":
+            scale += f" with the cut {recipe['cut']:g}"
+        scales.append(scale)
+    for folder, scale in zip(runs, scales, strict=True):
+        if scale != scales[0]:
             raise InputError(
-                f"Runs that judge together need the same scores; {runs[0]} has "
-                f"{', '.join(of_runs[0])}, {folder} has {', '.join(levels)}; leave one out."
+                f"Runs that judge together need the same scores; {runs[0]} has {scales[0]}, "
+                f"{folder} has {scale}; leave one out."
             )
     return judges
 

@@ -35,6 +35,7 @@ from rsrl_lib.cropping import (
     largest_region,
     save_crop,
 )
+from rsrl_lib.deciding import DecisionRule
 from rsrl_lib.drop_rules import Decision, DropRule, decide, largest_classes
 from rsrl_lib.files import InputError
 from rsrl_lib.highlight import Highlight, conv1_of, highlights, stacked
@@ -49,7 +50,7 @@ from rsrl_lib.plots import (
 )
 from rsrl_lib.reading.pictures import endings, open_rgb
 from rsrl_lib.runs import Run
-from rsrl_lib.training import averaged_logits, likelihoods, logits
+from rsrl_lib.training import likelihoods, logits
 
 KEPT = "#35618f"
 DROPPED = "#c9772b"
@@ -287,6 +288,10 @@ class _Explorer:
         self.network = cache(run.network)
         self.judges = cache(run.judges)
         self.rule = run.decision
+        self.decided = self.rule.in_words()
+        average = self.recipe.get("average", 1)  # runs of before have none
+        if average > 1:
+            self.decided += f", of the last {average} rounds together"
         self.quiet = False
         self.found = None
         self.page = 0
@@ -556,12 +561,11 @@ class _Explorer:
     def _own_in_words(self, pixels: Pixels) -> str:
         """What the network says of the reader's own photo."""
         levels = self.network("best").levels
-        judged = self._logits(pixels)
-        of_photo = judged[None]
-        (node,) = self.rule.nodes(of_photo)
-        (expected,), (spread,) = self.rule.expected(of_photo)
+        own, together = self.judges().logits(pixels)  # (1, levels)
+        (node,) = self.rule.nodes(together)
+        (expected,), (spread,) = self.rule.expected(together)
         predicted = self._predicted_in_words(levels[node], expected, spread)
-        (told,) = _told_apart(judged)
+        (told,) = _told_apart(own[0])
         each = []
         for level, likelihood in zip(levels, told, strict=True):
             each.append(f"{level}: {likelihood}")
@@ -571,8 +575,8 @@ class _Explorer:
     def _predicted_in_words(self, level: object, expected: float, spread: float) -> str:
         """The score or level of a photo, how it was decided, and which score is expected."""
         words = f"predicted {self.target} {level}"
-        if self.rule.prior:
-            words += f" by {self.rule.in_words()}"
+        if self.decided != DecisionRule(self.rule.scores).in_words():
+            words += f" by {self.decided}"
         # Runs of before hold no expected scores; and between two levels there is none.
         if self.target == "score" and not np.isnan(expected):
             words += f", expected {expected:.1f} ± {spread:.1f}"
@@ -583,11 +587,8 @@ class _Explorer:
         return _opened(path, content, self.run.side)
 
     def _logits(self, pixels: Pixels) -> np.ndarray:
-        """Logit of each level (levels,) of a photo, by the networks that judge."""
-        seen = [
-            logits(network, pixels, **self.run.view)[0] for network in self.judges()
-        ]
-        return averaged_logits(seen)
+        """Logit of each level (levels,) of a photo, by the chosen network."""
+        return logits(self.network("best"), pixels, **self.run.view)[0]
 
     def _show(self) -> None:
         """Find what the controls ask for in the chosen photo, and show all of it."""
