@@ -26,9 +26,9 @@ from rsrl_lib.recipe import OWN, TIMM, Head, Torchvision, check_backbone, names_
 class Preparation:
     """What a network wants of photos that come as torchvision's networks want them."""
 
-    mean: tuple[float, ...] = MEAN
+    means: tuple[float, ...] = MEAN
     """Of what it was trained on, by colour, for values in 0..1."""
-    std: tuple[float, ...] = STD
+    stds: tuple[float, ...] = STD
     size: tuple[int, int] | None = None
     """Height and width, where it can look at no others."""
     mode: str = "bilinear"
@@ -42,11 +42,11 @@ class Preparation:
         wanted = self.size or tuple(round(self.share * side) for side in size)
         if wanted != size:
             photos = interpolate(photos, wanted, mode=self.mode, antialias=True)
-        if (self.mean, self.std) == (MEAN, STD):
+        if (self.means, self.stds) == (MEAN, STD):
             return photos
         # From (x - MEAN) / STD to (x - mean) / std.
         mean, std, of_mean, of_std = torch.tensor(
-            [self.mean, self.std, MEAN, STD], device=photos.device
+            [self.means, self.stds, MEAN, STD], device=photos.device
         )
         scale = of_std / std
         shift = (of_mean - mean) / std
@@ -179,7 +179,8 @@ def _of_timm(backbone: str) -> Body:
     config = _config(backbone)
     size = tuple(config.input_size[1:]) if config.fixed_input_size else None
     mode = "bilinear" if config.interpolation == "bilinear" else "bicubic"
-    prepare = Preparation(tuple(config.mean), tuple(config.std), size, mode)
+    noted = config.to_dict()
+    prepare = Preparation(tuple(noted["mean"]), tuple(noted["std"]), size, mode)
     side = side_for(max(config.input_size[1:]))
     return Body(module, width, side, prepare, backbone)
 

@@ -746,7 +746,7 @@ def test_photos_that_are_prepared_otherwise_than_when_trained_are_refused(tmp_pa
     net = aesthetic_net("timm:test_resnet", [3, 4], weights="none")
     save_network(net, tmp_path / "net.safetensors")
     state, facts = network._read(tmp_path / "net.safetensors")
-    facts["prepared"] = facts["prepared"].replace("mean=(", "mean=(0.1")
+    facts["prepared"] = facts["prepared"].replace("means=(", "means=(0.1")
     save_file(state, tmp_path / "other.safetensors", facts)
     with pytest.raises(InputError, match="as another version of timm prepares them"):
         load_network(tmp_path / "other.safetensors")
