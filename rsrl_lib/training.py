@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, StepLR
 from tqdm.auto import tqdm
 
 from rsrl_lib.backbones import check_side
-from rsrl_lib.deciding import DecisionRule
+from rsrl_lib.deciding import DecisionRule, moments
 from rsrl_lib.files import InputError
 from rsrl_lib.machine import (
     ahead,
@@ -245,21 +245,20 @@ def judge(
     network: AestheticNet,
     pixels: Pixels,
     *,
-    rule: DecisionRule | None = None,
     labels: np.ndarray | None = None,
     top_score: int | None = None,
     **view,
 ) -> pd.DataFrame:
     """What a network says of photos, in one pass; one row a photo. `view` is that of a `Training`.
 
-    Columns: `label` (NA where `labels` is None), `assigned` (the score that `rule` decides for,
-    else that of the largest logit), `expected` and `spread` (mean and standard deviation of the
-    score, by the rule's posterior), and of the assigned score, of the label (`own`) and of
-    `top_score` (`top`, where it is given), in float32, logit and likelihood: `assigned_logit`,
-    `assigned_likelihood`, `own_logit`, ... Photos are ranked by logits: a float32 likelihood is 1
-    for every logit above about 17. Last come the logits of all scores, `logit_4`, ...
+    Columns: `label` (NA where `labels` is None), `assigned` (the score of the largest logit),
+    `expected` and `spread` (mean and standard deviation of the score, by the posterior), and of the
+    assigned score, of the label (`own`) and of `top_score` (`top`, where it is given), in float32,
+    logit and likelihood: `assigned_logit`, `assigned_likelihood`, `own_logit`, ... Photos are
+    ranked by logits: a float32 likelihood is 1 for every logit above about 17. Last come the logits
+    of all scores, `logit_4`, ...
     """
-    rule = rule or DecisionRule(tuple(network.scores))
+    rule = DecisionRule(tuple(network.scores))
     node_logits = logits(network, pixels, **view)
     return judgement(rule, node_logits, labels=labels, top_score=top_score)
 
@@ -272,7 +271,7 @@ def judgement(
     labels: np.ndarray | None = None,
     top_score: int | None = None,
 ) -> pd.DataFrame:
-    """The table of `judge` from logits (photos, scores) that are known.
+    """The table of `judge` from logits (photos, scores) that are known, decided by a rule.
 
     The score is decided from those of several networks `together`, where they are given.
     """
@@ -281,8 +280,9 @@ def judgement(
     scores = np.array(rule.scores)
 
     decided_from = node_logits if together is None else together
-    node = rule.nodes(decided_from)
-    expected, spread = rule.expected(decided_from)
+    log_posterior = rule.log_posterior(decided_from)
+    node = log_posterior.argmax(1)
+    expected, spread = moments(np.exp(log_posterior), rule.scores)
     logits_of = {"assigned": node_logits[photos, node]}
     if labels is None:
         label = pd.array([pd.NA] * count, dtype="Int64")

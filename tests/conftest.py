@@ -1,6 +1,8 @@
 """Shared by the tests: a tiny scored folder that a network learns in seconds, and real photos."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -86,4 +88,20 @@ def small_crops():
     """Crops of 67 px: what a round does stays the same, and it takes a tenth of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pixels, "CROP", 67)
+        yield
+
+
+@contextmanager
+def broken_off(module, stage: str, call: int) -> Iterator[None]:
+    """What runs in here is broken off, as by Ctrl-C, when a `stage` is called so often."""
+    real, calls = getattr(module, stage), []
+
+    def breaks_off(*args, **kwargs):
+        calls.append(stage)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, stage, breaks_off)
         yield

@@ -13,6 +13,7 @@ from rsrl_lib import controls, losses, record, rounds
 from rsrl_lib.controls import CONTROLS
 from rsrl_lib.drop_rules import DropRule, decide
 from rsrl_lib.recipe import ControlName
+from tests.conftest import broken_off
 from tests.test_rounds import RECIPE, contents
 
 LABELS = np.repeat([2, 3, 4, 5, 6], [4, 20, 40, 16, 8])
@@ -210,23 +211,12 @@ def test_networks_of_halves_are_trained_only_as_long_as_a_decision_reads_them(
     assert len(calls) == RECIPE.rounds + 2 * trainings
 
 
-def test_a_cross_fitted_run_that_broke_off_ends_with_identical_tables(
-    coloured, tmp_path, monkeypatch
-):
+def test_a_cross_fitted_run_that_broke_off_ends_with_identical_tables(coloured, tmp_path):
     recipe = dataclasses.replace(RECIPE, control="cross-fitted")
     whole = rounds.repeat(*coloured, tmp_path / "whole", recipe)
-    real, calls = record.save_network, []
-
-    def breaks_off(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == 7:  # between the networks of the halves and the last one of round 2
-            raise KeyboardInterrupt
-        return real(*args, **kwargs)
-
-    monkeypatch.setattr(record, "save_network", breaks_off)
-    with pytest.raises(KeyboardInterrupt):
+    # Between the networks of the halves and the last one of round 2.
+    with broken_off(record, "save_network", 7):
         rounds.repeat(*coloured, tmp_path / "run", recipe)
-    monkeypatch.undo()
     assert contents(rounds.repeat(*coloured, tmp_path / "run", recipe).folder) == contents(
         whole.folder
     )

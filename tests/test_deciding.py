@@ -17,6 +17,7 @@ from rsrl_lib.deciding import DecisionRule, Ordinal, fit_rule, read_rule
 from rsrl_lib.files import InputError
 from rsrl_lib.measures import measures
 from rsrl_lib.recipe import Recipe
+from tests.conftest import broken_off
 from tests.test_rounds import RECIPE, contents
 
 SCORES = (3, 4, 5, 6)
@@ -310,22 +311,10 @@ def test_what_the_drop_rule_reads_is_of_the_last_network_alone(together, coloure
         pd.testing.assert_series_equal(together.samples[column], alone.samples[column])
 
 
-def test_a_run_of_several_judges_that_broke_off_ends_identical(
-    together, coloured, tmp_path, monkeypatch
-):
+def test_a_run_of_several_judges_that_broke_off_ends_identical(together, coloured, tmp_path):
     recipe = altered(average=2, rounds=4)
-    real, calls = record.save_network, []
-
-    def breaks_off(*args, **kwargs):
-        calls.append(args)
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        return real(*args, **kwargs)
-
-    monkeypatch.setattr(record, "save_network", breaks_off)
-    with pytest.raises(KeyboardInterrupt):
+    with broken_off(record, "save_network", 5):
         rounds.repeat(*coloured, tmp_path / "run", recipe)
-    monkeypatch.undo()
     resumed = rounds.repeat(*coloured, tmp_path / "run", recipe)
     assert contents(resumed.folder) == contents(together.folder)
     names = {path.name for path in resumed.folder.glob("network_*")}

@@ -17,6 +17,7 @@ from rsrl_lib import dataset, measures, record, rounds, runs
 from rsrl_lib.drop_rules import DropRule, decide, largest_classes
 from rsrl_lib.files import InputError, locked
 from rsrl_lib.recipe import Recipe, Training
+from tests.conftest import broken_off
 
 RECIPE = Recipe(
     backbone="squeezenet1_1",
@@ -176,20 +177,11 @@ def test_conv1_of_every_round_is_kept_and_the_best_and_last_network_whole(run):
     ],
 )
 def test_a_run_that_broke_off_anywhere_ends_with_identical_tables(
-    run, coloured, tmp_path, monkeypatch, module, stage
+    run, coloured, tmp_path, module, stage
 ):
-    real, calls = getattr(module, stage), []
-
-    def breaks_off_in_the_second_round(*args, **kwargs):
-        calls.append(stage)
-        if len(calls) == (3 if stage == "save_network" else 2):
-            raise KeyboardInterrupt
-        return real(*args, **kwargs)
-
-    monkeypatch.setattr(module, stage, breaks_off_in_the_second_round)
-    with pytest.raises(KeyboardInterrupt):
+    in_the_second_round = 3 if stage == "save_network" else 2
+    with broken_off(module, stage, in_the_second_round):
         rounds.repeat(*coloured, tmp_path / "run", RECIPE)
-    monkeypatch.undo()
     resumed = rounds.repeat(*coloured, tmp_path / "run", RECIPE)
     assert contents(resumed.folder) == contents(run.folder)
     assert torch.equal(resumed.network().head.weight, run.network().head.weight)

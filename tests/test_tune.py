@@ -19,6 +19,7 @@ from rsrl_lib.network import aesthetic_net
 from rsrl_lib.notices import notices
 from rsrl_lib.recipe import Recipe, Training
 from rsrl_lib.training import logits
+from tests.conftest import broken_off
 from tests.test_rounds import RECIPE, contents
 
 HEAD = dataclasses.replace(RECIPE, tune="head")
@@ -87,22 +88,10 @@ def test_the_mean_of_a_map_is_the_logit_without_its_bias(run, coloured):
 @pytest.mark.parametrize(
     ("module", "stage"), [(rounds, "fit_head"), (record, "save_network"), (features, "_of_batch")]
 )
-def test_a_run_that_broke_off_ends_with_identical_tables(
-    run, coloured, tmp_path, monkeypatch, module, stage
-):
-    real, calls = getattr(module, stage), []
+def test_a_run_that_broke_off_ends_with_identical_tables(run, coloured, tmp_path, module, stage):
     pixels = dataclasses.replace(coloured[1], folder=tmp_path)
-
-    def breaks_off(*args, **kwargs):
-        calls.append(stage)
-        if len(calls) == (1 if module is features else 2):
-            raise KeyboardInterrupt
-        return real(*args, **kwargs)
-
-    monkeypatch.setattr(module, stage, breaks_off)
-    with pytest.raises(KeyboardInterrupt):
+    with broken_off(module, stage, 1 if module is features else 2):
         rounds.repeat(coloured[0], pixels, tmp_path / "run", HEAD)
-    monkeypatch.undo()
     resumed = rounds.repeat(coloured[0], pixels, tmp_path / "run", HEAD)
     assert contents(resumed.folder) == contents(run.folder)
 

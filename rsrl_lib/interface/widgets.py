@@ -35,12 +35,11 @@ from rsrl_lib.cropping import (
     largest_region,
     save_crop,
 )
-from rsrl_lib.deciding import DecisionRule
 from rsrl_lib.drop_rules import Decision, DropRule, decide, largest_classes
 from rsrl_lib.files import InputError
 from rsrl_lib.highlight import Highlight, conv1_of, highlights, stacked
 from rsrl_lib.machine import threads
-from rsrl_lib.pixels import SIDE, Pixels, square
+from rsrl_lib.pixels import Pixels, square
 from rsrl_lib.plots import (
     IN_COLOUR,
     activation_picture,
@@ -285,11 +284,14 @@ class _Explorer:
         self.target = "score" if self.recipe["levels"] == "scores" else "level"
         self.photos = _judged(run, photos)
         self.open = lru_cache(32)(lambda path, _stamp: self._opened(path))
+        self.side = run.side
         self.network = cache(run.network)
         self.judges = cache(run.judges)
         self.rule = run.decision
-        self.decided = self.rule.in_words()
+        self.decided = ""  # told where it is not by the largest node of one network
         average = self.recipe.get("average", 1)  # runs of before have none
+        if self.rule.prior or average > 1:
+            self.decided = f" by {self.rule.in_words()}"
         if average > 1:
             self.decided += f", of the last {average} rounds together"
         self.quiet = False
@@ -574,9 +576,7 @@ class _Explorer:
 
     def _predicted_in_words(self, level: object, expected: float, spread: float) -> str:
         """The score or level of a photo, how it was decided, and which score is expected."""
-        words = f"predicted {self.target} {level}"
-        if self.decided != DecisionRule(self.rule.scores).in_words():
-            words += f" by {self.decided}"
+        words = f"predicted {self.target} {level}{self.decided}"
         # Runs of before hold no expected scores; and between two levels there is none.
         if self.target == "score" and not np.isnan(expected):
             words += f", expected {expected:.1f} ± {spread:.1f}"
@@ -584,7 +584,7 @@ class _Explorer:
 
     def _opened(self, path: str, content: bytes | None = None) -> tuple:
         """A photo as `_opened` has it, decoded as the run's networks need it."""
-        return _opened(path, content, self.run.side)
+        return _opened(path, content, self.side)
 
     def _logits(self, pixels: Pixels) -> np.ndarray:
         """Logit of each level (levels,) of a photo, by the chosen network."""
@@ -922,7 +922,7 @@ class _CropExplorer(_Explorer):
             place += f": {reason}"
 
         of_photo = self.before
-        of_crop = self._logits(Pixels(square(crop, self.run.side)[None]))
+        of_crop = self._logits(Pixels(square(crop, self.side)[None]))
         told_before, told_after = _told_apart(of_photo, of_crop)
         levels = self.network("best").levels
         changes = []
@@ -975,7 +975,7 @@ def _judged(run: Run, photos: pd.DataFrame) -> pd.DataFrame:
 
 
 def _opened(
-    path: str, content: bytes | None = None, side: int = SIDE
+    path: str, content: bytes | None, side: int
 ) -> tuple[tuple[int, int], Image.Image, Image.Image, Pixels]:
     """Size of a photo, the photo to crop from and to show, and as the networks see it."""
     photo = open_rgb(path, content)
