@@ -92,6 +92,7 @@ def make_dataset(
     Raises `InputError` where the photos cannot be divided, or lack what the recipe asks for.
     """
     labels, merged, parts = _divided(photos, pixels, recipe, run)
+    _check_parts(parts, recipe)
     table = photos.table[["photo", "score"]].assign(label=labels, part=parts)
     table["digest"] = pixels.digests
     train = np.flatnonzero(parts == "train")
@@ -155,6 +156,25 @@ def _divided(
         names=names,
     )
     return labels, merged, parts
+
+
+def _check_parts(parts: pd.Series, recipe: Recipe) -> None:
+    """`InputError` where a part without photos is asked to choose the round or fit a decision."""
+    there = set(parts)
+    asked = recipe.choose
+    if asked in ("validation", "test") and asked not in there:
+        raise InputError(
+            f"choose {asked!r} needs {asked} photos, and no photo is in that part; give choose "
+            "'loss' or 'last', or other parts."
+        )
+    fits_on_training = recipe.tune == "head" and recipe.average == 1
+    if "validation" in there or fits_on_training:
+        return
+    if recipe.decide != "largest":
+        raise InputError(
+            f"decide {recipe.decide!r} is fitted on validation photos, and no photo is in that "
+            "part; give decide 'largest', or other parts."
+        )
 
 
 def _fingerprints(

@@ -172,17 +172,22 @@ def of_parts(
     """Measures of one round on several parts, from a table with `part`, `label` and `assigned`.
 
     Returned are `rounds` (one row, columns such as `test_accuracy`), and with a column `part` the
-    tables `per_class` and `confusion`.
+    tables `per_class` and `confusion`. A part without photos has NaN in the first and no rows in
+    the others.
     """
     row = {}
     classes = []
     pairs = []
+    of_none = dict.fromkeys(measures(np.zeros(1), np.zeros(1), [0]), np.nan)
     for part in parts:
         photos = sample[sample.part == part]
         labels = photos.label.to_numpy(int)
         assigned = photos.assigned.to_numpy(int)
-        for name, value in measures(labels, assigned, scores).items():
+        measured = measures(labels, assigned, scores) if len(photos) else of_none
+        for name, value in measured.items():
             row[f"{part}_{name}"] = value
+        if photos.empty:
+            continue
         classes.append(per_class(labels, assigned, scores).assign(part=part))
         pairs.append(confusion(labels, assigned, scores).assign(part=part))
     return {

@@ -21,8 +21,15 @@ from torch import nn
 
 from rsrl_lib.backbones import Body, bodies_of, downloaded
 from rsrl_lib.files import ROOT, InputError, reading, replacing, size_of
-from rsrl_lib.pixels import SIDE
-from rsrl_lib.recipe import OWN, TIMM, Head, Torchvision, names_of, weights_of_each
+from rsrl_lib.recipe import (
+    OWN,
+    SIDE,
+    TIMM,
+    Head,
+    Torchvision,
+    names_of,
+    weights_of_each,
+)
 
 SAFETENSORS = (
     "safetensors file",
@@ -70,8 +77,7 @@ class AestheticNet(nn.Module):
         self.body = modules[0] if len(modules) == 1 else nn.ModuleList(modules)
         width = sum(part.width for part in self.parts)
         self.head = nn.Linear(width, len(self.scores))
-        nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.zeros_(self.head.bias)
+        _draw_head(self.head)
         self.attribute_head = None
         if attributes:
             self.attribute_head = nn.Linear(width, len(attributes))
@@ -137,6 +143,22 @@ def aesthetic_net(
         if weights_of_part not in ("none", OWN):
             _transfer(part, weights_of_part)
     return network
+
+
+def renew_head(network: AestheticNet, seed: int) -> None:
+    """Draw the head of a network anew, in place; the body stays as it has learned."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        _draw_head(network.head)
+        if network.attribute_head is not None:
+            network.attribute_head.reset_parameters()
+
+
+def _draw_head(head: nn.Linear) -> None:
+    """Small weights, so that a new head finds all scores about as likely."""
+    nn.init.normal_(head.weight, std=0.01)
+    if head.bias is not None:
+        nn.init.zeros_(head.bias)
 
 
 def _copied(backbone: str | Sequence[str] | Body) -> str | Sequence[str] | Body:

@@ -31,8 +31,13 @@ ControlName = Literal[
     "cross-fitted",
 ]
 Resplit = Literal["never", "fresh", "rotating"]
+Choose = Literal["validation", "test", "loss", "last"]
 Decide = Literal["largest", "prior", "ordinal"]
 DecideFor = Literal["accuracy", "macro_f1", "balanced_accuracy", "kappa", "macro_mae"]
+SIDE = 256
+"""Of a decoded photo, in pixels, where a network does not need more."""
+CROP = 227
+"""Side of the crops of such a photo; those of larger photos are larger by the same factor."""
 FOLDS = 5
 """Parts of the photos: each in turn tests."""
 
@@ -47,9 +52,9 @@ class Training:
     """Of the transferred layers; falls within each round, see `decay`."""
     head_learning_rate: float = 1e-3
     """Of the new fc layer."""
-    decay: Literal["cosine", "tenths"] = "cosine"
+    decay: Literal["cosine", "tenths", "constant"] = "cosine"
     """Learning rates fall to zero along a cosine, or to a tenth after each third of the steps
-    (AWCU-2018: by 0.1; when, it does not say)."""
+    (AWCU-2018: by 0.1; when, it does not say), or stay (MATLAB's default)."""
     epochs: int = 5
     """Passes over the kept photos in one round (RSRL-b: 5)."""
     steps: int | None = None
@@ -58,9 +63,10 @@ class Training:
     """Photos per step."""
     weight_decay: float = 5e-4
     """Decay of all weights."""
-    crops: Literal["random", "five"] = "random"
+    crops: Literal["random", "five", "resized"] = "random"
     """Training at random places with mirroring, judging at the centre; or both at the four corners
-    and the centre (AWCU-2018): one of the five a step, and the mean of their logits."""
+    and the centre (AWCU-2018): one of the five a step, and the mean of their logits; or no crop,
+    both on the whole photo resized to the side of a crop, without mirror (as MATLAB resizes)."""
     shrink_to: int | None = None
     """Side of the crops in pixels, where they are to be smaller than they are cut, for speed."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -75,11 +81,18 @@ class Training:
 
     @property
     def view(self) -> dict[str, object]:
-        """How `logits` and `judge` look at photos, so that they do as training did."""
+        """How `logits` and `judge` look at photos, so that they do as training did.
+
+        A whole photo that is resized to a crop's side is one of 256 px that is shrunk: by the same
+        factor as crops that are shrunk, in which maps and highlight regions see it too.
+        """
+        shrink_to = self.shrink_to
+        if self.crops == "resized":
+            shrink_to = round((shrink_to or CROP) * CROP / SIDE)
         return {
             "precision": self.precision,
             "crops": self.crops,
-            "shrink_to": self.shrink_to,
+            "shrink_to": shrink_to,
         }
 
 
@@ -123,8 +136,11 @@ class Recipe:
     """Quadratic loss, in squared scores, for stop='loss'; the papers do not publish theirs."""
     patience: int = 3
     """Rounds without a better total F, for stop='patience'."""
-    choose: Literal["validation", "test"] = "validation"
-    """Photos whose total F chooses the round; 'test' is RSRL's way, and a leak."""
+    choose: Choose = "validation"
+    """The round with the best total F on the validation photos, or on the test photos (RSRL's way,
+    and a leak); or the one with the least quadratic loss on the training photos; or the last."""
+    new_head: bool = False
+    """Begin every round with a new head, where it else goes on as the last round left it."""
     resplit: Resplit = "never"
     """Divide training and validation photos anew in every round, a leak that is to be shown:
     'fresh' at random, 'rotating' so that each fifth validates in turn. Test photos stay."""
@@ -165,6 +181,16 @@ class Recipe:
             raise InputError(f"fold must lie in 0..{FOLDS - 1}, not {self.fold}.")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must lie in 0..{2**32 - 1}, not {self.seed}.")
+        if self.stop == "patience" and self.choose == "last":
+            raise InputError(
+                "stop 'patience' waits for a better round, and with choose 'last' every round is "
+                "better; leave one of them out."
+            )
+        if self.new_head and self.tune == "head":
+            raise InputError(
+                "new_head needs another tune than 'head', whose best head is the same from any "
+                "beginning; leave one of them out."
+            )
         if self.resplit != "never" and self.control != "none":
             raise InputError(
                 f"resplit {self.resplit!r} goes with no control, found is {self.control!r}; "

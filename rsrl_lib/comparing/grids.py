@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Literal, get_type_hints
 
 from rsrl_lib.drawing.glassbox import open_set
-from rsrl_lib.drop_rules import DropRule
+from rsrl_lib.drop_rules import THRESHOLDS, DropRule
 from rsrl_lib.files import InputError, reading
 from rsrl_lib.reading.texts import read_text
 from rsrl_lib.recipe import FOLDS, Recipe, Training, names_of
@@ -40,7 +40,6 @@ from rsrl_lib.settings import check_type, is_of_type, told
 from rsrl_lib.sources import READERS
 
 KEYS = ["dataset", "labels", "seed", "fold", "arm"]
-THRESHOLDS = {"k", "k_schedule", "keep_share"}
 UNNAMED = {"drop", "training", "fold", "seed"}
 """Parts of a recipe that an arm does not give."""
 PATHS = {"folder", "scores", "votes"}
@@ -170,7 +169,7 @@ def _arms(path: Path, arms: dict[str, dict]) -> Iterator[tuple[str, dict]]:
 def _with_common(common: dict, own: dict) -> dict:
     """Settings of an arm: its own thresholds take the place of the common ones, of any kind."""
     shared = dict(common)
-    if own.keys() & THRESHOLDS:
+    if own.keys() & set(THRESHOLDS):
         for name in THRESHOLDS:
             shared.pop(name, None)
     return shared | own
