@@ -3,8 +3,9 @@
 Command line, notebooks and grids of a sweep fill in these classes; nothing here computes.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from typing import Literal, get_args
 
 from rsrl_lib.drop_rules import DropRule
@@ -32,6 +33,16 @@ ControlName = Literal[
 ]
 Resplit = Literal["never", "fresh", "rotating"]
 Choose = Literal["validation", "test", "loss", "last"]
+PaperName = Literal[
+    "ssrl-2019",
+    "rsrl-a",
+    "rsrl-b",
+    "awcu-2018",
+    "aescnn",
+    "aescnn-w",
+    "aesattcnn",
+    "aesattcnn-w",
+]
 Decide = Literal["largest", "prior", "ordinal"]
 DecideFor = Literal["accuracy", "macro_f1", "balanced_accuracy", "kappa", "macro_mae"]
 SIDE = 256
@@ -100,6 +111,9 @@ class Training:
 class Recipe:
     """What a run does; the same recipe on the same photos gives the same run."""
 
+    paper: PaperName | None = None
+    """Document whose own protocol sets all that you do not give beside it: see rsrl papers. The
+    last four are AWCU-2018's networks, of which awcu-2018 is aescnn-w."""
     backbone: Backbone | tuple[str, ...] = "alexnet"
     """Transferred network; AlexNet is the papers'. Or timm:NAME, a network of timm; with tune
     'head' also several, whose features are joined under one head."""
@@ -244,6 +258,37 @@ class Recipe:
                 f"{OWN!r} and with nothing else, found are {self.backbone!r} and "
                 f"{self.weights!r}; give both, or none."
             )
+
+
+_KINDS = (Recipe, DropRule, Training)
+KIND_OF = {each.name: kind for kind in _KINDS for each in fields(kind)}
+"""Class of each setting, by its name; no two have a name in common."""
+for _nested in ("drop", "training"):
+    del KIND_OF[_nested]
+
+
+def recipe_from(settings: Mapping[str, object]) -> Recipe:
+    """A recipe from fields of Recipe, DropRule and Training by name; a list stands for a tuple.
+
+    Raises `InputError` for a name of none, and for what their classes refuse.
+    """
+    by_kind = {kind: {} for kind in _KINDS}
+    for name, value in settings.items():
+        if name not in KIND_OF:
+            nearest = get_close_matches(name, KIND_OF, 1, cutoff=0)[0]
+            raise InputError(f"There is no setting {name!r}; did you mean {nearest!r}?")
+        by_kind[KIND_OF[name]][name] = (
+            tuple(value) if isinstance(value, list) else value
+        )
+    drop = DropRule(**by_kind[DropRule])
+    training = Training(**by_kind[Training])
+    return Recipe(drop=drop, training=training, **by_kind[Recipe])
+
+
+def settings_of(recipe: Recipe) -> dict[str, object]:
+    """All settings of a recipe by name, those of its drop rule and training too."""
+    holder = {Recipe: recipe, DropRule: recipe.drop, Training: recipe.training}
+    return {name: getattr(holder[kind], name) for name, kind in KIND_OF.items()}
 
 
 def view_of(tune: str, training: Training) -> dict[str, object]:

@@ -21,6 +21,7 @@ from rsrl_lib.files import InputError, reading, replacing
 from rsrl_lib.machine import machine
 from rsrl_lib.measures import of_parts
 from rsrl_lib.network import AestheticNet, load_network, save_network
+from rsrl_lib.papers import deviations
 from rsrl_lib.recipe import Choose, Recipe
 from rsrl_lib.runs import PART_OF_A_RUN, Run
 
@@ -98,12 +99,17 @@ class Record:
         """Make the folder the run's own; of a run that goes on, only end and notices change."""
         has_begun = self.run.has_begun
         if has_begun:
-            info = self.run.info | {"recipe": described(recipe), "notices": notices}
+            info = self.run.info | {
+                "recipe": described(recipe),
+                "deviations": deviations(recipe),
+                "notices": notices,
+            }
         else:
             info = {
                 "recipe": described(recipe),
                 "fingerprint": data.fingerprint,
                 "merged_scores": data.merged_scores,
+                "deviations": deviations(recipe),
                 "notices": notices,
                 **machine(recipe.training.precision),
             }

@@ -11,6 +11,7 @@ import pandas as pd
 from rsrl_lib.controls import CONTROLS
 from rsrl_lib.drop_rules import largest_classes
 from rsrl_lib.machine import machine, team
+from rsrl_lib.papers import told
 from rsrl_lib.photos import ScoredPhotos
 from rsrl_lib.recipe import FOLDS, Recipe, names_of
 from rsrl_lib.record import PARTS
@@ -53,7 +54,7 @@ def of_start(photos: ScoredPhotos, run: Run, recipe: Recipe) -> list[str]:
     """What is going to be trained on what, before the first round is."""
     split = run.split
     info = run.info
-    sentences = [of_photos(photos)]
+    sentences = [*told(recipe), of_photos(photos)]
     if recipe.levels == "scores":
         sentences += of_scores(photos, run.merged_scores)
     else:

@@ -11,14 +11,15 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, get_args
 
 import tyro
 
+from rsrl_lib.drop_rules import THRESHOLDS
 from rsrl_lib.files import (
     CACHE,
     InputError,
@@ -29,7 +30,7 @@ from rsrl_lib.files import (
     writing,
 )
 from rsrl_lib.interface.terminal import in_one_sentence
-from rsrl_lib.recipe import ControlName, Recipe, Resplit
+from rsrl_lib.recipe import ControlName, PaperName, Recipe, Resplit, recipe_from
 
 if TYPE_CHECKING:
     import numpy as np
@@ -135,7 +136,7 @@ def train(
     if team()[0] > 0:
         return
     state = "was finished already" if before == _written(made) else "is finished"
-    chosen = f"round {made.chosen} was chosen on the {recipe.choose} photos"
+    chosen = f"round {made.chosen} was chosen"
     print(
         *summary.of_end(made),
         f"The run {state}; {chosen}.",
@@ -628,8 +629,25 @@ def show_app(
     app.serve(run, gap_run, **own, port=port, browser=not no_browser)
 
 
+def show_papers() -> None:
+    """Show what each of the four documents sets: --paper NAME of rsrl train takes it."""
+    from rsrl_lib.papers import FOUR, PAPERS, side_by_side
+
+    rows = side_by_side()
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        print("  ".join(cells).rstrip())
+    print(
+        "* MATLAB's, as the document says nothing.  ** Ours, as the document says nothing."
+    )
+    for name in FOUR:
+        print(f"{name}: {PAPERS[name].title}.")
+
+
 COMMANDS = {
     "train": train,
+    "papers": show_papers,
     "assess": assess,
     "highlight": highlight,
     "crop": crop,
@@ -651,8 +669,32 @@ def main() -> None:
     warnings.showwarning = _show
     with in_one_sentence(on_stop=on_stop):
         tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, prog="rsrl", config=(tyro.conf.FlagCreatePairsOff,)
+            _commands(sys.argv[1:]), prog="rsrl", config=(tyro.conf.FlagCreatePairsOff,)
         )
+
+
+def _commands(words: list[str]) -> dict[str, Callable]:
+    """The commands; where a paper is named, training takes its settings for what is not given."""
+    named = _value_of("--paper", words)
+    if words[:1] != ["train"] or named not in get_args(PaperName):
+        return COMMANDS
+    from rsrl_lib.papers import preset
+
+    given = {"backbone": _value_of("--backbone", words)}
+    for threshold in THRESHOLDS:
+        given[threshold] = _value_of(f"--{threshold.replace('_', '-')}", words)
+    of_paper = recipe_from({**preset(named, given), "paper": named})
+    method = Method(**{name: getattr(of_paper, name) for name in vars(of_paper)})
+    return COMMANDS | {"train": functools.partial(train, recipe=method)}
+
+
+def _value_of(option: str, words: list[str]) -> str | None:
+    """The word after an option, or after its equals sign; None where it is not given."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        name, is_joined, value = word.partition("=")
+        if name.replace("_", "-") == option:
+            return value if is_joined else following
+    return None
 
 
 def _show(message, category, *place, usual=warnings.showwarning, **how) -> None:
