@@ -74,7 +74,8 @@ def test_every_file_that_a_page_shows_or_links_to_is_there(path):
 LIBRARY = ROOT / "rsrl_lib"
 # Rooms of the house; each knows those above it. A sub-package is one room.
 ORDER = [
-    *("files", "settings", "reading", "photos", "sources", "drawing", "pixels", "drop_rules"),
+    *("files", "settings", "reading", "photos", "sources", "drawing", "pixels", "duplicates"),
+    "drop_rules",
     *("recipe", "losses", "backbones", "network", "machine", "features", "heads", "measures"),
     *("deciding", "training", "protocols", "controls"),
     *("notices", "runs", "dataset", "record", "rounds", "summary", "comparing", "highlight"),

@@ -37,13 +37,13 @@ from rsrl_lib.files import InputError, reading
 from rsrl_lib.reading.texts import read_text
 from rsrl_lib.recipe import FOLDS, Recipe, Training, names_of
 from rsrl_lib.settings import check_type, is_of_type, told
-from rsrl_lib.sources import READERS
+from rsrl_lib.sources import FILES, READERS
 
 KEYS = ["dataset", "labels", "seed", "fold", "arm"]
 THRESHOLDS = {"k", "k_schedule", "keep_share"}
 UNNAMED = {"drop", "training", "fold", "seed"}
 """Parts of a recipe that an arm does not give."""
-PATHS = {"folder", "scores", "votes"}
+PATHS = {"folder", "scores", *FILES}
 KINDS = (Recipe, DropRule, Training)
 KIND_OF = {field.name: kind for kind in KINDS for field in fields(kind)}
 KIND_OF = {name: kind for name, kind in KIND_OF.items() if name not in UNNAMED}
