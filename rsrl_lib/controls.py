@@ -223,12 +223,17 @@ CONTROLS: dict[ControlName, Control] = {
 
 
 def half_of_each(
-    labels: np.ndarray, seed: int, groups: np.ndarray | None = None
+    labels: np.ndarray,
+    seed: int,
+    groups: np.ndarray | None = None,
+    *,
+    each_counts: bool = False,
 ) -> np.ndarray:
     """Half (n,), 0 or 1, that each training photo belongs to, stratified by label.
 
     For `cross-fitted` and `confident-learning` two more networks go through the rounds, each
     trained on one half only; a photo is judged by the one that has never seen it, nor another
-    photo of its group: `groups` (n,) are those of `protocols.split`.
+    photo of its group: `groups` (n,) and `each_counts` are those of `protocols.split`.
     """
-    return 1 - fold_of_each(labels, groups, folds=2, seed=seed)
+    how = {"folds": 2, "seed": seed, "each_counts": each_counts}
+    return 1 - fold_of_each(labels, groups, **how)

@@ -12,12 +12,20 @@ import pandas as pd
 
 from rsrl_lib.controls import CONTROLS
 from rsrl_lib.deciding import borders_of, is_of_one_scale
+from rsrl_lib.duplicates import NearDuplicates, near_duplicates
 from rsrl_lib.files import InputError
 from rsrl_lib.heads import Frozen
 from rsrl_lib.losses import sample_weights
 from rsrl_lib.photos import ScoredPhotos
 from rsrl_lib.pixels import Pixels
-from rsrl_lib.protocols import low_high, merge_rare, resplit, split
+from rsrl_lib.protocols import (
+    check_trained,
+    joined_groups,
+    low_high,
+    merge_rare,
+    resplit,
+    split,
+)
 from rsrl_lib.recipe import Recipe
 from rsrl_lib.runs import Run
 
@@ -30,7 +38,8 @@ class Dataset:
     """The photos (n,) of a run, in the order of `pixels`, as its recipe takes them."""
 
     table: pd.DataFrame
-    """photo, score, label (a rare score merged into its neighbour, or a level), part, digest."""
+    """photo, score, label (a rare score merged into its neighbour, or a level), part, digest and,
+    where it is given, group."""
     pixels: Pixels
     weights: np.ndarray
     """(n,) of the photos in the loss, before they are scaled (AWCU-2018 eq. 9)."""
@@ -45,6 +54,12 @@ class Dataset:
     fingerprint: dict[str, str]
     """What must not change while a run goes on: photos, scores, photos of another source."""
     other: Strangers | None = None
+    groups: np.ndarray | None = None
+    """(n,) number of what each photo is kept together with, where groups are given or
+    near-duplicates were looked for: copies of a file among them."""
+    near: NearDuplicates | None = None
+    parts_are_given: bool = False
+    """By the user, for each photo."""
     frozen: Frozen | None = None
     """What the body sees in the photos before it is trained, where a round needs the best head."""
 
@@ -62,10 +77,20 @@ class Dataset:
         """Positions of the original training photos."""
         return np.flatnonzero(self.table.part == "train")
 
+    @property
+    def groups_count_each(self) -> bool:
+        """Whether the photos of a group each count, unlike copies of a file."""
+        return self.groups is not None
+
+    @property
+    def _together(self) -> np.ndarray | None:
+        """What keeps photos together: their groups, or else the digests of their files."""
+        return self.pixels.digests if self.groups is None else self.groups
+
     def groups_of(self, rows: np.ndarray) -> np.ndarray | None:
-        """Digests of the files at `rows`, by which copies are kept together, where known."""
-        digests = self.pixels.digests
-        return None if digests is None else digests[rows]
+        """What the photos at `rows` are kept together by, where it is known."""
+        together = self._together
+        return None if together is None else together[rows]
 
     def parts(self, recipe: Recipe, i: int) -> pd.Series:
         """Part of each photo in round `i`: as it was divided, or anew, by a leak to be shown."""
@@ -75,7 +100,7 @@ class Dataset:
             recipe.resplit,
             round=i,
             seed=recipe.seed,
-            groups=self.pixels.digests,
+            groups=self._together,
         )
 
 
@@ -91,10 +116,14 @@ def make_dataset(
 
     Raises `InputError` where the photos cannot be divided, or lack what the recipe asks for.
     """
-    labels, merged, parts = _divided(photos, pixels, recipe, run)
-    _check_parts(parts, recipe)
+    near = _near_duplicates(pixels, recipe)
+    groups = _groups(photos, pixels, near)
+    labels, merged, parts = _divided(photos, pixels, recipe, run, groups)
+    _check_choosing(parts, recipe)
     table = photos.table[["photo", "score"]].assign(label=labels, part=parts)
     table["digest"] = pixels.digests
+    if "group" in photos.table:
+        table["group"] = photos.table.group
     train = np.flatnonzero(parts == "train")
 
     attributes = soft_attributes(photos, recipe.attributes, train)
@@ -121,11 +150,50 @@ def make_dataset(
         merged,
         fingerprint,
         other,
+        groups,
+        near,
+        parts_are_given="part" in photos.table,
     )
 
 
+def divide(
+    photos: ScoredPhotos, pixels: Pixels, recipe: Recipe
+) -> tuple[np.ndarray, dict[int, int], pd.Series]:
+    """Label of each photo, from each score that was merged to its label, and part of each photo.
+
+    As a new run has them: the parts are those that are given, or else the recipe divides. Raises
+    `InputError` where it cannot.
+    """
+    groups = _groups(photos, pixels, _near_duplicates(pixels, recipe))
+    return _divided_anew(photos, pixels, recipe, groups)
+
+
+def _near_duplicates(pixels: Pixels, recipe: Recipe) -> NearDuplicates | None:
+    """What looks alike, where that is asked for."""
+    if recipe.near_duplicates is None:
+        return None
+    return near_duplicates(pixels.array, recipe.near_duplicates)
+
+
+def _groups(
+    photos: ScoredPhotos, pixels: Pixels, near: NearDuplicates | None
+) -> np.ndarray | None:
+    """Number of what each photo is kept together with; None where at most copies are known."""
+    given = photos.table.group.to_numpy() if "group" in photos.table else None
+    alike = None
+    if near is not None:
+        alike = np.where(near.group > 0, near.group, None)
+    if given is None and alike is None:
+        return None
+    return joined_groups(pixels.digests, given, alike)
+
+
 def _divided(
-    photos: ScoredPhotos, pixels: Pixels, recipe: Recipe, run: Run
+    photos: ScoredPhotos,
+    pixels: Pixels,
+    recipe: Recipe,
+    run: Run,
+    groups: np.ndarray | None,
 ) -> tuple[np.ndarray, dict[int, int], pd.Series]:
     """Label of each photo, scores that were merged, and part.
 
@@ -137,44 +205,70 @@ def _divided(
         then = divided.reindex(columns=now.columns)
         if then.astype(str).equals(now.astype(str)):
             return divided.label.to_numpy(), run.merged_scores, divided.part
+    return _divided_anew(photos, pixels, recipe, groups)
 
-    groups = pixels.digests
-    if recipe.levels == "low-high":
-        mean_scores = photos.table.mean_score.to_numpy()
-        labels = low_high(mean_scores, recipe.cut)
-        merged = {}
-        names = {0: "level low", 1: "level high"}
-    else:
-        scores = photos.table.score.to_numpy()
-        labels, merged = merge_rare(scores, groups=groups)
-        names = None
+
+def _divided_anew(
+    photos: ScoredPhotos, pixels: Pixels, recipe: Recipe, groups: np.ndarray | None
+) -> tuple[np.ndarray, dict[int, int], pd.Series]:
+    together = pixels.digests if groups is None else groups
+    parts_are_given = "part" in photos.table
+    labels, merged, names = labels_of(photos, recipe, together)
+    if parts_are_given:
+        if recipe.resplit != "never":
+            raise InputError(
+                f"The part of each photo is given, and resplit {recipe.resplit!r} divides them "
+                "anew in every round; leave one of the two out."
+            )
+        parts = photos.table.part
+        remedy = "give one of them the part train, or leave these photos out"
+        check_trained(labels, parts.to_numpy(), names, remedy)
+        return labels, merged, parts
     parts = split(
         labels,
         fold=recipe.fold,
         seed=recipe.seed,
-        groups=groups,
+        groups=together,
         names=names,
+        train_share=recipe.train_share,
+        rare_train=recipe.rare == "train",
+        each_counts=groups is not None,
     )
     return labels, merged, parts
 
 
-def _check_parts(parts: pd.Series, recipe: Recipe) -> None:
-    """`InputError` where a part without photos is asked to choose the round or fit a decision."""
-    there = set(parts)
-    asked = recipe.choose
-    if asked in ("validation", "test") and asked not in there:
-        raise InputError(
-            f"choose {asked!r} needs {asked} photos, and no photo is in that part; give choose "
-            "'loss' or 'last', or other parts."
-        )
-    fits_on_training = recipe.tune == "head" and recipe.average == 1
-    if "validation" in there or fits_on_training:
-        return
-    if recipe.decide != "largest":
-        raise InputError(
-            f"decide {recipe.decide!r} is fitted on validation photos, and no photo is in that "
-            "part; give decide 'largest', or other parts."
-        )
+def labels_of(
+    photos: ScoredPhotos, recipe: Recipe, together: np.ndarray | None = None
+) -> tuple[np.ndarray, dict[int, int], dict[int, str] | None]:
+    """Label of each photo, from each score that was merged to its label, and names of levels.
+
+    `together` (n,) are the groups of the photos. Scores are merged that are too rare to be in every
+    part, where the recipe makes the parts and asks for it.
+    """
+    if recipe.levels == "low-high":
+        mean_scores = photos.table.mean_score.to_numpy()
+        names = {0: "level low", 1: "level high"}
+        return low_high(mean_scores, recipe.cut), {}, names
+    scores = photos.table.score.to_numpy()
+    is_divided = recipe.train_share < 1 and "part" not in photos.table
+    if not is_divided or recipe.rare == "train":
+        return scores, {}, None
+    labels, merged = merge_rare(scores, groups=together)
+    return labels, merged, None
+
+
+def _check_choosing(parts: pd.Series, recipe: Recipe) -> None:
+    """`InputError` where there is no photo that the recipe chooses a round or a decision by."""
+    needed = {recipe.choose: f"choose {recipe.choose!r}"}
+    fits_on_validation = recipe.tune != "head" or recipe.average > 1
+    if recipe.decide != "largest" and fits_on_validation:
+        needed["validation"] = f"decide {recipe.decide!r}"
+    for part, setting in needed.items():
+        if part in ("validation", "test") and not (parts == part).any():
+            raise InputError(
+                f"{setting} needs {part} photos, and there are none among {len(parts)}; give "
+                "parts that have some, or another setting (choose 'loss' or 'last' needs none)."
+            )
 
 
 def _fingerprints(
@@ -187,11 +281,16 @@ def _fingerprints(
     if other is not None:
         _, other_pixels = other
         of_other = other_pixels.fingerprint
-    return {
+    fingerprints = {
         "photos": pixels.fingerprint,
         "scores": digest.hexdigest()[:16],
         "photos of another source": of_other,
     }
+    for name, told in (("part", "given parts"), ("group", "groups")):
+        if name in photos.table:
+            words = photos.table[name].to_csv(index=False)
+            fingerprints[told] = hashlib.sha256(words.encode()).hexdigest()[:16]
+    return fingerprints
 
 
 def soft_attributes(

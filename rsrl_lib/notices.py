@@ -14,6 +14,7 @@ import pandas as pd
 from rsrl_lib.controls import CONTROLS
 from rsrl_lib.deciding import is_of_one_scale
 from rsrl_lib.drop_rules import DropRule
+from rsrl_lib.duplicates import NearDuplicates, in_words
 from rsrl_lib.files import InputError
 from rsrl_lib.photos import ScoredPhotos
 from rsrl_lib.recipe import Recipe, Training
@@ -49,8 +50,91 @@ def notices(
     return sentences
 
 
+def of_division(
+    recipe: Recipe,
+    table: pd.DataFrame,
+    near: NearDuplicates | None,
+    *,
+    parts_are_given: bool,
+) -> list[str]:
+    """How the photos came to their parts, where that is not as usual.
+
+    `table` (photo, label, part and, where known, digest and group) is that of a run's photos.
+    """
+    sentences = [] if near is None else [in_words(near)]
+    if parts_are_given:
+        sentences += _of_given_parts(recipe, table, near)
+    elif recipe.rare == "train" and recipe.train_share < 1:
+        sentences += _of_rare(recipe, table)
+    return sentences
+
+
+def _of_given_parts(
+    recipe: Recipe, table: pd.DataFrame, near: NearDuplicates | None
+) -> list[str]:
+    """Settings that given parts leave without effect, and what lies in two of these parts."""
+    default = Recipe()
+    unused = []
+    for name in ("fold", "train_share", "rare"):
+        value = getattr(recipe, name)
+        if value != getattr(default, name):
+            unused.append(f"{name} {value}")
+    sentences = []
+    if unused:
+        have = "has" if len(unused) == 1 else "have"
+        sentences.append(
+            f"The part of each photo is given: {', '.join(unused)} {have} no effect."
+        )
+    sentences += _torn(table, table.digest, "files that are there twice or more")
+    if "group" in table:
+        sentences += _torn(table, table.group.replace("", None), "groups")
+    if near is not None:
+        group = pd.Series(near.group, table.index)
+        sentences += _torn(table, group.where(group > 0), "groups of near-duplicates")
+    return sentences
+
+
+def _torn(table: pd.DataFrame, group: pd.Series, what: str) -> list[str]:
+    """How many groups have photos in two parts or more, and two photos of the first one."""
+    parts = table.part.groupby(group).nunique()
+    torn = group.isin(parts.index[parts > 1])
+    if not torn.any():
+        return []
+    of_first = table[group == group[torn].iloc[0]].drop_duplicates("part")
+    first, second = of_first[:2].itertuples()
+    return [
+        f"Of the {what}, {(parts > 1).sum()} lie in two or more of the parts that are given "
+        f"(first: {first.photo} in {first.part}, {second.photo} in {second.part}): what is "
+        "tested there was partly trained on."
+    ]
+
+
+def _of_rare(recipe: Recipe, table: pd.DataFrame) -> list[str]:
+    """Scores that train alone, as they are too rare to be in every part."""
+    tested = table.label[table.part == "test"]
+    alone = table[~table.label.isin(tested)]
+    is_trained = alone.part.groupby(alone.label).agg(
+        lambda part: (part == "train").all()
+    )
+    sentences = []
+    for label in is_trained.index[is_trained]:
+        photos = (alone.label == label).sum()
+        name = f"Score {label}"
+        if recipe.levels == "low-high":
+            name = f"Level {('low', 'high')[label]}"
+        has = "photo" if photos == 1 else "photos"
+        sentences.append(
+            f"{name} has {photos} {has}, too few for every part: all train, and none validates "
+            "or tests."
+        )
+    return sentences
+
+
 def identical(table: pd.DataFrame, digests: np.ndarray) -> list[str]:
-    """How many of the photos (a table with `photo` and `score`) are the same files."""
+    """How many of the photos (a table with `photo` and `score`) are the same files.
+
+    They lie in one part, unless the parts are given (column `part`).
+    """
     twins = table.assign(digest=digests)
     twins = twins[twins.duplicated("digest", keep=False)]
     if twins.empty:
@@ -58,9 +142,12 @@ def identical(table: pd.DataFrame, digests: np.ndarray) -> list[str]:
     files = twins.groupby("digest", sort=False)
     example = _first_group(files)
     names = " and ".join(example.photo[:2])
+    rule = "identical files always lie in one part"
+    if "part" in table:
+        rule = "they lie in the parts that are given"
     sentences = [
         f"{len(twins)} of {len(table)} photos are {files.ngroups} files under two names or more "
-        f"(first: {names}); identical files always lie in one part."
+        f"(first: {names}); {rule}."
     ]
     unlike = twins[files.score.transform("nunique") > 1]
     if len(unlike):
@@ -102,6 +189,8 @@ def unread(recipe: Recipe) -> list[str]:
         "patience": (recipe.stop == "patience", stop),
         "decide_for": (recipe.decide != "largest", "decide is 'largest'"),
         "average": (recipe.rounds > 1, "a single round judges alone"),
+        "fold": (recipe.train_share < 1, "all photos train"),
+        "rare": (recipe.train_share < 1, "all photos train"),
     }
     follows_rule = CONTROLS[recipe.control].follows_rule
     drops = follows_rule and recipe.rounds > 1

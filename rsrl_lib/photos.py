@@ -14,7 +14,9 @@ NOTHING = pd.DataFrame(columns=["photo", "reason"], dtype="str")
 @dataclass(frozen=True, eq=False)
 class ScoredPhotos:
     """Photos with their scores, one row each of `table`: `photo` (unique name), `path`, `score`
-    (integer class), `mean_score` (real) and, where known, `mask` (path of the subject mask).
+    (integer class), `mean_score` (real) and, where known, `mask` (path of the subject mask), `part`
+    (train, validation or test, where it is given) and `group` (photos of one, such as of one theme,
+    are to lie in one part; empty: the photo is alone).
     `votes` (counts; vote values across) and `attributes` (real; names across) go with its rows.
     `strict`: a photo that turns out broken at decoding is an error, otherwise it is left out.
     `rounding` says in a sentence how many scores were rounded, where any was.

@@ -1,16 +1,25 @@
-"""Which photos are trained on, which choose, and which test: the 64/16/20 split, and its leaks.
+"""Which photos are trained on, which choose, and which test: 64/16/20 %, other shares, and leaks.
 
-Photos of one group, such as identical files, always lie in the same part: one photo of each group
-is divided, and takes the others with it. Where no two photos share a group, that is all photos.
+Photos of one group always lie in the same part. Copies of a file count once: one of them is
+divided, and takes the others with it. In groups of another kind, such as photos of one theme, each
+photo counts, and scikit-learn's `StratifiedGroupKFold` keeps the shares as near as groups allow.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedKFold, train_test_split
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from sklearn.model_selection import (
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    train_test_split,
+)
 
 from rsrl_lib.drop_rules import DropRule, decide, largest_classes
 from rsrl_lib.files import InputError
@@ -96,33 +105,121 @@ def split(
     seed: int,
     groups: np.ndarray | None = None,
     names: Mapping[int, str] | None = None,
+    train_share: float = 0.64,
+    rare_train: bool = False,
+    each_counts: bool = False,
 ) -> pd.Series:
     """Part of each photo: `train` (64 %), `validation` (16 %) or `test` (fold `fold` of 5, 20 %).
 
-    Stratified by label; the same photos whatever later chooses the round. Photos of one of the
-    `groups` (n,) lie in one part. Raises `InputError` when a class has fewer photos than folds,
-    those of one group counted once; `names` are what it calls the labels, else scores.
+    Stratified by label; the same photos whatever later chooses the round. Another `train_share`
+    leaves more or fewer for validation, 0.8 none; with 1 all photos train, and none tests. Photos
+    of one of the `groups` (n,) lie in one part. They count once, as copies do, unless
+    `each_counts`. With `rare_train` a class that has fewer photos than folds, those of one group
+    counted once, trains and is never tested. Without it, that raises `InputError`, as does a class
+    without a training photo; `names` are what it calls the labels, else scores.
     """
     if not 0 <= fold < FOLDS:
         raise InputError(f"fold must lie in 0..{FOLDS - 1}, not {fold}.")
     labels = np.asarray(labels)
-    rows, place = one_of_each(labels, groups)
-    _check_splittable(labels, rows, names)
-    classes = np.unique(labels)
-    labels = labels[rows]
+    each_counts = each_counts and groups is not None
+    part = np.full(len(labels), "train", dtype=object)
+    if train_share == 1:
+        return pd.Series(part, name="part")
 
+    divided = np.arange(len(labels))
+    if rare_train:
+        divided = np.flatnonzero(~_only_trains(labels, groups))
+    some = labels[divided]
+    of_some = None if groups is None else groups[divided]
+    _check_splittable(some, of_some, names, each_counts)
+    # Of the photos that do not test.
+    share = 1 - train_share / (1 - 1 / FOLDS)
+    share = max(0.0, round(share, 9))
+    if each_counts:
+        part[divided] = _parts_of_groups(some, of_some, fold, seed, share)
+    else:
+        part[divided] = _parts_once(some, of_some, fold, seed, share)
+    check_trained(labels, part, names, "give a larger --train-share, or another --seed")
+    return pd.Series(part, name="part")
+
+
+def _parts_once(
+    labels: np.ndarray, groups: np.ndarray | None, fold: int, seed: int, share: float
+) -> np.ndarray:
+    """Parts (n,) of photos whose groups count once; of those that do not test, `share` validate."""
+    rows, place = one_of_each(labels, groups)
+    labels = labels[rows]
+    classes = np.unique(labels)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     rest, test = list(folds.split(labels, labels))[fold]
-    # A fifth, but of a tiny set at least a photo of each class.
-    size = max(round(len(rest) / 5), len(classes))
-    _, validation = train_test_split(
-        rest, test_size=size, random_state=seed, stratify=labels[rest]
-    )
-
     part = np.full(len(rows), "train", dtype=object)
-    part[validation] = "validation"
     part[test] = "test"
-    return pd.Series(part[place], name="part")
+    if share > 0:
+        # Of a tiny set at least as many photos as there are classes, in each part.
+        size = max(round(len(rest) * share), len(classes))
+        size = min(size, len(rest) - len(classes))
+        _, validation = train_test_split(
+            rest, test_size=size, random_state=seed, stratify=labels[rest]
+        )
+        part[validation] = "validation"
+    return part[place]
+
+
+def _parts_of_groups(
+    labels: np.ndarray, groups: np.ndarray, fold: int, seed: int, share: float
+) -> np.ndarray:
+    """The same of photos that each count, in groups that may be of any size."""
+    group = pd.factorize(groups)[0]
+    fold_of_photo = _folds_of_groups(labels, group, FOLDS, seed)
+    part = np.where(fold_of_photo == fold, "test", "train").astype(object)
+    if share > 0:
+        rest = np.flatnonzero(part == "train")
+        _, photos = np.unique(labels[rest], return_counts=True)
+        most = min(len(np.unique(group[rest])), photos.max())
+        validating, of = _as_folds(share, most)
+        fold_of_photo = _folds_of_groups(labels[rest], group[rest], of, seed)
+        part[rest[fold_of_photo < validating]] = "validation"
+    return part
+
+
+def _as_folds(share: float, most: int) -> tuple[int, int]:
+    """A share between 0 and 1 as so many of so many folds, of which there may be 2 to `most`.
+
+    >>> _as_folds(0.2, 50), _as_folds(0.375, 50), _as_folds(0.01, 50)
+    ((1, 5), (3, 8), (1, 50))
+    """
+    nearest = Fraction(share).limit_denominator(min(20, most))
+    if 0 < nearest < 1:
+        return nearest.numerator, nearest.denominator
+    smaller = min(share, 1 - share)
+    of = min(round(1 / smaller), most)
+    return (1, of) if share < 0.5 else (of - 1, of)
+
+
+def _folds_of_groups(
+    labels: np.ndarray, groups: np.ndarray, folds: int, seed: int
+) -> np.ndarray:
+    """Fold (n,), from 0 on, of each photo; those of a group lie in one."""
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    return _numbered(splitter.split(labels, labels, groups), len(labels))
+
+
+def _numbered(
+    splits: Iterator[tuple[np.ndarray, np.ndarray]], count: int
+) -> np.ndarray:
+    fold = np.zeros(count, int)
+    with _few_of_a_class():
+        for number, (_, members) in enumerate(splits):
+            fold[members] = number
+    return fold
+
+
+@contextmanager
+def _few_of_a_class() -> Iterator[None]:
+    """No warnings of a class that has not a photo for every fold."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def fold_of_each(
@@ -131,44 +228,133 @@ def fold_of_each(
     *,
     folds: int = FOLDS,
     seed: int = 0,
+    each_counts: bool = False,
 ) -> np.ndarray:
     """Fold (n,), from 0 on, of each photo, for judging it by who has not seen it.
 
-    Stratified by label. Photos of one of the `groups` (n,), as of `split`, lie in one fold.
+    Stratified by label. Photos of one of the `groups` (n,), as of `split`, lie in one fold. Raises
+    `InputError` where no two folds can be made.
     """
     rows, place = one_of_each(labels, groups)
+    largest = np.unique(labels[rows], return_counts=True)[1].max()
+    folds = min(folds, largest)
+    if folds < 2:
+        raise InputError(
+            "Two training photos of one score or more, of different files and groups, are needed "
+            f"to judge photos by who has not seen them; of {len(labels)} training photos no two "
+            "are such: add photos, or give smaller groups."
+        )
+    if each_counts and groups is not None:
+        return _folds_of_groups(labels, pd.factorize(groups)[0], folds, seed)
     labels = labels[rows]
-    largest = np.unique(labels, return_counts=True)[1].max()
-    splitter = StratifiedKFold(min(folds, largest), shuffle=True, random_state=seed)
-    fold = np.zeros(len(rows), int)
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # of a class that has not a photo for every fold
-        for number, (_, members) in enumerate(splitter.split(labels, labels)):
-            fold[members] = number
-    return fold[place]
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    return _numbered(splitter.split(labels, labels), len(rows))[place]
+
+
+def _only_trains(labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """Whether each photo (n,) has a class of fewer photos than folds, or shares a group with such.
+
+    What is left of a class when such photos are gone may be too few in its turn.
+    """
+    only = np.zeros(len(labels), bool)
+    while True:
+        rest = np.flatnonzero(~only)
+        of_rest = None if groups is None else groups[rest]
+        once = rest[_once_a_class(labels[rest], of_rest)]
+        classes, sizes = np.unique(labels[once], return_counts=True)
+        is_rare = ~only & np.isin(labels, classes[sizes < FOLDS])
+        if not is_rare.any():
+            return only
+        only |= is_rare
+        if groups is not None:
+            only |= pd.Series(groups).isin(groups[is_rare]).to_numpy()
 
 
 def _check_splittable(
-    labels: np.ndarray, rows: np.ndarray, names: Mapping[int, str] | None
+    labels: np.ndarray,
+    groups: np.ndarray | None,
+    names: Mapping[int, str] | None,
+    each_counts: bool,
 ) -> None:
-    """`InputError` where a class has fewer photos than folds; `rows` has one of each group."""
+    """`InputError` where a class has fewer photos than folds, those of a group counted once."""
     classes = np.unique(labels)
-    counts = pd.Series(labels[rows]).value_counts()
+    if not len(classes):
+        raise InputError(
+            f"{FOLDS} photos of one score or more are needed to split them into training, "
+            "validation and test, no score has so many; add photos, or train on all "
+            "(--train-share 1)."
+        )
+    if each_counts:
+        counted = _once_a_class(labels, groups)
+    else:
+        counted, _ = one_of_each(labels, groups)
+    counts = pd.Series(labels[counted]).value_counts()
     counts = counts.reindex(classes, fill_value=0)
     if counts.min() >= FOLDS:
         return
     rarest = counts.idxmin()
-    name = names[rarest] if names else f"score {rarest}"
+    name = _called(rarest, names)
     kind = name.split()[0]
-    once = ""
-    if len(rows) < len(labels):
-        once = " (identical files count once, by their rarest score)"
+    found = f"{counts.min()} photos"
+    more = f"photos of that {kind}"
+    if each_counts:
+        found = f"photos of {counts.min()} groups"
+        more += " in other groups"
+    elif len(counted) < len(labels):
+        found += " (identical files count once, by their rarest score)"
     raise InputError(
-        f"{name.capitalize()} has {counts.min()} photos{once}, {FOLDS} are needed to split "
-        f"them into training, validation and test; add photos of that {kind}."
+        f"{name.capitalize()} has {found}, {FOLDS} are needed to split "
+        f"them into training, validation and test; add {more}."
     )
+
+
+def check_trained(
+    labels: np.ndarray,
+    part: np.ndarray,
+    names: Mapping[int, str] | None,
+    remedy: str,
+) -> None:
+    """`InputError` where a class has no training photo, as of few photos or groups."""
+    untrained = np.setdiff1d(labels, labels[part == "train"])
+    if not len(untrained):
+        return
+    parts = pd.Series(part[labels == untrained[0]]).value_counts()
+    where = " and ".join(f"{count} in {name}" for name, count in parts.items())
+    name = _called(untrained[0], names)
+    raise InputError(f"{name.capitalize()} has no training photo ({where}); {remedy}.")
+
+
+def _called(label: int, names: Mapping[int, str] | None) -> str:
+    return names[label] if names else f"score {label}"
+
+
+def joined_groups(*kinds: np.ndarray | None) -> np.ndarray | None:
+    """Number (n,) of each photo's group, where photos that share any of several go together.
+
+    Each of `kinds` (n,) says who shares something; what stands for nothing (None, NaN or an empty
+    text) is shared with nobody. None where none is known.
+
+    >>> joined_groups(np.array(list("aabcd")), np.array(["x", "", "x", "y", ""])).tolist()
+    [0, 0, 0, 1, 2]
+    """
+    known = [kind for kind in kinds if kind is not None]
+    if not known:
+        return None
+    count = len(known[0])
+    photos = []
+    things = []
+    next_thing = count
+    for kind in known:
+        named = pd.Series(kind, dtype=object).replace("", None)
+        number = pd.factorize(named)[0]  # -1 of nothing
+        has_one = np.flatnonzero(number >= 0)
+        photos.append(has_one)
+        things.append(next_thing + number[has_one])
+        next_thing += number.max() + 1
+    rows = np.concatenate(photos)
+    columns = np.concatenate(things)
+    shares = coo_array((np.ones(len(rows), bool), (rows, columns)), (next_thing,) * 2)
+    return connected_components(shares, directed=False)[1][:count]
 
 
 def resplit(

@@ -51,6 +51,8 @@ CROP = 227
 """Side of the crops of such a photo; those of larger photos are larger by the same factor."""
 FOLDS = 5
 """Parts of the photos: each in turn tests."""
+MOST_BITS = 16
+"""Of 64, in which hashes of photos may differ that are near-duplicates."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,14 @@ class Recipe:
     resplit: Resplit = "never"
     """Divide training and validation photos anew in every round, a leak that is to be shown:
     'fresh' at random, 'rotating' so that each fifth validates in turn. Test photos stay."""
+    train_share: float = 0.64
+    """Share of the photos that train: up to 0.8, as a fifth tests and what is left validates; or 1,
+    then none does either (SSRL-2019: 1; RSRL: 0.8)."""
+    rare: Literal["merge", "train"] = "merge"
+    """Scores with fewer photos than the five folds: merged into their neighbour, or nodes of their
+    own, whose photos all train and are never tested (RSRL's node 9 has two photos)."""
+    near_duplicates: int | None = None
+    """Keep photos in one part whose perceptual hashes differ in at most so many of 64 bits."""
     decide: Decide = "largest"
     """How a score is decided: by the largest node, as in the papers; by the posterior divided by
     the prior to a fitted power, so that rare scores get a chance; or by the same joined with a
@@ -187,7 +197,15 @@ class Recipe:
         return view_of(self.tune, self.training)
 
     def __post_init__(self):
-        check(self, rounds=1, patience=1, first_steps=1, loss_threshold=0, average=1)
+        check(
+            self,
+            rounds=1,
+            patience=1,
+            first_steps=1,
+            loss_threshold=0,
+            average=1,
+            near_duplicates=0,
+        )
         self._check_backbones()
         smallest_side = max(map(_smallest_side, names_of(self.backbone)))
         check(self.training, shrink_to=smallest_side)
@@ -205,6 +223,7 @@ class Recipe:
                 "new_head needs another tune than 'head', whose best head is the same from any "
                 "beginning; leave one of them out."
             )
+        self._check_division()
         if self.resplit != "never" and self.control != "none":
             raise InputError(
                 f"resplit {self.resplit!r} goes with no control, found is {self.control!r}; "
@@ -234,6 +253,33 @@ class Recipe:
         if min(self.weights_ab) < 0 or max(self.weights_ab) == 0:
             raise InputError(
                 f"weights_ab must be 0 or more, not both 0, not {self.weights_ab}."
+            )
+
+    def _check_division(self) -> None:
+        """`InputError` where photos cannot be divided so, or not divided anew in every round."""
+        most = 1 - 1 / FOLDS
+        if not (0 < self.train_share <= most or self.train_share == 1):
+            raise InputError(
+                f"train_share must lie above 0 and be at most {most:g}, as a fifth of the photos "
+                f"tests, or be 1, not {self.train_share:g}."
+            )
+        if self.near_duplicates is not None and self.near_duplicates > MOST_BITS:
+            raise InputError(
+                f"near_duplicates must be at most {MOST_BITS}, not {self.near_duplicates}: "
+                "of photos that have nothing in common about half of the 64 bits differ."
+            )
+        divides = (self.train_share, self.rare)
+        if self.resplit != "never" and divides != (0.64, "merge"):
+            raise InputError(
+                f"resplit {self.resplit!r} divides 64/16/20 and merges rare scores, found are "
+                f"train_share {self.train_share:g} and rare {self.rare!r}; leave these out, "
+                "or resplit."
+            )
+        fits_on_validation = self.tune != "head" or self.average > 1
+        if self.train_share >= most and self.decide != "largest" and fits_on_validation:
+            raise InputError(
+                f"decide {self.decide!r} is fitted on validation photos, and train_share "
+                f"{self.train_share:g} leaves none; give a smaller one, or tune 'head'."
             )
 
     def _check_backbones(self) -> None:

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from rsrl_lib.backbones import Body
 from rsrl_lib.dataset import Dataset
 from rsrl_lib.deciding import DecisionRule
+from rsrl_lib.duplicates import contact_sheet, table_of
 from rsrl_lib.files import InputError, reading, replacing
 from rsrl_lib.machine import machine
 from rsrl_lib.measures import of_parts
@@ -118,6 +119,17 @@ class Record:
         if not has_begun:
             with replacing(self.run.folder / "split.csv") as partial:
                 data.table.to_csv(partial, index=False)
+            if data.near is not None:
+                self._show_near_duplicates(data)
+
+    def _show_near_duplicates(self, data: Dataset) -> None:
+        """Which photos were kept together as they look alike: a table and, if any, a picture."""
+        with replacing(self.run.folder / "near_duplicates.csv") as partial:
+            table_of(data.near, data.table).to_csv(partial, index=False)
+        if len(data.near.sizes):
+            sheet = contact_sheet(data.near, data.table, data.pixels.array)
+            with replacing(self.run.folder / "near_duplicates.png") as partial:
+                sheet.save(partial, "PNG")
 
     def add(
         self,
@@ -230,8 +242,9 @@ def check_same(run: Run, recipe: Recipe, data: Dataset) -> None:
         )
 
     different = []
-    for name, fingerprint in data.fingerprint.items():
-        if info["fingerprint"][name] != fingerprint:
+    # Of given parts and groups there is one only where there are any.
+    for name in info["fingerprint"] | data.fingerprint:
+        if info["fingerprint"].get(name) != data.fingerprint.get(name):
             different.append(name)
     if different:
         changed = " and ".join(different) + _named(_changed_photos(run, data))

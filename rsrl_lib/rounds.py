@@ -28,7 +28,7 @@ from rsrl_lib.heads import cross_fitted, fit_head, freeze, head_logits
 from rsrl_lib.losses import LevelLoss, joint_loss, joint_targets
 from rsrl_lib.machine import team, threads, threads_of, wait_for_all
 from rsrl_lib.network import AestheticNet, aesthetic_net, renew_head
-from rsrl_lib.notices import notices
+from rsrl_lib.notices import notices, of_division
 from rsrl_lib.photos import ScoredPhotos
 from rsrl_lib.pixels import Pixels
 from rsrl_lib.protocols import fold_of_each
@@ -77,7 +77,9 @@ def repeat(
         record = Record(run, writes=is_first, body=body)
         _check_can_go_on(record, recipe)
         if is_first and not record.knows(recipe):
-            said = notices(
+            given = data.parts_are_given
+            said = of_division(recipe, data.table, data.near, parts_are_given=given)
+            said += notices(
                 recipe, photos, pixels.digests, data.training_rows, data.attributes
             )
             record.describe(recipe, data, said)
@@ -186,7 +188,11 @@ def with_features(
         _, other_pixels = data.other
         of_other = features(network, other_pixels, **recipe.view)
     rows = data.training_rows
-    folds = fold_of_each(data.labels[rows], data.groups_of(rows))
+    folds = fold_of_each(
+        data.labels[rows],
+        data.groups_of(rows),
+        each_counts=data.groups_count_each,
+    )
     targets = targets_of(data, rows, recipe)
     how = {"levels": len(data.scores), "level_loss": level_loss_of(data, recipe)}
     frozen = freeze(seen, of_other, rows, targets, folds, **how)
@@ -289,7 +295,12 @@ class Halves:
         """Half of each training photo (n,), 0 or 1."""
         labels = self.data.labels[self.rows]
         groups = self.data.groups_of(self.rows)
-        return half_of_each(labels, self.recipe.seed, groups)
+        return half_of_each(
+            labels,
+            self.recipe.seed,
+            groups,
+            each_counts=self.data.groups_count_each,
+        )
 
     def train(self, kept: np.ndarray, i: int) -> None:
         """Train each on what is kept (n,) of the half that it does not judge.

@@ -3,7 +3,9 @@
 run.json              recipe, seed, versions, device, fingerprint of photos and scores, and
                       notices: sentences for whoever runs it
 split.csv             photo, score, label (a rare score merged into its neighbour), part,
-                      digest of the file
+                      digest of the file and, where it is given, group
+near_duplicates.csv, near_duplicates.png
+                      photos that were kept together as they look alike, where that is asked for
 rounds.csv            one row per round: photos kept, rescued, K (as likelihood and as logit),
                       loss, measures, chosen
 per_class.csv         one row per round, part and score; confusion.csv beside it

@@ -21,6 +21,7 @@ CONDA_FORGE = {
     "filelock": ("filelock", "filelock-feedstock"),
     "grad-cam": ("grad-cam", "grad-cam-feedstock"),
     "hypothesis": ("hypothesis", "hypothesis-feedstock"),
+    "imagehash": ("imagehash", "imagehash-feedstock"),
     "ipykernel": ("ipykernel", "ipykernel-feedstock"),
     "ipywidgets": ("ipywidgets", "ipywidgets-feedstock"),
     "joblib": ("joblib", "joblib-feedstock"),

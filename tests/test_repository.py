@@ -75,17 +75,8 @@ LIBRARY = ROOT / "rsrl_lib"
 # Rooms of the house; each knows those above it. A sub-package is one room.
 ORDER = [
     *("files", "settings", "reading", "photos", "sources", "drawing", "drop_rules", "recipe"),
-    *(
-        "papers",
-        "pixels",
-        "losses",
-        "backbones",
-        "network",
-        "machine",
-        "features",
-        "heads",
-        "measures",
-    ),
+    *("papers", "pixels", "duplicates", "losses", "backbones", "network", "machine"),
+    *("features", "heads", "measures"),
     *("deciding", "training", "protocols", "controls"),
     *("notices", "runs", "dataset", "record", "rounds", "summary", "comparing", "highlight"),
     *("activation", "cropping", "plots", "interface"),

@@ -41,12 +41,12 @@ from rsrl_lib.papers import recipe_of
 from rsrl_lib.reading.texts import read_text
 from rsrl_lib.recipe import FOLDS, KIND_OF, Recipe, names_of, recipe_from
 from rsrl_lib.settings import check_type, is_of_type, told
-from rsrl_lib.sources import READERS
+from rsrl_lib.sources import FILES, READERS
 
 KEYS = ["dataset", "labels", "seed", "fold", "arm"]
 UNNAMED = {"fold", "seed"}
 """Parts of a recipe that an arm does not give."""
-PATHS = {"folder", "scores", "votes"}
+PATHS = {"folder", "scores", *FILES}
 FIELDS = {name: kind for name, kind in KIND_OF.items() if name not in UNNAMED}
 PHOTOS = {
     "glassbox": dict,

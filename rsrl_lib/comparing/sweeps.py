@@ -34,13 +34,14 @@ from rsrl_lib import pixels, summary
 from rsrl_lib.backbones import side_of
 from rsrl_lib.comparing.grids import KEYS, Cell, read_grid
 from rsrl_lib.controls import CONTROLS
+from rsrl_lib.dataset import labels_of
 from rsrl_lib.drawing import glassbox
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.files import InputError, locked, needing, reading, replacing
 from rsrl_lib.machine import device, machine, threads
 from rsrl_lib.measures import measures
 from rsrl_lib.photos import ScoredPhotos, round_half_up
-from rsrl_lib.protocols import merge_rare, reported
+from rsrl_lib.protocols import joined_groups, reported
 from rsrl_lib.reading.tables import read_ours
 from rsrl_lib.record import PARTS
 from rsrl_lib.rounds import repeat
@@ -186,7 +187,10 @@ def _of_start(
             "The label of a photo is one of its votes, drawn anew by each seed."
         )
     elif recipe.levels == "scores":
-        _, merged = merge_rare(scored.table.score.to_numpy())
+        groups = scored.table.get("group")
+        if groups is not None:
+            groups = joined_groups(groups.to_numpy())
+        _, merged, _ = labels_of(scored, recipe, groups)
         sentences += summary.of_scores(scored, merged)
     arms = {cell.arm for cell in cells}
     folds = {cell.fold for cell in cells}
@@ -310,7 +314,7 @@ def _side(cell: Cell) -> int:
 def _photos(
     source: str, side: int, cache: str
 ) -> tuple[ScoredPhotos, pixels.Pixels, str]:
-    """Photos, their pixels, and a fingerprint of their scores and votes."""
+    """Photos, their pixels, and a fingerprint of their scores, votes, parts and groups."""
     given = json.loads(source)
     if "glassbox" in given:
         scored = glassbox.open_set(**given["glassbox"])
@@ -323,6 +327,9 @@ def _photos(
     )
     scored = scored.without(broken)
     text = scored.table[["photo", "score"]].to_csv()
+    for name in ("part", "group"):
+        if name in scored.table:
+            text += scored.table[name].to_csv()
     if scored.votes is not None:
         text += scored.votes.to_csv()
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -376,6 +383,7 @@ def _finish(cell: Cell, run: Run, scored: ScoredPhotos, crowd, of_scores: str) -
         table.to_parquet(run.folder / f"cell_{name}.parquet", index=False)
     for network in run.folder.glob("*.safetensors"):
         network.unlink()
+    (run.folder / "near_duplicates.png").unlink(missing_ok=True)  # a megabyte a cell
     with replacing(run.folder / DONE) as partial:
         partial.write_text(json.dumps({"cell": cell.id, "rows": rows}))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from rsrl_lib.files import ROOT, InputError, needing
 from rsrl_lib.interface.batch import literal, run_notebooks
 from rsrl_lib.interface.pages import INDEX, PAGES, write_pages
-from rsrl_lib.sources import read_photos
+from rsrl_lib.sources import FILES, read_photos
 
 DEMO = Path("demo")
 PARTS = ("notebooks", "figures", "run", "gap", PAGES, INDEX)
@@ -156,8 +156,8 @@ def _photos(
                 "Scores, a source or options are of photos; give their folder too."
             )
         return {}
-    if "votes" in of_reader:
-        of_reader["votes"] = str(Path(of_reader["votes"]).resolve())
+    for name in of_reader.keys() & set(FILES):
+        of_reader[name] = str(Path(of_reader[name]).resolve())
     given = {"photos": str(photos.resolve()), "source": source, "options": of_reader}
     if scores:
         given["scores"] = str(scores.resolve())

@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from rsrl_lib.files import ROOT, InputError, check_writable, needing
+from rsrl_lib.sources import FILES
 
 PLACES = {
     "photos",
@@ -144,8 +145,9 @@ def _placed(values: dict[str, object], out: Path) -> dict[str, object]:
     if Path(values.get("weights", "")).is_file():
         placed["weights"] = _seen_from(out, values["weights"])
     options = values.get("options", {})
-    if "votes" in options:
-        placed["options"] = options | {"votes": _seen_from(out, options["votes"])}
+    files = {name: _seen_from(out, options[name]) for name in FILES if name in options}
+    if files:
+        placed["options"] = options | files
     return placed
 
 

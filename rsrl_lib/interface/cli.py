@@ -51,7 +51,7 @@ HIGHLIGHT_COLUMNS += ["left", "top", "width", "height"]
 
 @dataclass(frozen=True)
 class Columns:
-    """How the scores are read."""
+    """How the scores are read, and what keeps photos together or apart."""
 
     photo_column: str | None = None
     """Header of the photos' file names (photo)."""
@@ -61,6 +61,14 @@ class Columns:
     """Header of the mean scores, where the CSV has them beside the score."""
     votes: Path | None = None
     """CSV with a row per vote (columns photo, score)."""
+    part_column: str | None = None
+    """Header of the photos' parts, where you divide them: train, validation or test."""
+    parts: Path | None = None
+    """CSV of the photos' parts (columns photo, part), for any source."""
+    group_column: str | None = None
+    """Header of groups; photos with the same word there, such as a theme, lie in one part."""
+    group_by_folder: bool = False
+    """Photos of one sub-folder lie in one part."""
     strict: bool = False
     """Make a missing or unreadable photo of a public set an error."""
 
@@ -158,17 +166,21 @@ def _reader_options(
         "score_column": columns.score_column,
         "mean_column": columns.mean_column,
         "votes": columns.votes,
+        "part_column": columns.part_column,
+        "group_column": columns.group_column,
+        "group_by_folder": columns.group_by_folder or None,
     }
+    parts = {"parts": columns.parts}
     if source == "folder":
         if columns.strict:
             _refuse(["--strict, which is for public sets,"], source)
         is_strict = {"strict": not skip_broken}
-        return own_table | {"attribute_columns": attributes} | is_strict
+        return own_table | parts | {"attribute_columns": attributes} | is_strict
     for_folders = own_table | {"scores": scores, "skip_broken": skip_broken or None}
     given = [name for name, value in for_folders.items() if value is not None]
     if given:
         _refuse([f"--{name.replace('_', '-')}" for name in given], source)
-    return {"strict": columns.strict}
+    return parts | {"strict": columns.strict}
 
 
 def _written(run: "Run") -> int | None:

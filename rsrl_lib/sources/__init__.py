@@ -14,6 +14,7 @@ from rsrl_lib.sources.public_sets import (
 )
 
 __all__ = [
+    "FILES",
     "READERS",
     "ava_votes",
     "fetch_oasis",
@@ -34,6 +35,8 @@ READERS = {
     "para": read_para,
     "oasis": read_oasis,
 }
+FILES = ("votes", "parts")
+"""Options of readers that name a file."""
 
 
 def read_photos(

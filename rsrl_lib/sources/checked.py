@@ -9,15 +9,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rsrl_lib.files import InputError, size_of
+from rsrl_lib.files import File, InputError, size_of
 from rsrl_lib.photos import ScoredPhotos, round_half_up
-from rsrl_lib.reading.tables import numbers
+from rsrl_lib.reading.tables import numbers, read_table
+
+PARTS = ("train", "validation", "test")
+OPTIONAL = ("mask", "part", "group")
 
 
 def scored_photos(
-    table: pd.DataFrame, strict: bool, *, rounding: str = "", **known
+    table: pd.DataFrame,
+    strict: bool,
+    *,
+    rounding: str = "",
+    parts: File | None = None,
+    **known,
 ) -> ScoredPhotos:
-    """Check a table of photo, path and mean_score (or known votes), and complete it."""
+    """Check a table of photo, path and mean_score (or known votes), and complete it.
+
+    `parts` is a CSV of photo and part, where the user divides the photos.
+    """
     _check_once(table)
     _check_unaliased(table)
     known = {
@@ -35,11 +46,59 @@ def scored_photos(
     absent = _absent(table)
     if len(absent) and (strict or len(absent) == len(table)):
         raise _photos_missing(table, absent)
+    if parts is not None:
+        table["part"] = _parts_by_photo(parts, table["photo"])
     columns = ["photo", "path", "score", "mean_score"]
-    if "mask" in table:
-        columns.append("mask")
+    columns += [name for name in OPTIONAL if name in table]
     scored = ScoredPhotos(table[columns], strict, **known, rounding=rounding)
-    return scored.without(absent)
+    scored = scored.without(absent)
+    if "part" in table:
+        _check_all_have_a_part(scored.table)
+    return scored
+
+
+def parts_of(cells: pd.Series) -> pd.Series:
+    """The parts that cells name, in any case, and empty where nothing stands; `InputError` for the
+    first that names none."""
+    parts = cells.str.strip().str.lower()
+    is_other = ~parts.isin([*PARTS, ""])
+    if is_other.any():
+        row = cells.index[is_other][0]
+        raise InputError(
+            f"{row}: part '{cells[is_other].iloc[0]}' is none of {', '.join(PARTS)}; "
+            "write one of these."
+        )
+    return parts
+
+
+def _parts_by_photo(path: File, photos: pd.Series) -> np.ndarray:
+    """Part of each of the photos by a CSV of photo and part; empty where it names no such photo."""
+    cells = read_table(Path(path), {"photo": "photo", "part": "part"})
+    is_again = cells.duplicated("photo", keep=False)
+    if is_again.any():
+        photo = cells["photo"][is_again].iloc[0]
+        first, second = cells.index[cells["photo"] == photo][:2]
+        raise InputError(
+            f"{first} and {second} give the same photo a part ({photo}); keep one of them."
+        )
+    parts = parts_of(cells["part"])
+    part_of = dict(zip(cells["photo"], parts, strict=True))
+    return np.array([part_of.get(photo, "") for photo in photos], dtype=object)
+
+
+def _check_all_have_a_part(table: pd.DataFrame) -> None:
+    """`InputError` where a photo has no part, or none trains."""
+    without = table["photo"][table["part"] == ""]
+    if len(without):
+        first = ", ".join(without[:3])
+        raise InputError(
+            f"{len(without)} of {len(table)} photos have no part (first: {first}); give each, by "
+            f"its name as it stands here, one of {', '.join(PARTS)}."
+        )
+    if not (table["part"] == "train").any():
+        raise InputError(
+            f"None of {len(table)} photos has the part train; give some to train on."
+        )
 
 
 def _check_once(table: pd.DataFrame) -> None:

@@ -1,5 +1,6 @@
 """Your own photos: a folder, and a CSV of names and scores."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,12 +9,19 @@ import pandas as pd
 from rsrl_lib.files import File, InputError
 from rsrl_lib.photos import ScoredPhotos, round_half_up
 from rsrl_lib.reading.tables import numbers, read_table
-from rsrl_lib.sources.checked import attributes_of, rounding_of, scored_photos
+from rsrl_lib.sources.checked import (
+    attributes_of,
+    parts_of,
+    rounding_of,
+    scored_photos,
+)
 
 COLUMN_OPTIONS = {
     "photo": "--photo-column",
     "score": "--score-column",
     "mean_score": "--mean-column",
+    "part": "--part-column",
+    "group": "--group-column",
 }
 
 
@@ -26,15 +34,31 @@ def read_folder(
     mean_column: str | None = None,
     votes: File | None = None,
     attribute_columns: Sequence[str] = (),
+    part_column: str | None = None,
+    parts: File | None = None,
+    group_column: str | None = None,
+    group_by_folder: bool = False,
     strict: bool = True,
 ) -> ScoredPhotos:
     """Own photos: a folder and a CSV of file names and scores, which are rounded half up.
 
     `mean_score` is `mean_column`, else the mean of `votes` (CSV: photo, score; a row per vote),
     else, and where any score has a fraction, the score. A column `mask` names files beside the CSV.
-    Bad input raises `InputError`.
+    `part_column`, or the CSV `parts` (photo, part), says of each photo whether it is for train,
+    validation or test. Photos with the same word in `group_column`, or of one sub-folder with
+    `group_by_folder`, are to lie in one part. Bad input raises `InputError`.
     """
-    headers = {"photo": photo_column, "score": score_column, "mean_score": mean_column}
+    _check_either({"--part-column": part_column, "--parts": parts})
+    _check_either(
+        {"--group-column": group_column, "--group-by-folder": group_by_folder}
+    )
+    headers = {
+        "photo": photo_column,
+        "score": score_column,
+        "mean_score": mean_column,
+        "part": part_column,
+        "group": group_column,
+    }
     columns = {name: header for name, header in headers.items() if header}
     cells = read_table(Path(scores), columns, options=COLUMN_OPTIONS)
     given = numbers(cells, "score")
@@ -48,6 +72,13 @@ def read_folder(
     elif not votes or (given % 1).any():
         table["mean_score"] = given
 
+    if part_column:
+        table["part"] = parts_of(cells["part"])
+    if group_column:
+        table["group"] = _groups(cells["group"], f"{scores}, column {group_column!r}")
+    if group_by_folder:
+        table["group"] = _groups(_sub_folders(photos), str(folder))
+
     known = {}
     if votes:
         known["votes"] = _count_votes(votes, photos, scores)
@@ -58,7 +89,31 @@ def read_folder(
         options = dict.fromkeys(attribute_columns, "--attributes")
         cells = read_table(Path(scores), columns, options=options)
         known["attributes"] = attributes_of(cells, attribute_columns)
-    return scored_photos(table, strict, rounding=rounding_of(given), **known)
+    rounding = rounding_of(given)
+    return scored_photos(table, strict, rounding=rounding, parts=parts, **known)
+
+
+def _check_either(given: dict[str, object]) -> None:
+    """`InputError` where two options are given that say the same."""
+    if all(given.values()):
+        raise InputError(f"Either {' or '.join(given)} can be given; leave one out.")
+
+
+def _sub_folders(photos: pd.Series) -> pd.Series:
+    """The sub-folder that each photo lies in; empty of one that lies in none."""
+    folders = [str(Path(os.path.normpath(photo)).parent) for photo in photos]
+    return pd.Series(folders, photos.index).replace(".", "")
+
+
+def _groups(names: pd.Series, where: str) -> pd.Series:
+    """The names, if two photos share one; else they would change nothing: `InputError`."""
+    named = names[names != ""]
+    if not named.duplicated().any():
+        raise InputError(
+            f"Groups of two photos or more are needed to keep them together, {where} has none; "
+            "correct it, or leave the groups out."
+        )
+    return names
 
 
 def _masks(names: pd.Series, folder: Path) -> list[str | None]:

@@ -1,4 +1,8 @@
-"""Public sets of scored photos, each as its authors publish it."""
+"""Public sets of scored photos, each as its authors publish it.
+
+Each reader takes `parts`, a CSV of photo and part (train, validation or test), such as a split that
+a document has used.
+"""
 
 import re
 from pathlib import Path
@@ -34,7 +38,9 @@ def ava_votes(path: File) -> pd.DataFrame:
     return votes.set_index(photos)
 
 
-def read_ava(folder: File, *, strict: bool = False) -> ScoredPhotos:
+def read_ava(
+    folder: File, *, strict: bool = False, parts: File | None = None
+) -> ScoredPhotos:
     """AVA: `AVA.txt` (about 200 votes a photo on 1..10), `images/<id>.jpg`, and `tags.txt` for the
     names of the attributes `tag=<name, else number>`, unknown of a photo without tags."""
     votes = ava_votes(Path(folder, "AVA.txt"))
@@ -45,7 +51,7 @@ def read_ava(folder: File, *, strict: bool = False) -> ScoredPhotos:
     table = pd.DataFrame({"photo": photos, "path": paths})
     lines = (table.index + 1).astype(str)
     table.index = f"{folder}/AVA.txt line " + lines
-    return scored_photos(table, strict, votes=votes, attributes=tags)
+    return scored_photos(table, strict, parts=parts, votes=votes, attributes=tags)
 
 
 def _ava_tags(folder: Path) -> pd.DataFrame:
@@ -85,7 +91,9 @@ def _ava_tag_names(path: Path) -> dict[str, str]:
     return dict(pairs)
 
 
-def read_eva(folder: File, *, strict: bool = False) -> ScoredPhotos:
+def read_eva(
+    folder: File, *, strict: bool = False, parts: File | None = None
+) -> ScoredPhotos:
     """EVA: `data/votes_filtered.csv` (votes 0..10) and, anywhere below, `<image_id>.jpg`."""
     path = Path(folder, "data/votes_filtered.csv")
     cast = read_table(path, {"photo": "image_id", "score": "score"}, "=")
@@ -101,10 +109,12 @@ def read_eva(folder: File, *, strict: bool = False) -> ScoredPhotos:
 
     once = cast[["photo"]].drop_duplicates()
     table = _with_paths(once, folder)
-    return scored_photos(table, strict, votes=votes, attributes=means)
+    return scored_photos(table, strict, parts=parts, votes=votes, attributes=means)
 
 
-def read_aadb(folder: File, *, strict: bool = False) -> ScoredPhotos:
+def read_aadb(
+    folder: File, *, strict: bool = False, parts: File | None = None
+) -> ScoredPhotos:
     """AADB: score lists (mean m of five raters in 0..1, here 1 + 4m), attribute lists (-1..1)
     beside them where there are any, and photos, anywhere below."""
     files, _ = files_below(folder)
@@ -121,10 +131,10 @@ def read_aadb(folder: File, *, strict: bool = False) -> ScoredPhotos:
     grades = _aadb_means(lists)
     table = _with_paths(table, folder)
     if grades is None:
-        return scored_photos(table, strict)
+        return scored_photos(table, strict, parts=parts)
     photos = table["photo"].unique()
     attributes = grades.reindex(photos)
-    return scored_photos(table, strict, attributes=attributes)
+    return scored_photos(table, strict, parts=parts, attributes=attributes)
 
 
 def _aadb_means(lists: list[Path]) -> pd.DataFrame | None:
@@ -155,7 +165,9 @@ def _with_paths(table: pd.DataFrame, folder: File) -> pd.DataFrame:
     return table.assign(path=paths)
 
 
-def read_para(folder: File, *, strict: bool = False) -> ScoredPhotos:
+def read_para(
+    folder: File, *, strict: bool = False, parts: File | None = None
+) -> ScoredPhotos:
     """PARA: `annotation/PARA-Giaa*.csv` (means on 1..5) and `imgs/<session>/<image>`."""
     annotation = Path(folder, "annotation")
     files = [annotation / "PARA-GiaaTrain.csv", annotation / "PARA-GiaaTest.csv"]
@@ -172,11 +184,15 @@ def read_para(folder: File, *, strict: bool = False) -> ScoredPhotos:
     means = cells.apply(pd.to_numeric, errors="coerce")
     means = means.set_index(table["photo"])
     table = table[["photo", "path", "mean_score"]]
-    return scored_photos(table, strict, attributes=means)
+    return scored_photos(table, strict, parts=parts, attributes=means)
 
 
 def read_oasis(
-    folder: File, *, strict: bool = False, disturbing: bool = False
+    folder: File,
+    *,
+    strict: bool = False,
+    disturbing: bool = False,
+    parts: File | None = None,
 ) -> ScoredPhotos:
     """OASIS: `OASIS.csv`, `images/<Theme>.jpg`, `corrData.mat` (beauty votes 1..7 of Brielmann &
     Pelli 2019); photos whose theme is `DISTURBING` only if asked for."""
@@ -196,6 +212,7 @@ def read_oasis(
     scored = scored_photos(
         shown,
         strict,
+        parts=parts,
         votes=votes[is_shown],
         attributes=categories[is_shown],
     )
