@@ -127,6 +127,8 @@ def make_dataset(
     train = np.flatnonzero(parts == "train")
 
     attributes = soft_attributes(photos, recipe.attributes, train)
+    if recipe.untagged == "none":
+        attributes = attributes.fillna(0.0)
     mean_scores = photos.table.mean_score.to_numpy()
     weights = sample_weights(mean_scores, recipe.ambiguous, recipe.weights_ab)
     learned = np.column_stack([labels, weights, attributes])

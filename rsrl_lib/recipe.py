@@ -129,9 +129,15 @@ class Recipe:
     head: Head = "fc"
     """Fully connected layers of AlexNet and VGG-16, or global average pooling alone (AWCU-2018),
     as the others have it anyway."""
+    head_bias: bool = True
+    """The head has a bias; without it the mean of a level's map is the level's logit itself
+    (AWCU-2018 eq. 12)."""
     attributes: tuple[str, ...] = ()
     """Attributes learned beside the level (AWCU-2018: AesAttCNN), by column; one of words, such as
     AVA's tag, stands for all of its values."""
+    untagged: Literal["unknown", "none"] = "unknown"
+    """Photos without a value of an attribute do not count in its loss; or they have none of the
+    attributes, as in AWCU-2018's equation 3: each is 0."""
     levels: Literal["scores", "low-high"] = "scores"
     """Classes: the scores, or two levels (AWCU-2018), in the tables 0 (low) and 1 (high)."""
     cut: float = 5.0
@@ -233,6 +239,11 @@ class Recipe:
             raise InputError(
                 f"tune {self.tune!r} needs parts that stay, found is resplit {self.resplit!r}; "
                 "leave one of them out."
+            )
+        if self.tune != "all" and not self.head_bias:
+            raise InputError(
+                f"A head without a bias needs tune 'all', found is {self.tune!r}: the best head is "
+                "searched for with its biases; give tune 'all', or a head with a bias."
             )
         decides_anew = self.decide != "largest" or self.average > 1
         if decides_anew and self.resplit != "never":

@@ -170,6 +170,7 @@ def untrained(data: Dataset, recipe: Recipe, body: Body | None = None) -> Aesthe
         weights=recipe.weights,
         seed=recipe.seed,
         head=recipe.head,
+        head_bias=recipe.head_bias,
         levels=levels,
         attributes=list(data.attributes),
     )

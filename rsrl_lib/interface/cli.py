@@ -7,6 +7,7 @@ answer at once.
 
 import csv
 import functools
+import math
 import sys
 import tempfile
 import time
@@ -33,10 +34,10 @@ from rsrl_lib.interface.terminal import in_one_sentence
 from rsrl_lib.recipe import ControlName, PaperName, Recipe, Resplit, recipe_from
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
     from torch import nn
 
+    from rsrl_lib.activation import ActivationMaps
     from rsrl_lib.network import AestheticNet
     from rsrl_lib.pixels import Pixels
     from rsrl_lib.runs import Judges, Run
@@ -47,6 +48,7 @@ Source = Literal["folder", "ava", "eva", "aadb", "para", "oasis"]
 RUN = "run", "give a whole one, or make one with rsrl train"
 HIGHLIGHT_COLUMNS = ["photo", "J", "correlation", "area_share"]
 HIGHLIGHT_COLUMNS += ["left", "top", "width", "height"]
+CROP_COLUMNS = ["photo", "left", "top", "width", "height", "reason", "attribute", "iou"]
 
 
 @dataclass(frozen=True)
@@ -403,9 +405,12 @@ def crop(
     run: Path,
     photos: Listed[tuple[Path, ...]],
     out: Path,
+    map: Literal["aes", "att", "both"] = "aes",
+    threshold: float = 0.3,
+    iou: float = 0.3,
+    attribute: str | None = None,
     aspect: str | None = None,
     least: int = 1,
-    agree: bool = False,
     skip_broken: bool = False,
     cache: Path | None = None,
 ) -> None:
@@ -417,9 +422,13 @@ def crop(
         run: Folder of a run whose network ends in global average pooling (--head gap).
         photos: Photos, or folders of photos.
         out: Folder for the crops, and for crops.csv (boxes in pixels of the upright photos).
+        map: By the map of the high level (aes), by that of an attribute (att), or by the mean of
+            the boxes of both, where they agree; else by that of the high level.
+        threshold: The region is where the map reaches this share of its maximum.
+        iou: Intersection over union from which on the boxes agree, for --map both.
+        attribute: Attribute of --map att and both; the likeliest of each photo when not given.
         aspect: Width:height of all crops; as the region is when not given.
         least: Shortest side of a crop, in pixels.
-        agree: Average the box with that of the likeliest attribute where their IoU is 0.3 or more.
         skip_broken: Leave out unreadable photos, and name them.
         cache: Folder to keep the decoded photos in, for another time; else they are deleted.
     """
@@ -428,13 +437,20 @@ def crop(
         check_writable(cache, "--cache", folder=True)
     if least < 1:
         raise InputError(f"--least is a side in pixels, 1 or more, not {least}.")
+    if attribute is not None and map == "aes":
+        raise InputError(
+            "--attribute goes with --map att or both; give one, or leave it out."
+        )
 
     from tqdm.auto import tqdm
 
-    from rsrl_lib import activation, cropping
+    from rsrl_lib.activation import activation_maps
+    from rsrl_lib.cropping import aspect_ratio, check_shares
 
-    network, shrink_to = _network_with_maps(run, with_attributes=agree)
-    shape = {"aspect": aspect and cropping.aspect_ratio(aspect), "least": least}
+    check_shares(threshold=threshold, iou=iou)
+    shape = {"aspect": aspect and aspect_ratio(aspect), "least": least}
+    shape |= {"threshold": threshold, "iou": iou}
+    network, look = _network_with_maps(run, map, attribute)
     paths = _paths(photos, skip_broken)
     targets = list(zip(paths, _targets(paths, out, "crops"), strict=True))
     written = 0
@@ -443,15 +459,14 @@ def crop(
         (out / "crops.csv").open("w", newline="", encoding="utf-8") as file,
     ):
         table = csv.writer(file)
-        table.writerow(["photo", "left", "top", "width", "height", "reason"])
+        table.writerow(CROP_COLUMNS)
         readable = set(whole)
         of_whole = [(path, target) for path, target in targets if path in readable]
         for row, (path, target) in enumerate(tqdm(of_whole, "crops", unit="photo")):
             try:
                 view = views.crops([row], view="whole")
-                maps = activation.activation_maps(network, view, shrink_to=shrink_to)[0]
-                att = next(iter(maps.attributes.values())) if agree else None
-                line = _crop_one(path, target, maps.high, shape | {"att": att})
+                maps = activation_maps(network, view, **look)[0]
+                line = _crop_one(path, target, maps, map, shape)
             except InputError as error:
                 if not skip_broken:
                     raise
@@ -465,10 +480,13 @@ def crop(
 
 
 def _network_with_maps(
-    run: Path, *, with_attributes: bool
-) -> tuple["AestheticNet", int | None]:
-    """A run's chosen network, whose maps can be drawn, and the side of the crops it looks at."""
-    from rsrl_lib.activation import check_maps
+    run: Path, map: str, attribute: str | None
+) -> tuple["AestheticNet", dict[str, object]]:
+    """A run's chosen network, whose maps can be drawn, and how `activation_maps` is to look.
+
+    `InputError` where it lacks the attribute, or any, that cropping by `map` needs.
+    """
+    from rsrl_lib.activation import check_attributes, check_maps
     from rsrl_lib.runs import open_run
 
     with reading(run, *RUN):
@@ -476,22 +494,34 @@ def _network_with_maps(
         if "high" not in network.levels:
             list(map(int, network.levels))  # then they are scores
     check_maps(network, shrink_to=shrink_to)
-    if with_attributes and not network.attributes:
+    if map != "aes" and not network.attributes:
         raise InputError(
-            f"--agree needs a network with attributes, {run} has none; leave it out."
+            f"--map {map} needs a network with attributes, {run} has none; take --map aes."
         )
-    return network, shrink_to
+    among = [] if attribute is None else [attribute]
+    check_attributes(network, among)
+    return network, {"shrink_to": shrink_to, "among": among}
 
 
-def _crop_one(path: str, target: Path, aes: "np.ndarray", shape: dict) -> list:
-    """Write a photo's crop by a map; returns its line of the table."""
-    from rsrl_lib.cropping import crop_box, save_crop
+def _crop_one(
+    path: str, target: Path, maps: "ActivationMaps", map: str, shape: dict
+) -> list:
+    """Write a photo's crop by its maps; returns its line of the table."""
+    from rsrl_lib.cropping import agreement, crop_box, maps_to_crop_by, save_crop
     from rsrl_lib.reading.pictures import open_rgb
 
-    box, reason = crop_box(aes, open_rgb(path).size, **shape)
+    chosen, att = maps_to_crop_by(maps, map)
+    box, reason = crop_box(chosen, open_rgb(path).size, att=att, **shape)
     save_crop(path, box, target)
     left, top, right, foot = box
-    return [path, left, top, right - left, foot - top, reason]
+
+    attribute = "" if map == "aes" else next(iter(maps.attributes))
+    iou = ""
+    if att is not None:
+        found = agreement(chosen, att, threshold=shape["threshold"])
+        iou = "" if math.isnan(found) else f"{found:.4f}"
+    line = [path, left, top, right - left, foot - top, reason]
+    return [*line, attribute, iou]
 
 
 def draw(out: Path, count: int = 1000, seed: int = 0) -> None:
