@@ -102,6 +102,40 @@ def of_confusions(counts: np.ndarray, scores: Sequence[int]) -> dict[str, np.nda
     }
 
 
+def interval_over_photos(
+    counts: np.ndarray, scores: Sequence[int], *, resamples: int = 2000
+) -> dict[str, tuple[float, float]]:
+    """95 % interval over photos of each measure, from a confusion matrix (labels, assigned).
+
+    Photos are drawn with replacement (percentile bootstrap); of a matrix that is a multinomial
+    draw. It covers the choice of test photos alone, not that of seeds or training photos.
+    """
+    photos = counts.sum()
+    shares = counts.ravel() / photos
+    drawn = np.random.default_rng(0).multinomial(photos, shares, resamples)
+    resampled = of_confusions(drawn.reshape(resamples, *counts.shape), scores)
+    intervals = {}
+    for name, values in resampled.items():
+        low, high = np.nanpercentile(values, [2.5, 97.5])
+        intervals[name] = (float(low), float(high))
+    return intervals
+
+
+def of_majorities(per_class: pd.DataFrame, majorities: Sequence[int]) -> pd.DataFrame:
+    """Mean precision, recall and F of the majority and of the minority classes (RSRL-a, RSRL-b).
+
+    `per_class` is that of a run; classes without a photo in a part do not count there. One row for
+    each round and part, columns such as `minority_recall`.
+    """
+    there = per_class[per_class.photos > 0]
+    is_majority = there.score.isin(list(majorities))
+    kind = np.where(is_majority, "majority", "minority")
+    means = there.groupby(["round", "part", kind])[["precision", "recall", "f"]].mean()
+    wide = means.unstack()
+    wide.columns = [f"{kind}_{measure}" for measure, kind in wide.columns]
+    return wide.reset_index()
+
+
 def of_rare_scores(counts: np.ndarray, rare: np.ndarray) -> dict[str, np.ndarray]:
     """Measures of the scores that `rare` (scores,) marks, of confusions (..., labels, assigned).
 

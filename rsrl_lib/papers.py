@@ -50,7 +50,6 @@ OF_DAI = (
     Stated("tune", "all", "document", "its own loop fine-tunes the whole network"),
     Stated("levels", "scores", "document"),
     Stated("decide", "largest", "document", "as MATLAB's classify"),
-    Stated("rare", "train", "document", "2 photos have a node of their own"),
     Stated("judges", "own", "document"),
     Stated("min_per_class", 0, "document", "its equations have no floor"),
     Stated("new_head", False, "document", "a round begins from the last network"),
@@ -66,6 +65,7 @@ OF_RSRL = (
     *OF_DAI,
     Stated("train_share", 0.8, "document", "five folds, nothing for validation"),
     Stated("rule", "own-class", "document", "equations 1 to 3"),
+    Stated("rare", "train", "document", "score 9 has a node and two photos"),
     Stated("choose", "test", "document", "a leak: its test photos choose the round"),
     Stated("stop", "rounds", "ours", "all networks are trained, then one is chosen"),
 )
@@ -234,11 +234,15 @@ def told(recipe: Recipe) -> list[str]:
         who = SOURCES[each.source]
         note = f" ({each.note})" if each.note else ""
         if each.setting in changed:
-            who = f"a deviation from {shown(changed[each.setting]['document'])}, {who}"
-        lines.append(f"  {each.setting:{width}}  {value:12}  {who}{note}")
-    stated = {each.setting for each in paper.stated}
-    for name in changed.keys() - stated:
-        lines.append(f"  {name:{width}}  {shown(here[name]):12}  a deviation")
+            stated = shown(changed[each.setting]["document"])
+            who = f"DEVIATES from {stated}, {who}"
+        lines.append(f"  {each.setting:{width}}  {value:13}  {who}{note}")
+    named = {each.setting for each in paper.stated}
+    for name, change in changed.items():
+        if name not in named:
+            usual = shown(change["document"])
+            value = shown(here[name])
+            lines.append(f"  {name:{width}}  {value:13}  DEVIATES from {usual}")
     return lines
 
 

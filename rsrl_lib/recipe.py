@@ -219,6 +219,20 @@ class Recipe:
             raise InputError(f"fold must lie in 0..{FOLDS - 1}, not {self.fold}.")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must lie in 0..{2**32 - 1}, not {self.seed}.")
+        self._check_division()
+        self._check_goes_together()
+        low, high = self.ambiguous
+        if low >= high:
+            raise InputError(
+                f"ambiguous must be a lower and a higher score, not {self.ambiguous}."
+            )
+        if min(self.weights_ab) < 0 or max(self.weights_ab) == 0:
+            raise InputError(
+                f"weights_ab must be 0 or more, not both 0, not {self.weights_ab}."
+            )
+
+    def _check_goes_together(self) -> None:
+        """`InputError` for settings that leave each other without a meaning."""
         if self.stop == "patience" and self.choose == "last":
             raise InputError(
                 "stop 'patience' waits for a better round, and with choose 'last' every round is "
@@ -229,7 +243,6 @@ class Recipe:
                 "new_head needs another tune than 'head', whose best head is the same from any "
                 "beginning; leave one of them out."
             )
-        self._check_division()
         if self.resplit != "never" and self.control != "none":
             raise InputError(
                 f"resplit {self.resplit!r} goes with no control, found is {self.control!r}; "
@@ -255,15 +268,6 @@ class Recipe:
             raise InputError(
                 f"judges 'cross-fitted' needs tune 'head', not {self.tune!r}; give it, or take "
                 "the control 'cross-fitted'."
-            )
-        low, high = self.ambiguous
-        if low >= high:
-            raise InputError(
-                f"ambiguous must be a lower and a higher score, not {self.ambiguous}."
-            )
-        if min(self.weights_ab) < 0 or max(self.weights_ab) == 0:
-            raise InputError(
-                f"weights_ab must be 0 or more, not both 0, not {self.weights_ab}."
             )
 
     def _check_division(self) -> None:

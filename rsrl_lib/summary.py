@@ -188,9 +188,10 @@ def warnings(run: Run) -> list[str]:
     which = f"round {few[0]}" if len(few) == 1 else f"rounds {_joined(few)}"
     of_worst = _learned_from(samples, worst, recipe["levels"])
     rescued = rounds.rescued[worst]
+    by_floor = f", {rescued} of these only by --min-per-class {floor}" if floor else ""
     return [
         f"Warning: the drop rule left {which} with few photos. Round {worst} learned from "
-        f"{of_worst}, {rescued} of these only by --min-per-class {floor}.",
+        f"{of_worst}{by_floor}.",
         _what_f_did(rounds, worst),
     ]
 

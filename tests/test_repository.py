@@ -86,7 +86,7 @@ ORDER_WITHIN = {
     "reading": "texts tables tiffs pngs pictures",
     "sources": "checked folder public_sets download __init__",
     "drawing": "shapes easel glassbox",
-    "comparing": "grids sweeps comparisons",
+    "comparing": "grids sweeps comparisons folds",
     "interface": "terminal widgets kernels batch pages app cli",
 }
 

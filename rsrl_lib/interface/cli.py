@@ -94,11 +94,13 @@ def train(
     source: Source = "folder",
     skip_broken: bool = False,
     other: Path | None = None,
+    folds: Literal["one", "all"] = "one",
     cache: Path = CACHE,
 ) -> None:
     """Retrain a network repetitively on scored photos; the same command resumes an unfinished run.
 
     Example: rsrl train --photos my_photos --scores my_photos/scores.csv --run runs/mine
+    A document's own protocol: add --paper rsrl-b; rsrl papers shows what it sets.
     On several GPUs: torchrun --nproc-per-node 4 --no-python -- rsrl train ...
 
     Args:
@@ -110,6 +112,7 @@ def train(
         source: A folder with a CSV, or a public set as published.
         skip_broken: Leave out missing and unreadable photos of an own folder, and list them.
         other: Folder of unscored photos that every round assigns scores to (SSRL-2019 Table 3).
+        folds: All five, a run each in --run, with means, intervals and one confusion matrix.
         cache: Folder for decoded photos.
     """
     check_writable(run, "--run", folder=True)
@@ -118,13 +121,18 @@ def train(
 
     from rsrl_lib import pixels, summary
     from rsrl_lib.backbones import side_of
+    from rsrl_lib.comparing.folds import check_folds_folder, repeat_folds
     from rsrl_lib.machine import team
     from rsrl_lib.network import check_weights
     from rsrl_lib.rounds import repeat
     from rsrl_lib.runs import Run, check_folder
     from rsrl_lib.sources import read_photos
 
-    check_folder(run)
+    trains_all = folds == "all"
+    if trains_all:
+        check_folds_folder(run)
+    else:
+        check_folder(run)
     side = side_of(recipe.backbone)
     before = _written(Run(run))
     if before is None:
@@ -142,6 +150,12 @@ def train(
         _list_left_out(left_out, run / "left_out.csv")
         print(*summary.of_start(scored, begun, recipe), sep="\n", flush=True)
 
+    if trains_all:
+        how = {"other": strangers, "on_start": on_start}
+        runs = repeat_folds(scored, decoded, run, recipe, **how)
+        if team()[0] == 0:
+            _tell_folds(runs, run)
+        return
     made = repeat(scored, decoded, run, recipe, other=strangers, on_start=on_start)
     if team()[0] > 0:
         return
@@ -153,6 +167,21 @@ def train(
         f"Its tables and networks are in {run}.",
         sep="\n",
     )
+
+
+def _tell_folds(runs: list["Run"], folder: Path) -> None:
+    """Write and print what all folds together say."""
+    from rsrl_lib.comparing.folds import write_folds
+
+    _, over_folds, confusion = write_folds(runs, folder).values()
+    print(over_folds.to_string(index=False, float_format="{:.3f}".format))
+    print(confusion.pivot(index="label", columns="assigned", values="photos"))
+    print(
+        "mean and sd: over the five folds, of the chosen round on its test photos. all_photos: of "
+        "all photos together, each judged where it tests, with the 95 % interval over photos "
+        "(low, high)."
+    )
+    print(f"Its tables and the runs of the folds are in {folder}.")
 
 
 def _reader_options(
