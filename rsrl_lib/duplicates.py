@@ -1,9 +1,14 @@
 """Near-duplicates: photos that look the same although their files differ.
 
 A photo is told by 64 bits, its perceptual hash: which of the 64 slowest waves of the grey picture
-are stronger than their median (`phash` of the library ImageHash). A copy that is saved again,
-resized or brightened keeps nearly all of them; of two different photos about half differ. Traded
-away: copies that are cropped or mirrored, which the hash does not know again.
+are stronger than their median (`phash` of the library ImageHash).
+
+Measured on 526 photos of OASIS: copies saved as JPEG at quality 90, 50 or 20, shrunk to a half or a
+third, or a tenth brighter differ in at most 6 bits, most of them in none; of copies three tenths
+brighter 96 % do. Two different photos differ in 12 bits or more, and in 32 in the median. So 6 is a
+sensible bound. Drawn glass-box photos are alike by construction: among 1500 no two differ in 6 bits
+or fewer, some in 8, and with 16 a third of all hang together in one group. Traded away: copies that
+are cropped (6 bits find 85 % of those cut by 2 % at each edge, and 17 % at 5 %) or mirrored (none).
 """
 
 import os
@@ -17,13 +22,13 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-AT_ONCE = 2**22
-"""Pairs of photos that are compared at once, in about 50 MB."""
+AT_ONCE = 2**21
+"""Pairs of photos that are compared at once, in about 20 MB, or 120 MB where all are alike."""
 ROWS = 20
 """Groups that a contact sheet shows."""
 COLUMNS = 8
 """Photos of a group that it shows."""
-THUMB = 128
+THUMB = 144
 """Side of a photo there, in pixels."""
 
 
@@ -136,11 +141,12 @@ def contact_sheet(
     `photos` (photo, score, part) are those of the decoded `array` (n, side, side, 3).
     """
     shown = min(len(near.sizes), ROWS)
-    width = COLUMNS * (THUMB + 12) + 112
-    row_height = THUMB + 46
+    columns = min(COLUMNS, max(4, near.sizes[0]))  # title and last line need four
+    width = columns * (THUMB + 12) + 112
+    row_height = THUMB + 48
     sheet = Image.new("RGB", (width, 52 + shown * row_height + 28), "white")
     draw = ImageDraw.Draw(sheet)
-    large, small = _font(16), _font(10)
+    large, small = _font(18), _font(11)
     title = f"Photos whose hashes differ in at most {near.bits} of 64 bits"
     draw.text((12, 14), title, "black", large)
     for number in range(1, shown + 1):
@@ -158,7 +164,7 @@ def contact_sheet(
             name = _shortened(str(photo.photo), small, THUMB)
             draw.text((left, top + THUMB + 3), name, "black", small)
             facts = f"score {photo.score}, {photo.part}, {near.distance[row]} bits"
-            draw.text((left, top + THUMB + 17), facts, (90, 90, 90), small)
+            draw.text((left, top + THUMB + 18), facts, (90, 90, 90), small)
     left_out = len(near.sizes) - shown
     last = "Bits: in so many a photo differs from the one nearest to it."
     if left_out:

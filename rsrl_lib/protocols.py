@@ -169,16 +169,16 @@ def _parts_of_groups(
     labels: np.ndarray, groups: np.ndarray, fold: int, seed: int, share: float
 ) -> np.ndarray:
     """The same of photos that each count, in groups that may be of any size."""
-    group = pd.factorize(groups)[0]
-    fold_of_photo = _folds_of_groups(labels, group, FOLDS, seed)
+    fold_of_photo = _folds_of_groups(labels, groups, FOLDS, seed)
     part = np.where(fold_of_photo == fold, "test", "train").astype(object)
     if share > 0:
         rest = np.flatnonzero(part == "train")
         _, photos = np.unique(labels[rest], return_counts=True)
-        most = min(len(np.unique(group[rest])), photos.max())
+        most = min(len(np.unique(groups[rest])), photos.max())
         validating, of = _as_folds(share, most)
-        fold_of_photo = _folds_of_groups(labels[rest], group[rest], of, seed)
-        part[rest[fold_of_photo < validating]] = "validation"
+        fold_of_photo = _folds_of_groups(labels[rest], groups[rest], of, seed)
+        folds = _nearest_folds(labels[rest], fold_of_photo, validating, of)
+        part[rest[np.isin(fold_of_photo, folds)]] = "validation"
     return part
 
 
@@ -194,6 +194,25 @@ def _as_folds(share: float, most: int) -> tuple[int, int]:
     smaller = min(share, 1 - share)
     of = min(round(1 / smaller), most)
     return (1, of) if share < 0.5 else (of - 1, of)
+
+
+def _nearest_folds(
+    labels: np.ndarray, fold_of_photo: np.ndarray, count: int, of: int
+) -> np.ndarray:
+    """Those `count` successive ones of so many folds which hold most nearly their share of every
+    class, and leave no class without a photo inside or outside, where that can be."""
+    classes, number = np.unique(labels, return_inverse=True)
+    photos = np.zeros((of, len(classes)))
+    np.add.at(photos, (fold_of_photo, number), 1)
+    photos /= photos.sum(0)
+    each = [(first + np.arange(count)) % of for first in range(of)]
+
+    def distance(folds: np.ndarray) -> tuple[int, float]:
+        inside = photos[folds].sum(0)
+        lacking = np.isclose(inside, 0) | np.isclose(inside, 1)
+        return int(lacking.sum()), float(abs(inside - count / of).max())
+
+    return min(each, key=distance)
 
 
 def _folds_of_groups(
@@ -245,7 +264,7 @@ def fold_of_each(
             "are such: add photos, or give smaller groups."
         )
     if each_counts and groups is not None:
-        return _folds_of_groups(labels, pd.factorize(groups)[0], folds, seed)
+        return _folds_of_groups(labels, groups, folds, seed)
     labels = labels[rows]
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     return _numbered(splitter.split(labels, labels), len(rows))[place]

@@ -173,7 +173,8 @@ class Recipe:
     """Scores with fewer photos than the five folds: merged into their neighbour, or nodes of their
     own, whose photos all train and are never tested (RSRL's node 9 has two photos)."""
     near_duplicates: int | None = None
-    """Keep photos in one part whose perceptual hashes differ in at most so many of 64 bits."""
+    """Keep photos in one part whose perceptual hashes differ in at most so many of 64 bits: 6 finds
+    copies that are saved again, resized or a little brighter, see `rsrl_lib.duplicates`."""
     decide: Decide = "largest"
     """How a score is decided: by the largest node, as in the papers; by the posterior divided by
     the prior to a fitted power, so that rare scores get a chance; or by the same joined with a

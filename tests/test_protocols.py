@@ -2,10 +2,21 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import logit
+from sklearn.model_selection import StratifiedGroupKFold
 
+from rsrl_lib.controls import half_of_each
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.files import InputError
-from rsrl_lib.protocols import low_high, merge_rare, one_of_each, reported, resplit, split
+from rsrl_lib.protocols import (
+    fold_of_each,
+    joined_groups,
+    low_high,
+    merge_rare,
+    one_of_each,
+    reported,
+    resplit,
+    split,
+)
 
 LABELS = np.repeat([2, 3, 4, 5], [25, 100, 250, 125])
 
@@ -223,3 +234,145 @@ def test_a_class_of_copies_that_most_photos_have_is_merged_like_any_rare_one():
     one_file = np.where(scores == 4, "copy", np.arange(40).astype(str))
     labels, merged = merge_rare(scores, groups=one_file)
     assert merged == {4: 3} and np.unique(labels, return_counts=True)[1].tolist() == [30, 10]
+
+
+def themes(seed=0, count=700, least=1, most=20):
+    """Labels, and groups of very unequal sizes whose photos often share their label."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(least, most, count) ** 2 // most + 1
+    group = np.repeat(np.arange(count), sizes)[:count]
+    of_group = rng.choice([3, 4, 5, 6], count, p=[0.15, 0.45, 0.3, 0.1])
+    own = rng.choice([3, 4, 5, 6], count, p=[0.15, 0.45, 0.3, 0.1])
+    labels = np.where(rng.random(count) < 0.5, of_group[group], own)
+    order = rng.permutation(count)
+    return labels[order], group[order].astype(str)
+
+
+@pytest.mark.parametrize("share", [0.64, 0.5, 0.75, 0.8])
+def test_no_group_lies_in_two_parts_and_the_shares_of_every_score_stay_near(share):
+    labels, groups = themes()
+    tested = np.zeros(len(labels), int)
+    for fold in range(5):
+        parts = split(labels, fold=fold, seed=1, groups=groups, each_counts=True, train_share=share)
+        assert parts.groupby(groups).nunique().max() == 1
+        tested += parts == "test"
+        for score in np.unique(labels):
+            own = parts[labels == score].value_counts(normalize=True)
+            assert own["test"] == pytest.approx(0.2, abs=0.06)
+            assert own["train"] == pytest.approx(share, abs=0.09)
+    assert (tested == 1).all()
+
+
+def test_the_test_fold_of_groups_is_that_of_scikit_learn():
+    labels, groups = themes(seed=3)
+    folds = StratifiedGroupKFold(5, shuffle=True, random_state=7).split(labels, labels, groups)
+    theirs = list(folds)[2][1]
+    parts = split(labels, fold=2, seed=7, groups=groups, each_counts=True)
+    assert np.flatnonzero(parts == "test").tolist() == theirs.tolist()
+
+
+def test_folds_and_halves_hold_whole_groups_of_about_as_many_photos():
+    labels, groups = themes(seed=4)
+    for folds in (2, 5):
+        fold = fold_of_each(labels, groups, folds=folds, seed=1, each_counts=True)
+        assert pd.Series(fold).groupby(groups).nunique().max() == 1
+        assert np.bincount(fold) / len(fold) == pytest.approx(1 / folds, abs=0.03)
+    half = half_of_each(labels, 1, groups, each_counts=True)
+    assert pd.Series(half).groupby(groups).nunique().max() == 1
+    assert half.mean() == pytest.approx(0.5, abs=0.03)
+
+
+def test_one_group_of_training_photos_cannot_be_judged_by_others():
+    with pytest.raises(InputError, match="of 9 training photos no two are such"):
+        fold_of_each(np.repeat([3, 4], [4, 5]), np.zeros(9), each_counts=True)
+
+
+def test_a_score_whose_photos_lie_in_few_groups_is_told_by_groups():
+    labels = np.repeat([4, 5], [40, 20])
+    groups = np.concatenate([np.arange(40), 40 + np.arange(20) % 4])
+    with pytest.raises(
+        InputError, match=r"^Score 5 has photos of 4 groups, 5 .*in other groups\.$"
+    ):
+        split(labels, fold=0, seed=0, groups=groups, each_counts=True)
+
+
+@pytest.mark.parametrize(
+    ("share", "counts"),
+    [
+        (0.8, {"train": 400, "test": 100}),
+        (0.7, {"train": 350, "validation": 50, "test": 100}),
+        (0.4, {"train": 200, "validation": 200, "test": 100}),
+        (1, {"train": 500}),
+    ],
+)
+def test_a_share_of_the_photos_trains_a_fifth_tests_and_the_rest_validates(share, counts):
+    parts = split(LABELS, fold=1, seed=3, train_share=share)
+    assert parts.value_counts().to_dict() == counts
+    if share < 1:
+        usual = split(LABELS, fold=1, seed=3)
+        assert ((parts == "test") == (usual == "test")).all()
+        by_score = np.bincount(LABELS[parts == "train"])[2:]
+        assert by_score.tolist() == pytest.approx(share * np.bincount(LABELS)[2:], abs=1)
+
+
+def test_with_all_photos_training_no_score_is_too_rare():
+    assert (split(np.array([4, 4, 5]), fold=0, seed=0, train_share=1) == "train").all()
+
+
+def test_a_score_that_no_photo_of_trains_is_refused():
+    with pytest.raises(InputError, match=r"Score 5 has no training photo \(.*larger --train-share"):
+        split(np.repeat([4, 5], [400, 5]), fold=0, seed=0, train_share=0.01)
+
+
+@pytest.mark.parametrize("each_counts", [False, True])
+def test_rare_scores_train_and_are_in_no_other_part_while_the_others_are_divided_as_without(
+    each_counts,
+):
+    labels = np.append(LABELS, [9, 9, 1, 1, 1, 1])
+    groups = np.arange(len(labels))
+    for fold in range(5):
+        how = {"fold": fold, "seed": 2, "groups": groups, "each_counts": each_counts}
+        parts = split(labels, rare_train=True, **how)
+        assert (parts[len(LABELS) :] == "train").all()
+        how["groups"] = groups[: len(LABELS)]
+        assert parts[: len(LABELS)].equals(split(LABELS, **how))
+
+
+def test_photos_of_a_group_with_a_rare_score_train_too_and_what_then_is_rare_as_well():
+    labels = np.array([4] * 20 + [5] * 6 + [9] * 2)
+    groups = np.arange(28)
+    groups[[20, 21]] = 26  # two photos of score 5 lie with a 9, so four of that score are left
+    groups[0] = 22  # and with one of these a photo of score 4
+    parts = split(labels, fold=0, seed=0, groups=groups, rare_train=True, each_counts=True)
+    assert (parts[[0, *range(20, 28)]] == "train").all()
+    assert set(parts[1:20]) == {"train", "validation", "test"}
+
+
+def test_only_rare_scores_cannot_be_divided():
+    with pytest.raises(InputError, match=r"no score has so many; .*--train-share 1"):
+        split(np.repeat([4, 5], 4), fold=0, seed=0, rare_train=True)
+
+
+def test_what_shares_a_file_a_group_or_a_look_goes_together_and_nothing_is_shared_with_nobody():
+    files = np.array(list("abcadefg"))
+    theme = np.array(["", "x", "x", "", "y", "", None, np.nan], dtype=object)
+    look = np.array([None, 1, None, None, 1, None, None, None], dtype=object)
+    together = joined_groups(files, theme, look)
+    assert pd.factorize(together)[0].tolist() == [0, 1, 1, 0, 1, 2, 3, 4]
+    assert joined_groups(None, None) is None
+    assert joined_groups(None, theme).max() == 6
+
+
+def test_themes_of_real_photos_stay_whole_and_the_scores_near_their_shares(shared):
+    table = pd.read_csv(shared / "oasis" / "photos.csv")
+    groups = table.theme.str.replace(r"\s*\d+$", "", regex=True).to_numpy()
+    assert len(set(groups)) == 162
+    labels, _ = merge_rare(table.score.to_numpy(), groups=groups)
+    shares = []
+    for fold in range(5):
+        parts = split(labels, fold=fold, seed=0, groups=groups, each_counts=True)
+        assert parts.groupby(groups).nunique().max() == 1
+        shares.append(pd.crosstab(labels, parts, normalize="index"))
+    of_common = pd.concat(shares).loc[[3, 4, 5, 6]]
+    assert of_common.test.between(0.17, 0.23).all()
+    assert of_common.train.between(0.6, 0.68).all()

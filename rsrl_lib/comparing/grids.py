@@ -98,6 +98,7 @@ def read_grid(path: Path) -> list[Cell]:
         places |= grid.get("grid", {})
         _check_places(path, places)
         _check_photos(path, grid["photos"])
+        _check_folds(path, grid["photos"], places["folds"])
         return _cells(path, grid, places)
 
 
@@ -295,6 +296,17 @@ def _check_folder(path: Path, photos: dict) -> None:
     if source != "folder":
         del given["scores"]
     _check_call(path, "options of [photos]", given, READERS[source])
+
+
+def _check_folds(path: Path, photos: dict, folds: list[int]) -> None:
+    """`InputError` where given parts would make all folds the same."""
+    options = photos.get("options", {})
+    given = sorted(options.keys() & {"part_column", "parts"})
+    if given and list(folds) != [0]:
+        raise InputError(
+            f"{path}: the part of each photo is given ({given[0]}), so that all folds "
+            f"{list(folds)} would be the same; leave folds out."
+        )
 
 
 def _check_call(path: Path, where: str, given: dict, function: Callable) -> None:
