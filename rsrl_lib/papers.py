@@ -179,6 +179,17 @@ def paper_of(name: str) -> Paper:
     return PAPERS[name]
 
 
+def recipe_in_chapter(
+    paper: str, given: Mapping[str, object], small: Mapping[str, object]
+) -> Recipe:
+    """The recipe of a chapter: that of a document by its name, or where none is named, of the
+    chapter's own `small` settings. Those of `given` that are not None win."""
+    asked = {name: value for name, value in given.items() if value is not None}
+    if paper:
+        return recipe_of(paper, **asked)
+    return recipe_from({**_beside(small, asked), **asked})
+
+
 def recipe_of(name: PaperName, **given: object) -> Recipe:
     """The recipe of a document, by its name; settings that are given beside it win.
 
@@ -191,17 +202,25 @@ def recipe_of(name: PaperName, **given: object) -> Recipe:
 
 def preset(name: PaperName, given: Mapping[str, object]) -> dict[str, object]:
     """What a document sets where some settings are given beside it."""
-    settings = paper_of(name).settings
-    if any(given.get(threshold) is not None for threshold in THRESHOLDS):
-        # Of thresholds there is one kind alone: those given take the document's place.
-        for threshold in THRESHOLDS:
-            settings.pop(threshold, None)
-        if given.get("keep_share") is None:
-            settings.pop("k_within", None)
+    settings = _beside(paper_of(name).settings, given)
     is_of_vgg16 = "ambiguous" in settings and given.get("backbone") == "vgg16"
     if is_of_vgg16:
         settings["learning_rate"] = settings["head_learning_rate"] = RATE_OF_VGG16
     return settings
+
+
+def _beside(
+    settings: Mapping[str, object], given: Mapping[str, object]
+) -> dict[str, object]:
+    """Settings without their thresholds where others are given: a rule has one kind of these."""
+    left = dict(settings)
+    if all(given.get(threshold) is None for threshold in THRESHOLDS):
+        return left
+    for threshold in THRESHOLDS:
+        left.pop(threshold, None)
+    if given.get("keep_share") is None:
+        left.pop("k_within", None)
+    return left
 
 
 def deviations(recipe: Recipe) -> list[dict[str, object]]:

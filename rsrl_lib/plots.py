@@ -324,14 +324,17 @@ def over_rounds(
     chosen_by: str = "validation",
     ax: Axes | None = None,
 ) -> Axes:
-    """A measure of every round on all parts; the round chosen by a part is marked.
+    """A measure of every round on all parts that have photos; the chosen round is marked.
 
-    Accuracy gets the line of always answering the test part's largest class beside it.
+    `chosen_by` is how it was chosen. Accuracy gets the line of always answering the largest class
+    of the test part, or of the last part there is, beside it.
     """
     if ax is None:
         _, ax = plt.subplots(figsize=(6.5, 3.6))
     numbers = rounds["round"]
-    for part, dashes in PART_DASHES.items():
+    parts = [part for part in PART_DASHES if rounds[f"{part}_accuracy"].notna().any()]
+    for part in parts:
+        dashes = PART_DASHES[part]
         note = ""
         if part == chosen_by:
             note = " (chose the round)"
@@ -347,7 +350,7 @@ def over_rounds(
             label=part + note,
         )
     if measure == "accuracy":
-        level = rounds["test_majority_accuracy"].iloc[0]
+        level = rounds[f"{parts[-1]}_majority_accuracy"].iloc[0]
         ax.axhline(level, color="0.25", lw=1, ls=":")
         last = numbers.iloc[-1]
         ax.text(last, level, "majority class", fontsize=8, ha="right", va="bottom")

@@ -173,6 +173,8 @@ def _value(name: str, text: str, default: object) -> object:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         value = text
+    if default is None:
+        return value  # the chapter says what it takes, once it knows the other settings
     kind = type(default)
     if isinstance(default, list):
         value = list(value) if isinstance(value, list | tuple) else [value]
