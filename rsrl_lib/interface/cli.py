@@ -409,8 +409,8 @@ def crop(
         run: Folder of a run whose network ends in global average pooling (--head gap).
         photos: Photos, or folders of photos.
         out: Folder for the crops, and for crops.csv (boxes in pixels of the upright photos).
-        map: By the map of the high level (aes), by that of an attribute (att), or by the mean of
-            the boxes of both, where they agree; else by that of the high level.
+        map: Crop by the map of the high level (aes) or of an attribute (att); or by the mean of
+            both boxes where they agree, else as aes (both).
         threshold: The region is where the map reaches this share of its maximum.
         iou: Intersection over union from which on the boxes agree, for --map both.
         attribute: Attribute of --map att and both; the likeliest of each photo when not given.
