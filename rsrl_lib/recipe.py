@@ -130,8 +130,8 @@ class Recipe:
     """Fully connected layers of AlexNet and VGG-16, or global average pooling alone (AWCU-2018),
     as the others have it anyway."""
     head_bias: bool = True
-    """The head has a bias; without it the mean of a level's map is the level's logit itself
-    (AWCU-2018 eq. 12)."""
+    """Whether the head has a bias. Without one the mean of a level's map is its logit itself
+    (AWCU-2018 eq. 12), which needs tune 'all'."""
     attributes: tuple[str, ...] = ()
     """Attributes learned beside the level (AWCU-2018: AesAttCNN), by column; one of words, such as
     AVA's tag, stands for all of its values."""

@@ -13,7 +13,7 @@ from PIL import ExifTags, Image
 from safetensors.torch import load_file, save_file
 from scipy.special import logit
 
-from rsrl_lib import rounds, runs
+from rsrl_lib import activation, cropping, pixels, rounds, runs
 from rsrl_lib.interface import batch, cli
 from rsrl_lib.network import aesthetic_net, save_network
 from rsrl_lib.runs import open_run
@@ -280,10 +280,11 @@ def test_crop_writes_upright_crops_and_their_boxes(monkeypatch, gap_run, tmp_pat
         else:
             picture.save(given / name)
     words = ["crop", "--run", gap_run, given, "--out", tmp_path / "crops", "--aspect", "3:2"]
-    rsrl(monkeypatch, *words, "--agree")
+    rsrl(monkeypatch, *words, "--map", "both")
     assert "3 photos are cropped in" in capsys.readouterr().out
     table = pd.read_csv(tmp_path / "crops" / "crops.csv", keep_default_na=False)
-    assert list(table) == ["photo", "left", "top", "width", "height", "reason"]
+    assert list(table) == cli.CROP_COLUMNS
+    assert list(table)[5:] == ["reason", "attribute", "iou"]
     for row in table.itertuples():
         name = Path(row.photo).name
         whole = sizes[name]
@@ -303,6 +304,48 @@ def test_crop_writes_upright_crops_and_their_boxes(monkeypatch, gap_run, tmp_pat
     assert len(list((tmp_path / "twice").glob("*_dot.png"))) == 2
 
 
+def boxes(table):
+    return table[["left", "top", "width", "height"]].to_numpy().tolist()
+
+
+def test_crop_goes_by_the_level_by_an_attribute_or_by_both(monkeypatch, gap_run, folder, tmp_path):
+    """Each line of crops.csv is what the library makes of the maps of that photo."""
+    names = [f"{number:02d}.png" for number in (0, 8, 25, 50)]
+    photos = [folder / name for name in names]
+    made = runs.open_run(gap_run)
+    network = made.network()
+    decoded, _ = pixels.decode(pd.DataFrame({"photo": names, "path": photos}), cache=tmp_path / "d")
+    view = {"shrink_to": made.view["shrink_to"], "top": 4}
+    maps = activation.activation_maps(network, decoded.crops(range(4), view="whole"), **view)
+    how = {"threshold": 0.6, "iou": 0.1}
+
+    def cropped(*words):
+        out = tmp_path / "-".join(["crops", *words]).replace("=", "")
+        asked = ["crop", "--run", gap_run, *photos, "--out", out, "--threshold", "0.6", *words]
+        rsrl(monkeypatch, *asked)
+        return pd.read_csv(out / "crops.csv", keep_default_na=False, dtype={"iou": str})
+
+    table = cropped()
+    assert set(table.attribute) == set(table.iou) == {""}
+    by_high = [cropping.crop_box(m.high, (64, 48), threshold=0.6)[0] for m in maps]
+    assert boxes(table) == [[a, b, c - a, d - b] for a, b, c, d in by_high]
+
+    table = cropped("--map", "att")
+    likeliest = [next(iter(m.attributes)) for m in maps]
+    assert list(table.attribute) == likeliest
+    chosen = [m.attributes[name] for m, name in zip(maps, likeliest, strict=True)]
+    by_att = [cropping.crop_box(values, (64, 48), threshold=0.6)[0] for values in chosen]
+    assert boxes(table) == [[a, b, c - a, d - b] for a, b, c, d in by_att]
+
+    table = cropped("--map", "both", "--iou", "0.1", "--attribute", "colour=red")
+    assert set(table.attribute) == {"colour=red"}
+    pairs = [(m.high, m.attributes["colour=red"]) for m in maps]
+    expected = [cropping.crop_box(aes, (64, 48), att=att, **how)[0] for aes, att in pairs]
+    assert boxes(table) == [[a, b, c - a, d - b] for a, b, c, d in expected]
+    ious = [cropping.agreement(*pair, threshold=0.6) for pair in pairs]
+    assert list(table.iou) == ["" if np.isnan(iou) else f"{iou:.4f}" for iou in ious]
+
+
 def test_crop_refuses_to_overwrite_photos_and_networks_without_maps_or_attributes(
     monkeypatch, train, gap_run, folder, tmp_path
 ):
@@ -314,7 +357,10 @@ def test_crop_refuses_to_overwrite_photos_and_networks_without_maps_or_attribute
     assert "The aspect ratio is 'wide'; give width:height" in said
     rsrl(monkeypatch, *train, "--rounds", "1")
     plain = ["crop", "--run", tmp_path / "run", folder / "00.png", "--out", tmp_path / "crops"]
-    assert "needs a network with attributes" in refused(monkeypatch, *plain, "--agree")
+    for chosen in (["--map", "att"], ["--map", "both"], ["--map", "att", "--attribute", "sky"]):
+        said = refused(monkeypatch, *plain, *chosen)
+        assert f"--map {chosen[1]} needs a network with attributes" in said
+        assert "has none; take --map aes" in said
     network = aesthetic_net("alexnet", [3, 4], weights="none")
     save_network(network, tmp_path / "run" / "network_best.safetensors", round=1)
     assert "train with head 'gap'" in refused(monkeypatch, *plain)
@@ -454,6 +500,15 @@ def test_with_nothing_left_there_is_a_sentence_and_no_empty_table(
         ("highlight", ["--rounds", "1", "0"], "not of round 0"),
         ("crop", ["--aspect", "0:0"], "The aspect ratio is '0:0'; give width:height"),
         ("crop", ["--least", "0"], "--least is a side in pixels, 1 or more, not 0"),
+        ("crop", ["--threshold", "1.2"], "threshold must lie in 0..1, not 1.2"),
+        ("crop", ["--threshold", "nan"], "threshold must lie in 0..1, not nan"),
+        ("crop", ["--map", "both", "--iou", "-1"], "iou must lie in 0..1, not -1"),
+        ("crop", ["--attribute", "sharp"], "--attribute goes with --map att or both"),
+        (
+            "crop",
+            ["--map", "att", "--attribute", "red"],
+            "attribute 'red'; it knows sharp, colour=blue, colour=green, colour=red",
+        ),
     ],
 )
 def test_what_a_run_or_photo_cannot_give_is_said(

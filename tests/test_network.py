@@ -185,14 +185,6 @@ def test_a_head_without_a_bias_is_kept_and_read(backbone, head, tmp_path):
         assert not again.head(nothing).any()
 
 
-def test_a_head_without_a_bias_begins_with_the_weights_of_one_with_it():
-    form = {"weights": "none", "seed": 5}
-    plain = n.aesthetic_net("squeezenet1_1", [3, 4], **form)
-    bare = n.aesthetic_net("squeezenet1_1", [3, 4], head_bias=False, **form)
-    assert torch.equal(plain.conv1.weight, bare.conv1.weight)
-    assert plain.head.bias is not None and plain.head_bias
-
-
 @pytest.mark.parametrize("told", ["maybe", "false", "", "False"])
 def test_a_file_whose_word_on_the_bias_is_wrong_is_refused(told, tmp_path):
     network = n.aesthetic_net("squeezenet1_1", [3, 4], weights="none")

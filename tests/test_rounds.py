@@ -16,6 +16,7 @@ import torch
 from rsrl_lib import dataset, measures, record, rounds, runs
 from rsrl_lib.drop_rules import DropRule, decide, largest_classes
 from rsrl_lib.files import InputError, locked
+from rsrl_lib.losses import joint_loss, joint_targets
 from rsrl_lib.recipe import Recipe, Training
 from tests.conftest import broken_off
 
@@ -482,6 +483,49 @@ def test_a_gap_network_with_levels_weights_and_attributes_is_a_run_like_any_othe
     assert set(made.per_class.score) == {0, 1}
     again = rounds.repeat(*described, tmp_path / "run", altered(**AES_ATT_CNN_W))
     assert again.rounds.equals(made.rounds)
+
+
+def test_an_untagged_photo_is_unknown_or_has_none_of_the_attributes(described, tmp_path):
+    photos, pixels = described
+    tags = photos.attributes.copy()
+    tags.iloc[::2, 0] = np.nan
+    untagged = replace(photos, attributes=tags)
+    targets = {}
+    for how in ("unknown", "none"):
+        recipe = altered(**AES_ATT_CNN_W, untagged=how)
+        data = dataset.make_dataset(untagged, pixels, recipe, runs.Run(tmp_path))
+        rows = data.training_rows
+        targets[how] = rounds.targets_of(data, rows, recipe)[:, 2].numpy()
+    is_untagged = tags.blue.isna().to_numpy()[rows]
+    assert np.isnan(targets["unknown"][is_untagged]).all()
+    assert (targets["none"][is_untagged] == 0).all()
+    tagged = tags.blue.to_numpy()[rows][~is_untagged]
+    for values in targets.values():
+        assert (values[~is_untagged] == tagged).all()
+    levels = torch.zeros(len(rows), dtype=torch.int64)
+    logits = torch.zeros(len(rows), 3)
+    losses = []
+    for values in targets.values():
+        packed = joint_targets(levels, np.ones(len(rows)), values[:, None])
+        losses.append(joint_loss(logits, packed).item())
+    # At a logit of 0 each known target adds log 2: eq. 3 counts those of untagged photos too.
+    assert losses[1] - losses[0] == pytest.approx(np.log(2) * is_untagged.mean(), rel=1e-5)
+
+
+def test_a_run_without_a_bias_goes_on_without_it(described, tmp_path):
+    recipe = altered(**AES_ATT_CNN_W | {"rounds": 1}, head_bias=False)
+    first = rounds.repeat(*described, tmp_path / "run", recipe)
+    assert not any("head.bias" in name for name in first.network().state_dict())
+    again = rounds.repeat(*described, tmp_path / "run", replace(recipe, rounds=2))
+    assert len(again.rounds) == 2 and not again.network("last").head_bias
+    with pytest.raises(InputError, match="head_bias False there and True now"):
+        rounds.repeat(*described, tmp_path / "run", altered(**AES_ATT_CNN_W))
+
+
+@pytest.mark.parametrize("tune", ["head", "head-first"])
+def test_the_best_head_has_a_bias(tune):
+    with pytest.raises(InputError, match=f"without a bias needs tune 'all', found is '{tune}'"):
+        altered(tune=tune, head_bias=False)
 
 
 def test_a_round_learns_from_the_weights_and_attributes_of_the_photos_it_is_trained_on(

@@ -669,17 +669,19 @@ def corner(rows, columns):
     return values
 
 
+TOP = slice(0, 4)
+KNOWN_MAPS = {
+    "low": corner(slice(5, 8), slice(5, 8)),
+    "high": corner(TOP, TOP),
+    "red": corner(TOP, slice(1, 5)),
+    "green": corner(slice(6, 8), TOP),
+}
+
+
 @pytest.fixture
 def steered(monkeypatch, gap_run, coloured):
     """Crops by known maps: high at the top left, low at the lower right, red beside high."""
-    top = slice(0, 4)
-    steer(
-        monkeypatch,
-        low=corner(slice(5, 8), slice(5, 8)),
-        high=corner(top, top),
-        red=corner(top, slice(1, 5)),
-        green=corner(slice(6, 8), top),
-    )
+    steer(monkeypatch, **KNOWN_MAPS)
     return Page(widgets.crop_explorer(gap_run, coloured[0].table))
 
 
@@ -738,6 +740,43 @@ def test_the_crop_is_of_the_map_that_is_asked_for(steered):
     assert box_in(steered.text) == alone
     steered.named("crop by").label = "AesAM chosen below"
     assert box_in(steered.text)[2:] == (64, 48)
+    steered.named("crop by").label = "AttAM chosen below"
+    green = KNOWN_MAPS["green"]
+    assert box_in(steered.text) == cropping.crop_box(green, (64, 48))[0] != alone
+    assert "IoU" not in steered.text
+
+
+def test_the_iou_decides_whether_boxes_are_averaged_and_is_told(steered):
+    alone = box_in(steered.text)
+    steered.named("crop by").label = "AesAM and AttAM, if they agree"
+    agreed = box_in(steered.text)
+    iou = cropping.agreement(KNOWN_MAPS["high"], KNOWN_MAPS["red"])
+    assert f"AttAM of red: their IoU is {iou:.2f}, so the mean of both is taken" in steered.text
+    steered.named("IoU to agree").value = 0.95
+    assert box_in(steered.text) == alone != agreed
+    assert f"their IoU is {iou:.2f}, so that of AesAM alone is taken" in steered.text
+
+
+def test_an_attribute_is_chosen_by_its_rank_or_by_its_name_and_stays_chosen(steered, monkeypatch):
+    attribute = steered.named("AttAM of")
+    names = [label for label, _ in attribute.options]
+    assert names == ["the likeliest", "the 2nd likeliest", "green", "red"]
+    assert "AttAM of red, sum" in steered.text
+    attribute.label = "the 2nd likeliest"
+    assert "AttAM of green, sum" in steered.text
+
+    # In the next photo green is likelier.
+    known = {name: KNOWN_MAPS[name] for name in ("green", "red", "low", "high")}
+    levels = {name: known.pop(name) for name in ("low", "high")}
+    maps = activation.ActivationMaps(levels, known)
+    monkeypatch.setattr(widgets, "activation_maps", lambda *_, **__: [maps])
+    steered.thumbs.value = 1
+    assert "AttAM of red, sum" in steered.text
+    attribute.label = "the likeliest"
+    assert "AttAM of green, sum" in steered.text
+    attribute.value = "red"
+    steered.thumbs.value = 2
+    assert "AttAM of red, sum" in steered.text
 
 
 def test_another_level_and_attribute_change_their_own_pictures(steered):
@@ -809,6 +848,7 @@ CHANGES = {
         ("aspect ratio", "1:1"),
         ("AesAM of level", "high"),
         ("AttAM of", "green"),
+        ("IoU to agree", 0.65),
         ("score", 2),
         ("predicted level", "low"),
     ],

@@ -451,8 +451,8 @@ def crop(
         run: Folder of a run whose network ends in global average pooling (--head gap).
         photos: Photos, or folders of photos.
         out: Folder for the crops, and for crops.csv (boxes in pixels of the upright photos).
-        map: By the map of the high level (aes), by that of an attribute (att), or by the mean of
-            the boxes of both, where they agree; else by that of the high level.
+        map: Crop by the map of the high level (aes) or of an attribute (att); or by the mean of
+            both boxes where they agree, else as aes (both).
         threshold: The region is where the map reaches this share of its maximum.
         iou: Intersection over union from which on the boxes agree, for --map both.
         attribute: Attribute of --map att and both; the likeliest of each photo when not given.
@@ -509,11 +509,11 @@ def crop(
 
 
 def _network_with_maps(
-    run: Path, map: str, attribute: str | None
+    run: Path, which: str, attribute: str | None
 ) -> tuple["AestheticNet", dict[str, object]]:
     """A run's chosen network, whose maps can be drawn, and how `activation_maps` is to look.
 
-    `InputError` where it lacks the attribute, or any, that cropping by `map` needs.
+    `InputError` where it lacks the attribute, or any, that cropping by the map `which` needs.
     """
     from rsrl_lib.activation import check_attributes, check_maps
     from rsrl_lib.runs import open_run
@@ -523,9 +523,9 @@ def _network_with_maps(
         if "high" not in network.levels:
             list(map(int, network.levels))  # then they are scores
     check_maps(network, shrink_to=shrink_to)
-    if map != "aes" and not network.attributes:
+    if which != "aes" and not network.attributes:
         raise InputError(
-            f"--map {map} needs a network with attributes, {run} has none; take --map aes."
+            f"--map {which} needs a network with attributes, {run} has none; take --map aes."
         )
     among = [] if attribute is None else [attribute]
     check_attributes(network, among)
@@ -533,18 +533,18 @@ def _network_with_maps(
 
 
 def _crop_one(
-    path: str, target: Path, maps: "ActivationMaps", map: str, shape: dict
+    path: str, target: Path, maps: "ActivationMaps", which: str, shape: dict
 ) -> list:
     """Write a photo's crop by its maps; returns its line of the table."""
     from rsrl_lib.cropping import agreement, crop_box, maps_to_crop_by, save_crop
     from rsrl_lib.reading.pictures import open_rgb
 
-    chosen, att = maps_to_crop_by(maps, map)
+    chosen, att = maps_to_crop_by(maps, which)
     box, reason = crop_box(chosen, open_rgb(path).size, att=att, **shape)
     save_crop(path, box, target)
     left, top, right, foot = box
 
-    attribute = "" if map == "aes" else next(iter(maps.attributes))
+    attribute = "" if which == "aes" else next(iter(maps.attributes))
     iou = ""
     if att is not None:
         found = agreement(chosen, att, threshold=shape["threshold"])

@@ -28,8 +28,10 @@ from torch import nn
 
 from rsrl_lib.activation import activation_maps, check_maps
 from rsrl_lib.cropping import (
+    AGREEMENT,
     THRESHOLD,
     Box,
+    agreement,
     aspect_ratio,
     crop_box,
     largest_region,
@@ -770,7 +772,8 @@ class _HighlightExplorer(_Explorer):
 
 
 RATIOS = ("as the region", "1:1", "3:2", "2:3", "4:3", "3:4", "16:9", "9:16")
-GOOD, LEVEL, BOTH = range(3)  # maps to crop by
+GOOD, LEVEL, ATTRIBUTE, BOTH = range(4)  # maps to crop by
+LIKELIEST = ("the likeliest", "the 2nd likeliest", "the 3rd likeliest")
 
 
 def crop_explorer(run: Run, photos: pd.DataFrame) -> w.Box:
@@ -802,73 +805,87 @@ class _CropExplorer(_Explorer):
         self.good = "level high" if "high" in network.levels else "a rising score"
         which = [(f"AesAM of {self.good}", GOOD), ("AesAM chosen below", LEVEL)]
         if network.attributes:
+            which.append(("AttAM chosen below", ATTRIBUTE))
             which.append(("AesAM and AttAM, if they agree", BOTH))
         self.which = choice(description="crop by", options=which)
         self.threshold = slider(
             THRESHOLD, min=0.05, max=0.95, step=0.05, description="threshold"
         )
         self.threshold.readout_format = ".0%"
+        self.iou = slider(
+            AGREEMENT, min=0, max=1, step=0.05, description="IoU to agree"
+        )
         self.ratio = choice(description="aspect ratio", options=RATIOS)
         self.level = choice(
             description=f"AesAM of {self.target}", options=network.levels
         )
-        self.attribute = choice(description="AttAM of")
+        by_rank = zip(LIKELIEST, range(len(network.attributes)), strict=False)
+        by_name = ((name, name) for name in sorted(network.attributes))
+        self.attribute = choice(description="AttAM of", options=[*by_rank, *by_name])
         self.save.description = "Save the crop"
-        maps = [self.level]
+        of_crop = [self.which, self.threshold, self.ratio]
+        of_maps = [self.level]
         if network.attributes:
-            maps.append(self.attribute)
-        panels = [
-            _panel("Crop", self.which, self.threshold, self.ratio),
-            _panel("Maps", *maps),
-        ]
+            of_crop.append(self.iou)
+            of_maps.append(self.attribute)
+        panels = [_panel("Crop", *of_crop), _panel("Maps", *of_maps)]
         self.view = self._view((2, len(figures) - 2), panels)
-        controls = (self.which, self.threshold, self.ratio, *maps)
-        self._start((control, self._show) for control in controls)
+        self._start((control, self._show) for control in (*of_crop, *of_maps))
 
     def _look(self) -> None:
         """What the network sees in the photo and says of it, once for each photo."""
         if self.seen is self.pixels:
             return
         view = self.pixels.crops([0], view="whole")
-        shrink_to = self.run.view["shrink_to"]
-        maps = activation_maps(self.network("best"), view, shrink_to=shrink_to)[0]
+        network = self.network("best")
+        how = {"shrink_to": self.run.view["shrink_to"], "top": len(network.attributes)}
+        maps = activation_maps(network, view, **how)[0]
         before = self._logits(self.pixels)
-        names = list(maps.attributes)
-        with self._quietly():
-            self.attribute.options = names
-            self.attribute.value = names[0] if names else None
         self.maps = maps
         self.before = before
         self.seen = self.pixels
 
     def _find(self) -> Box:
         self._look()
-        chosen = self.maps.high
-        if self.which.value == LEVEL:
-            chosen = self.maps.levels[self.level.value]
-        attribute = None
-        if self.which.value == BOTH:
-            attribute = self._attribute_map()
+        chosen, beside = self._maps_to_crop_by()
         aspect = None
         if self.ratio.value != RATIOS[0]:
             aspect = aspect_ratio(self.ratio.value)
         threshold = self.threshold.value
-        box, reason = crop_box(
-            chosen, self.size, att=attribute, threshold=threshold, aspect=aspect
-        )
+        how = {"threshold": threshold, "iou": self.iou.value, "aspect": aspect}
+        box, reason = crop_box(chosen, self.size, att=beside, **how)
         region = largest_region(chosen, threshold=threshold)
         crop = self.large.crop(self._within(self.large, box))
         figures = self._figures(box, region, crop)
         self._tell(box, reason, crop)
+        if beside is not None:
+            self._tell_agreement(chosen, beside)
         for name, (picture, caption) in figures.items():
             picture.thumbnail((SHOWN, SHOWN))
             self.images[name].value = _jpeg(picture)
             self.captions[name].value = html.escape(caption)
         return box
 
+    def _maps_to_crop_by(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """The map to crop by, and the one beside it whose box is to agree with its."""
+        which = self.which.value
+        if which == LEVEL:
+            return self.maps.levels[self.level.value], None
+        if which == ATTRIBUTE:
+            return self._attribute_map(), None
+        return self.maps.high, self._attribute_map() if which == BOTH else None
+
+    @property
+    def attribute_name(self) -> str | None:
+        """The attribute chosen, by its name or by how likely it is; None where there is none."""
+        chosen = self.attribute.value
+        if isinstance(chosen, int):
+            return list(self.maps.attributes)[chosen]
+        return chosen
+
     def _attribute_map(self) -> np.ndarray | None:
         """AttAM of the attribute chosen; None of a network that has none."""
-        return self.maps.attributes.get(self.attribute.value)
+        return self.maps.attributes.get(self.attribute_name)
 
     def _figures(
         self, box: Box, region: np.ndarray | None, crop: Image.Image
@@ -899,9 +916,20 @@ class _CropExplorer(_Explorer):
         if attribute is not None:
             figures["attribute"] = (
                 activation_picture(self.picture, attribute, _reach(attribute)),
-                f"AttAM of {self.attribute.value}, sum {attribute.sum():+.1f}",
+                f"AttAM of {self.attribute_name}, sum {attribute.sum():+.1f}",
             )
         return figures
+
+    def _tell_agreement(self, aes: np.ndarray, att: np.ndarray) -> None:
+        """Whether the boxes of both maps agree, and what follows."""
+        iou = agreement(aes, att, threshold=self.threshold.value)
+        if np.isnan(iou):
+            told = "a map has no box, so that of AesAM alone is taken"
+        elif iou >= self.iou.value:
+            told = f"their IoU is {iou:.2f}, so the mean of both is taken"
+        else:
+            told = f"their IoU is {iou:.2f}, so that of AesAM alone is taken"
+        self.text.append(f"boxes of AesAM and AttAM of {self.attribute_name}: {told}")
 
     def _within(self, picture: Image.Image, box: Box) -> list[int]:
         """The crop in pixels of a smaller copy of the photo."""
