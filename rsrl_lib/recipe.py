@@ -113,9 +113,6 @@ class Training:
 class Recipe:
     """What a run does; the same recipe on the same photos gives the same run."""
 
-    paper: PaperName | None = None
-    """Document whose own protocol sets all that you do not give beside it: see rsrl papers. The
-    last four are AWCU-2018's networks, of which awcu-2018 is aescnn-w."""
     backbone: Backbone | tuple[str, ...] = "alexnet"
     """Transferred network; AlexNet is the papers'. Or timm:NAME, a network of timm; with tune
     'head' also several, whose features are joined under one head."""
@@ -195,6 +192,9 @@ class Recipe:
     'confident-learning'."""
     first_steps: int | None = None
     """Steps of the first round, where they are to be others than those of later ones."""
+    paper: PaperName | None = None
+    """Document whose own protocol sets all that you do not give beside it: see rsrl papers. The
+    last four are AWCU-2018's networks, of which awcu-2018 is aescnn-w."""
     drop: DropRule = field(default_factory=DropRule)
     training: Training = field(default_factory=Training)
 
