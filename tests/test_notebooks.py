@@ -129,6 +129,46 @@ def test_the_lesson_on_dropping_reads_any_sweep_and_says_which_arms_are_missing(
     assert "no pair of such arms" in told
 
 
+@pytest.fixture(scope="module")
+def bare_run(tmp_path_factory):
+    """A run with attributes on glass-box photos, whose head has no bias (AWCU-2018)."""
+    from rsrl_lib.drawing import glassbox
+    from rsrl_lib.pixels import decode
+    from rsrl_lib.recipe import Recipe, Training
+    from rsrl_lib.rounds import repeat
+
+    scored = glassbox.open_set(SMOKE["count"], 0)
+    kind = {"head": "gap", "levels": "low-high", "cut": 4.0, "rounds": 1, "head_bias": False}
+    kind |= {"attributes": ("bokeh", "flower", "water"), "untagged": "none"}
+    training = Training(steps=2, batch=8, learning_rate=1e-3, head_learning_rate=1e-2)
+    recipe = Recipe("squeezenet1_1", "starter", training=training, **kind)
+    folder = tmp_path_factory.mktemp("bare") / "run"
+    return repeat(scored, decode(scored.table)[0], folder, recipe).folder
+
+
+def told_by(notebook):
+    return str([cell.outputs for cell in notebook.cells if cell.cell_type == "code"])
+
+
+def test_the_chapter_on_maps_takes_a_list_of_attributes_and_a_head_without_bias(
+    bare_run, places, tmp_path
+):
+    path = ROOT / "notebooks" / "08_activation_maps.ipynb"
+    given = {"gap_run": str(bare_run), "attributes": ["flower", "water"]}
+    told = told_by(execute(path, places | given, tmp_path))
+    assert "As many of 2 drawn by chance" in told
+    assert "A true attribute is among the top 2" in told
+
+
+@pytest.mark.parametrize("which", ["att", "both"])
+def test_the_chapter_on_crops_goes_by_the_map_that_is_asked_for(bare_run, places, tmp_path, which):
+    path = ROOT / "notebooks" / "09_cropping.ipynb"
+    given = {"gap_run": str(bare_run), "which_map": which, "attribute": "flower"}
+    given |= {"threshold": 0.55, "iou": 0.0, "aspect": "1:1"}
+    told = told_by(execute(path, places | given, tmp_path))
+    assert "photos, crops 1:1" in told
+
+
 def typed_figures(path):
     """Decimals and percentages that stand in the prose of a notebook."""
     prose = []
