@@ -2,10 +2,12 @@
 
 A head after global average pooling can go before it: A_c(x, y) = sum_m w_m^c X(m, x, y). The mean
 of this map is the logit of c without its bias (eq. 12): it shows all of the decision and no more.
+The document's head has no bias, ours where it is asked for (`Recipe.head_bias`).
 Maps are float32 and of the whole photo, shrunk by the factor that the network's training shrank
 its crops by; the decision from crops can differ from theirs.
 """
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import get_args
@@ -91,17 +93,24 @@ def check_maps(network: AestheticNet, *, shrink_to: int | None) -> None:
 
 
 def activation_maps(
-    network: AestheticNet, photos: torch.Tensor, *, shrink_to: int | None, top: int = 3
+    network: AestheticNet,
+    photos: torch.Tensor,
+    *,
+    shrink_to: int | None,
+    top: int = 3,
+    among: Sequence[str] = (),
 ) -> list[ActivationMaps]:
     """AesAM of every level and AttAM of the `top` likeliest attributes of each photo, in one pass.
 
     `photos` are bytes (batch, 3, side, side), `shrink_to` is that of the training (`Run.view` has
-    it; see `pixels.normalised`). Each of several backbones has maps by its part of the head; they
-    are brought to the finest grid of all and added. Raises `InputError` where a network has no
-    global average pooling before its head, its maps are not finite, or the photos are of another
-    side than the network's (AWCU-2018 eq. 5-8).
+    it; see `pixels.normalised`). Where attributes are named, the likeliest are sought `among` these
+    alone (AWCU-2018 takes 49 of 66). Each of several backbones has maps by its part of the head;
+    they are brought to the finest grid of all and added. Raises `InputError` where a network has no
+    global average pooling before its head or not one of the attributes, its maps are not finite, or
+    the photos are of another side than the network's (AWCU-2018 eq. 5-8).
     """
     check_side(photos.shape[-1], network.side, network.backbone)
+    check_attributes(network, among)
     layers = [_pooling_of(part) for part in network.parts]
     network.to(device()).eval()
     with torch.inference_mode(), torch.autocast(device().type, enabled=False):
@@ -114,8 +123,18 @@ def activation_maps(
         )
     named = []
     for maps_of_photo, logits_of_photo in zip(maps, logits.cpu(), strict=True):
-        named.append(_named_maps(network, maps_of_photo, logits_of_photo, top))
+        named.append(_named_maps(network, maps_of_photo, logits_of_photo, top, among))
     return named
+
+
+def check_attributes(network: AestheticNet, names: Sequence[str]) -> None:
+    """`InputError` where a network has not learned one of the attributes."""
+    for name in names:
+        if name not in network.attributes:
+            known = ", ".join(network.attributes) or "none"
+            raise InputError(
+                f"The network has not learned the attribute {name!r}; it knows {known}."
+            )
 
 
 def _maps_of_parts(
@@ -190,7 +209,11 @@ def _covered(count: int, of: int) -> torch.Tensor:
 
 
 def _named_maps(
-    network: AestheticNet, maps: np.ndarray, logits: torch.Tensor, top: int
+    network: AestheticNet,
+    maps: np.ndarray,
+    logits: torch.Tensor,
+    top: int,
+    among: Sequence[str],
 ) -> ActivationMaps:
     """Maps (nodes, S, S) of a photo by name: all levels, and the `top` likeliest attributes."""
     level_count = len(network.levels)
@@ -201,9 +224,11 @@ def _named_maps(
     attribute_logits = logits[level_count:]
     likeliest_first = attribute_logits.argsort(descending=True)
     attributes = {}
-    for i in likeliest_first[:top].tolist():
+    for i in likeliest_first.tolist():
         name = network.attributes[i]
-        attributes[name] = attribute_maps[i]
+        is_asked_for = not among or name in among
+        if is_asked_for and len(attributes) < top:
+            attributes[name] = attribute_maps[i]
     return ActivationMaps(levels, attributes)
 
 

@@ -1,5 +1,6 @@
 """Crops around what a network finds good (AWCU-2018): the bounding box of the largest connected
-part where its high level's map, at the 256 px view, reaches 30 % of the maximum.
+part where its high level's map, at the 256 px view, reaches 30 % of the maximum. Or by the map of
+an attribute, or by both, where their boxes agree.
 
 Boxes are left, top, right, foot; a crop's is exact to 1/256 of the photo's sides.
 """
@@ -10,7 +11,7 @@ import warnings
 from collections.abc import MutableMapping
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -19,13 +20,18 @@ from PIL.ExifTags import IFD, Base
 from scipy import ndimage
 from torchvision.ops import box_iou
 
+from rsrl_lib.activation import ActivationMaps
 from rsrl_lib.files import InputError
 from rsrl_lib.pixels import SIDE, at_size
 from rsrl_lib.reading.pictures import upright
+from rsrl_lib.settings import check_type
 
 Box = tuple[int, int, int, int]
+CropMap = Literal["aes", "att", "both"]
 THRESHOLD = 0.3
 AGREEMENT = 0.3
+"""IoU of two boxes from which on they agree; the document asks for more than it, which differs at
+an exact tie alone."""
 # Tags of EXIF 2.32 that are true of every part of a photo: who took it with what, when, how and
 # where. What tells of all its pixels, of its file, or is of an unknown kind is not in a crop.
 OF_PARTS = (270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 18249, 33432)
@@ -104,29 +110,64 @@ def overlap(a: Box, b: Box) -> float:
     return iou.item()
 
 
+def agreement(a: np.ndarray, b: np.ndarray, *, threshold: float = THRESHOLD) -> float:
+    """Intersection over union of the boxes of two maps (S, S), NaN where one of them has none."""
+    boxes = region_box(a, threshold=threshold), region_box(b, threshold=threshold)
+    return overlap(*boxes) if all(boxes) else float("nan")
+
+
+def check_shares(**shares: float) -> None:
+    """`InputError` where a named share, such as a threshold, does not lie in 0..1."""
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise InputError(f"{name} must lie in 0..1, not {share:g}.")
+
+
+def maps_to_crop_by(
+    maps: ActivationMaps, which: CropMap
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The map to crop by, and the one beside it whose box may be averaged with its (AWCU-2018).
+
+    They are AesAM of the high level, AttAM of the first attribute of `maps`, or the one beside the
+    other. Raises `InputError` where an attribute is needed and there is none.
+    """
+    check_type("map", which, CropMap)
+    if which == "aes":
+        return maps.high, None
+    if not maps.attributes:
+        raise InputError(
+            f"Cropping by map {which!r} needs a network with attributes, this one has none; take "
+            "map 'aes'."
+        )
+    att = next(iter(maps.attributes.values()))
+    return (att, None) if which == "att" else (maps.high, att)
+
+
 def crop_box(
-    aes: np.ndarray,
+    values: np.ndarray,
     size: tuple[int, int],
     *,
     att: np.ndarray | None = None,
     threshold: float = THRESHOLD,
+    iou: float = AGREEMENT,
     aspect: float | None = None,
     least: int = 1,
 ) -> tuple[Box, str]:
     """Crop of a photo of `size` (width, height) in its pixels, and why it is all of it where it is.
 
-    `aes` (S, S) is the high level's AesAM, `att` an AttAM: where the IoU of their boxes is 0.3 or
-    more, coordinates are averaged (AWCU-2018). To `aspect` (width / height) and to a shortest side
-    of `least` pixels the box grows about its centre, as far as the photo reaches.
+    `values` (S, S) is the map to crop by, `att` an AttAM beside it: where the IoU of their boxes is
+    `iou` or more, coordinates are averaged (AWCU-2018). To `aspect` (width / height) and to a
+    shortest side of `least` pixels the box grows about its centre, as far as the photo reaches.
+    Raises `InputError` where `threshold` or `iou` does not lie in 0..1.
     """
+    check_shares(threshold=threshold, iou=iou)
     whole = (0, 0, *size)
-    box = region_box(aes, threshold=threshold)
+    box = region_box(values, threshold=threshold)
     if box is None:
         return whole, "the map's maximum is not positive"
-    if att is not None:
+    if att is not None and agreement(values, att, threshold=threshold) >= iou:
         attribute_box = region_box(att, threshold=threshold)
-        if attribute_box and overlap(box, attribute_box) >= AGREEMENT:
-            box = np.mean([box, attribute_box], 0)
+        box = np.mean([box, attribute_box], 0)
     # From the 256 px view to the photo: its pixels that the box touches.
     corners = np.reshape(box, (2, 2))
     start, stop = corners * size / SIDE

@@ -127,6 +127,8 @@ def make_dataset(
     train = np.flatnonzero(parts == "train")
 
     attributes = soft_attributes(photos, recipe.attributes, train)
+    if recipe.untagged == "none":
+        attributes = attributes.fillna(0.0)
     mean_scores = photos.table.mean_score.to_numpy()
     weights = sample_weights(mean_scores, recipe.ambiguous, recipe.weights_ab)
     learned = np.column_stack([labels, weights, attributes])
@@ -266,8 +268,8 @@ def _check_choosing(parts: pd.Series, recipe: Recipe) -> None:
     for part, setting in needed.items():
         if part in ("validation", "test") and not (parts == part).any():
             raise InputError(
-                f"{setting} needs {part} photos, and there are none among {len(parts)}; give some "
-                "that part, or another setting."
+                f"{setting} needs {part} photos, and there are none among {len(parts)}; give "
+                "parts that have some, or another setting (choose 'loss' or 'last' needs none)."
             )
 
 

@@ -17,6 +17,9 @@ import numpy as np
 from rsrl_lib.files import InputError
 from rsrl_lib.settings import check
 
+THRESHOLDS = ("k", "k_rounds", "keep_share")
+"""Settings of a rule that say where its thresholds come from; one of them is given."""
+
 
 @dataclass(frozen=True)
 class DropRule:
@@ -26,10 +29,13 @@ class DropRule:
     """Likelihood read: of the photo's own class (RSRL-a, -b), or of max1 for all (SSRL-2019)."""
     k: tuple[float, ...] | None = None
     """K1 K2 K3 (own-class), K1 K2 (top-class), or one K for all; 0.9 if nothing else is given."""
-    k_schedule: Literal["rsrl-b"] | None = None
-    """RSRL-b: 0.90 for the decision after round 1, 0.95 from the one after round 2 on."""
+    k_rounds: tuple[float, ...] | None = None
+    """One K for all, decision by decision: the first after round 1, and the last one stays. RSRL-b:
+    0.9 0.9 0.95, or 0.9 0.95, as its "after the 2th round" may be read either way."""
     keep_share: float | None = None
     """Fit one K so that this share of the original photos is kept (SSRL-2019: 0.667)."""
+    k_within: tuple[float, float] | None = None
+    """Bounds of the fitted K (SSRL-2019: 0.85 0.95), which then may keep another share."""
     judges: Literal["own", "cross-fitted"] = "own"
     """Whose likelihoods decide: those of the network that was trained on the photos (the papers),
     or of five heads, each of which has not seen the photos that it judges (tune='head')."""
@@ -38,8 +44,7 @@ class DropRule:
 
     def __post_init__(self):
         check(self, min_per_class=0)
-        sources = ("k", "k_schedule", "keep_share")
-        given = [name for name in sources if getattr(self, name) is not None]
+        given = [name for name in THRESHOLDS if getattr(self, name) is not None]
         if len(given) > 1:
             named = " and ".join(given)
             raise InputError(f"{named} exclude each other; give one of them.")
@@ -50,8 +55,24 @@ class DropRule:
                     f"{self.rule} needs 1 or {count} values of k, not {len(self.k)}."
                 )
             _check_shares("k", self.k)
+        if self.k_rounds is not None:
+            if not self.k_rounds:
+                raise InputError("k_rounds needs a K or more, it is empty.")
+            _check_shares("k_rounds", self.k_rounds)
         if self.keep_share is not None:
             _check_shares("keep_share", (self.keep_share,))
+        if self.k_within is not None:
+            _check_shares("k_within", self.k_within)
+            low, high = self.k_within
+            if low > high:
+                raise InputError(
+                    f"k_within must be a lower and a higher K, not {self.k_within}."
+                )
+            if self.keep_share is None:
+                raise InputError(
+                    "k_within bounds the K that keep_share fits; give keep_share too, or leave "
+                    "it out."
+                )
 
 
 def _check_shares(name: str, values: tuple[float, ...]) -> None:
@@ -103,7 +124,7 @@ def decide(
     logits = np.asarray(logits, np.float64)
     majorities = largest_classes(labels)  # max1, max2, max3
     if rule.keep_share is not None:
-        fitted = _fitted(rule.keep_share, labels, logits, majorities)
+        fitted = _fitted(rule, labels, logits, majorities)
         logit_thresholds = (fitted,) * len(majorities)
         thresholds = (float(expit(fitted)),) * len(majorities)
     else:
@@ -131,29 +152,37 @@ def decide(
 
 
 def _fitted(
-    share: float, labels: np.ndarray, logits: np.ndarray, majorities: Sequence[int]
+    rule: DropRule, labels: np.ndarray, logits: np.ndarray, majorities: Sequence[int]
 ) -> float:
-    """The logit from which on photos of the majorities stay, so that this share of all does."""
+    """The logit from which on photos of the majorities stay, so that the asked share of all does,
+    or as near to that as the bounds of K allow."""
+    from scipy.special import logit
+
+    share = rule.keep_share
     photos = len(labels)
     of_majorities = logits[np.isin(labels, majorities)]
     largest_first = np.sort(of_majorities)[::-1]
     others = photos - len(of_majorities)
     stay = round(share * photos) - others
-    if stay < 0:
+    if stay < 0 and rule.k_within is None:
         raise InputError(
             f"keep_share {share} cannot be reached: the scores outside the {len(majorities)} "
             f"largest classes hold {others / photos:.0%} of the photos and are never "
             "dropped; raise it."
         )
     stay = min(max(stay, 1), len(of_majorities))
-    return float(largest_first[stay - 1])
+    fitted = float(largest_first[stay - 1])
+    if rule.k_within is None:
+        return fitted
+    low, high = rule.k_within
+    return float(np.clip(fitted, logit(low), logit(high)))
 
 
 def _given(rule: DropRule, majorities: int, after_round: int) -> tuple[float, ...]:
     """K of each of the majorities, as likelihoods, where it is not fitted."""
-    if rule.k_schedule == "rsrl-b":
-        k = 0.90 if after_round < 2 else 0.95
-        return (k,) * majorities
+    if rule.k_rounds is not None:
+        decision = min(after_round, len(rule.k_rounds)) - 1
+        return (rule.k_rounds[decision],) * majorities
     k = rule.k or (0.9,)
     if len(k) == 1:
         k = k * 3

@@ -102,6 +102,40 @@ def of_confusions(counts: np.ndarray, scores: Sequence[int]) -> dict[str, np.nda
     }
 
 
+def interval_over_photos(
+    counts: np.ndarray, scores: Sequence[int], *, resamples: int = 2000
+) -> dict[str, tuple[float, float]]:
+    """95 % interval over photos of each measure, from a confusion matrix (labels, assigned).
+
+    Photos are drawn with replacement (percentile bootstrap); of a matrix that is a multinomial
+    draw. It covers the choice of test photos alone, not that of seeds or training photos.
+    """
+    photos = counts.sum()
+    shares = counts.ravel() / photos
+    drawn = np.random.default_rng(0).multinomial(photos, shares, resamples)
+    resampled = of_confusions(drawn.reshape(resamples, *counts.shape), scores)
+    intervals = {}
+    for name, values in resampled.items():
+        low, high = np.nanpercentile(values, [2.5, 97.5])
+        intervals[name] = (float(low), float(high))
+    return intervals
+
+
+def of_majorities(per_class: pd.DataFrame, majorities: Sequence[int]) -> pd.DataFrame:
+    """Mean precision, recall and F of the majority and of the minority classes (RSRL-a, RSRL-b).
+
+    `per_class` is that of a run; classes without a photo in a part do not count there. One row for
+    each round and part, columns such as `minority_recall`.
+    """
+    there = per_class[per_class.photos > 0]
+    is_majority = there.score.isin(list(majorities))
+    kind = np.where(is_majority, "majority", "minority")
+    means = there.groupby(["round", "part", kind])[["precision", "recall", "f"]].mean()
+    wide = means.unstack()
+    wide.columns = [f"{kind}_{measure}" for measure, kind in wide.columns]
+    return wide.reset_index()
+
+
 def of_rare_scores(counts: np.ndarray, rare: np.ndarray) -> dict[str, np.ndarray]:
     """Measures of the scores that `rare` (scores,) marks, of confusions (..., labels, assigned).
 
@@ -172,17 +206,22 @@ def of_parts(
     """Measures of one round on several parts, from a table with `part`, `label` and `assigned`.
 
     Returned are `rounds` (one row, columns such as `test_accuracy`), and with a column `part` the
-    tables `per_class` and `confusion`.
+    tables `per_class` and `confusion`. A part without photos has NaN in the first and no rows in
+    the others.
     """
     row = {}
     classes = []
     pairs = []
+    of_none = dict.fromkeys(measures(np.zeros(1), np.zeros(1), [0]), np.nan)
     for part in parts:
         photos = sample[sample.part == part]
         labels = photos.label.to_numpy(int)
         assigned = photos.assigned.to_numpy(int)
-        for name, value in measures(labels, assigned, scores).items():
+        measured = measures(labels, assigned, scores) if len(photos) else of_none
+        for name, value in measured.items():
             row[f"{part}_{name}"] = value
+        if photos.empty:
+            continue
         classes.append(per_class(labels, assigned, scores).assign(part=part))
         pairs.append(confusion(labels, assigned, scores).assign(part=part))
     return {

@@ -21,8 +21,15 @@ from torch import nn
 
 from rsrl_lib.backbones import Body, bodies_of, downloaded
 from rsrl_lib.files import ROOT, InputError, reading, replacing, size_of
-from rsrl_lib.pixels import SIDE
-from rsrl_lib.recipe import OWN, TIMM, Head, Torchvision, names_of, weights_of_each
+from rsrl_lib.recipe import (
+    OWN,
+    SIDE,
+    TIMM,
+    Head,
+    Torchvision,
+    names_of,
+    weights_of_each,
+)
 
 SAFETENSORS = (
     "safetensors file",
@@ -41,7 +48,7 @@ class AestheticNet(nn.Module):
 
     Of several backbones, or parts, the features are joined under one head. A `Body` is a module of
     your own. `levels` are other names of the scores. A second linear layer has a node for each of
-    `attributes` (AWCU-2018: AesAttCNN).
+    `attributes` (AWCU-2018: AesAttCNN). Neither has a bias without `head_bias` (AWCU-2018 eq. 12).
     """
 
     def __init__(
@@ -52,6 +59,7 @@ class AestheticNet(nn.Module):
         head: Head = "fc",
         attributes: Sequence[str] = (),
         levels: Sequence[str] = (),
+        head_bias: bool = True,
     ):
         if head not in get_args(Head):
             names = ", ".join(get_args(Head))
@@ -65,16 +73,16 @@ class AestheticNet(nn.Module):
         self.scores = [int(score) for score in scores]
         self.levels = list(levels) or [str(score) for score in self.scores]
         self.attributes = list(attributes)
+        self.head_bias = head_bias
 
         modules = [part.module for part in self.parts]
         self.body = modules[0] if len(modules) == 1 else nn.ModuleList(modules)
         width = sum(part.width for part in self.parts)
-        self.head = nn.Linear(width, len(self.scores))
-        nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.zeros_(self.head.bias)
+        self.head = nn.Linear(width, len(self.scores), bias=head_bias)
+        _draw_head(self.head)
         self.attribute_head = None
         if attributes:
-            self.attribute_head = nn.Linear(width, len(attributes))
+            self.attribute_head = nn.Linear(width, len(attributes), bias=head_bias)
 
     @property
     def conv1(self) -> nn.Conv2d | None:
@@ -126,8 +134,9 @@ def aesthetic_net(
     1.1), `"none"` (random), `"own"` (those of a module of your own, of which a copy is taken) or a
     safetensors file: a state dict of the backbone, alone or within a wrapper (`module.`, `model.`,
     ...), or a network of a run. Several backbones have one for all, or one for each. `seed` draws
-    what is not transferred; `form` is head, attributes and levels of `AestheticNet`. Raises
-    `InputError` where the weights cannot be had or do not fit; nothing else is taken instead.
+    what is not transferred; `form` is head, attributes, levels and head_bias of `AestheticNet`.
+    Raises `InputError` where the weights cannot be had or do not fit; nothing else is taken
+    instead.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -137,6 +146,22 @@ def aesthetic_net(
         if weights_of_part not in ("none", OWN):
             _transfer(part, weights_of_part)
     return network
+
+
+def renew_head(network: AestheticNet, seed: int) -> None:
+    """Draw the head of a network anew, in place; the body stays as it has learned."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        _draw_head(network.head)
+        if network.attribute_head is not None:
+            network.attribute_head.reset_parameters()
+
+
+def _draw_head(head: nn.Linear) -> None:
+    """Small weights, so that a new head finds all scores about as likely."""
+    nn.init.normal_(head.weight, std=0.01)
+    if head.bias is not None:
+        nn.init.zeros_(head.bias)
 
 
 def _copied(backbone: str | Sequence[str] | Body) -> str | Sequence[str] | Body:
@@ -252,6 +277,7 @@ def save_network(network: AestheticNet, path: Path, **facts: object) -> None:
         "scores": " ".join(map(str, network.scores)),
         **facts,
         "head": network.kind,
+        "head_bias": network.head_bias,
         "levels": " ".join(map(str, network.levels)),
         "attributes": json.dumps(network.attributes),  # names may hold blanks
     }
@@ -348,7 +374,16 @@ def _empty_network(facts: dict[str, str], body: Body | None) -> AestheticNet:
         head=facts.get("head", "fc"),
         levels=facts.get("levels", "").split(),
         attributes=attributes,
+        head_bias=_has_bias(facts),
     )
+
+
+def _has_bias(facts: dict[str, str]) -> bool:
+    """Whether the head has a bias; of files of before, which do not tell, it has one."""
+    told = facts.get("head_bias", "True")
+    if told not in ("True", "False"):
+        raise ValueError(f"head_bias {told[:20]!r}")
+    return told == "True"
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -37,13 +37,10 @@ from rsrl_lib.files import (
     writing,
 )
 from rsrl_lib.reading.pictures import open_rgb
+from rsrl_lib.recipe import CROP, SIDE
 
 READING = 2
 """Counted up where a file becomes another picture than before: then it is decoded anew."""
-SIDE = 256
-"""Of a decoded photo, in pixels, where a network does not need more."""
-CROP = 227
-"""Side of the crops of such a photo; those of larger photos are larger by the same factor."""
 CHUNK = 512
 """Photos, about 100 MB, after which decoding notes how far it is."""
 PASSING = {
@@ -204,8 +201,11 @@ def side_for(crop: int) -> int:
 def views_of(crops: str, side: int = SIDE) -> list[str | tuple[int, int]]:
     """Views of a photo that are judged, for the crops that a network was trained on.
 
-    Of "random" ones the centre, of "five" all of them, of "whole" photos also the mirrored one.
+    Of "random" ones the centre, of "five" all of them, of "resized" photos the whole one, of
+    "whole" photos also the mirrored one.
     """
+    if crops == "resized":
+        return ["whole"]
     if crops == "five":
         return five_corners(side)
     if crops == "whole":

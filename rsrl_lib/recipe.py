@@ -3,8 +3,9 @@
 Command line, notebooks and grids of a sweep fill in these classes; nothing here computes.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from typing import Literal, get_args
 
 from rsrl_lib.drop_rules import DropRule
@@ -31,8 +32,23 @@ ControlName = Literal[
     "cross-fitted",
 ]
 Resplit = Literal["never", "fresh", "rotating"]
+Choose = Literal["validation", "test", "loss", "last"]
+PaperName = Literal[
+    "ssrl-2019",
+    "rsrl-a",
+    "rsrl-b",
+    "awcu-2018",
+    "aescnn",
+    "aescnn-w",
+    "aesattcnn",
+    "aesattcnn-w",
+]
 Decide = Literal["largest", "prior", "ordinal"]
 DecideFor = Literal["accuracy", "macro_f1", "balanced_accuracy", "kappa", "macro_mae"]
+SIDE = 256
+"""Of a decoded photo, in pixels, where a network does not need more."""
+CROP = 227
+"""Side of the crops of such a photo; those of larger photos are larger by the same factor."""
 FOLDS = 5
 """Parts of the photos: each in turn tests."""
 MOST_BITS = 16
@@ -49,9 +65,9 @@ class Training:
     """Of the transferred layers; falls within each round, see `decay`."""
     head_learning_rate: float = 1e-3
     """Of the new fc layer."""
-    decay: Literal["cosine", "tenths"] = "cosine"
+    decay: Literal["cosine", "tenths", "constant"] = "cosine"
     """Learning rates fall to zero along a cosine, or to a tenth after each third of the steps
-    (AWCU-2018: by 0.1; when, it does not say)."""
+    (AWCU-2018: by 0.1; when, it does not say), or stay (MATLAB's default)."""
     epochs: int = 5
     """Passes over the kept photos in one round (RSRL-b: 5)."""
     steps: int | None = None
@@ -60,9 +76,10 @@ class Training:
     """Photos per step."""
     weight_decay: float = 5e-4
     """Decay of all weights."""
-    crops: Literal["random", "five"] = "random"
+    crops: Literal["random", "five", "resized"] = "random"
     """Training at random places with mirroring, judging at the centre; or both at the four corners
-    and the centre (AWCU-2018): one of the five a step, and the mean of their logits."""
+    and the centre (AWCU-2018): one of the five a step, and the mean of their logits; or no crop,
+    both on the whole photo resized to the side of a crop, without mirror (as MATLAB resizes)."""
     shrink_to: int | None = None
     """Side of the crops in pixels, where they are to be smaller than they are cut, for speed."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -77,11 +94,18 @@ class Training:
 
     @property
     def view(self) -> dict[str, object]:
-        """How `logits` and `judge` look at photos, so that they do as training did."""
+        """How `logits` and `judge` look at photos, so that they do as training did.
+
+        A whole photo that is resized to a crop's side is one of 256 px that is shrunk: by the same
+        factor as crops that are shrunk, in which maps and highlight regions see it too.
+        """
+        shrink_to = self.shrink_to
+        if self.crops == "resized":
+            shrink_to = round((shrink_to or CROP) * CROP / SIDE)
         return {
             "precision": self.precision,
             "crops": self.crops,
-            "shrink_to": self.shrink_to,
+            "shrink_to": shrink_to,
         }
 
 
@@ -89,6 +113,9 @@ class Training:
 class Recipe:
     """What a run does; the same recipe on the same photos gives the same run."""
 
+    paper: PaperName | None = None
+    """Document whose own protocol sets all that you do not give beside it: see rsrl papers. The
+    last four are AWCU-2018's networks, of which awcu-2018 is aescnn-w."""
     backbone: Backbone | tuple[str, ...] = "alexnet"
     """Transferred network; AlexNet is the papers'. Or timm:NAME, a network of timm; with tune
     'head' also several, whose features are joined under one head."""
@@ -102,9 +129,15 @@ class Recipe:
     head: Head = "fc"
     """Fully connected layers of AlexNet and VGG-16, or global average pooling alone (AWCU-2018),
     as the others have it anyway."""
+    head_bias: bool = True
+    """The head has a bias; without it the mean of a level's map is the level's logit itself
+    (AWCU-2018 eq. 12)."""
     attributes: tuple[str, ...] = ()
     """Attributes learned beside the level (AWCU-2018: AesAttCNN), by column; one of words, such as
     AVA's tag, stands for all of its values."""
+    untagged: Literal["unknown", "none"] = "unknown"
+    """Photos without a value of an attribute do not count in its loss; or they have none of the
+    attributes, as in AWCU-2018's equation 3: each is 0."""
     levels: Literal["scores", "low-high"] = "scores"
     """Classes: the scores, or two levels (AWCU-2018), in the tables 0 (low) and 1 (high)."""
     cut: float = 5.0
@@ -125,8 +158,11 @@ class Recipe:
     """Quadratic loss, in squared scores, for stop='loss'; the papers do not publish theirs."""
     patience: int = 3
     """Rounds without a better total F, for stop='patience'."""
-    choose: Literal["validation", "test"] = "validation"
-    """Photos whose total F chooses the round; 'test' is RSRL's way, and a leak."""
+    choose: Choose = "validation"
+    """The round with the best total F on the validation photos, or on the test photos (RSRL's way,
+    and a leak); or the one with the least quadratic loss on the training photos; or the last."""
+    new_head: bool = False
+    """Begin every round with a new head, where it else goes on as the last round left it."""
     resplit: Resplit = "never"
     """Divide training and validation photos anew in every round, a leak that is to be shown:
     'fresh' at random, 'rotating' so that each fifth validates in turn. Test photos stay."""
@@ -183,6 +219,29 @@ class Recipe:
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must lie in 0..{2**32 - 1}, not {self.seed}.")
         self._check_division()
+        self._check_goes_together()
+        low, high = self.ambiguous
+        if low >= high:
+            raise InputError(
+                f"ambiguous must be a lower and a higher score, not {self.ambiguous}."
+            )
+        if min(self.weights_ab) < 0 or max(self.weights_ab) == 0:
+            raise InputError(
+                f"weights_ab must be 0 or more, not both 0, not {self.weights_ab}."
+            )
+
+    def _check_goes_together(self) -> None:
+        """`InputError` for settings that leave each other without a meaning."""
+        if self.stop == "patience" and self.choose == "last":
+            raise InputError(
+                "stop 'patience' waits for a better round, and with choose 'last' every round is "
+                "better; leave one of them out."
+            )
+        if self.new_head and self.tune == "head":
+            raise InputError(
+                "new_head needs another tune than 'head', whose best head is the same from any "
+                "beginning; leave one of them out."
+            )
         if self.resplit != "never" and self.control != "none":
             raise InputError(
                 f"resplit {self.resplit!r} goes with no control, found is {self.control!r}; "
@@ -192,6 +251,11 @@ class Recipe:
             raise InputError(
                 f"tune {self.tune!r} needs parts that stay, found is resplit {self.resplit!r}; "
                 "leave one of them out."
+            )
+        if self.tune != "all" and not self.head_bias:
+            raise InputError(
+                f"A head without a bias needs tune 'all', found is {self.tune!r}: the best head is "
+                "searched for with its biases; give tune 'all', or a head with a bias."
             )
         decides_anew = self.decide != "largest" or self.average > 1
         if decides_anew and self.resplit != "never":
@@ -203,15 +267,6 @@ class Recipe:
             raise InputError(
                 f"judges 'cross-fitted' needs tune 'head', not {self.tune!r}; give it, or take "
                 "the control 'cross-fitted'."
-            )
-        low, high = self.ambiguous
-        if low >= high:
-            raise InputError(
-                f"ambiguous must be a lower and a higher score, not {self.ambiguous}."
-            )
-        if min(self.weights_ab) < 0 or max(self.weights_ab) == 0:
-            raise InputError(
-                f"weights_ab must be 0 or more, not both 0, not {self.weights_ab}."
             )
 
     def _check_division(self) -> None:
@@ -265,6 +320,37 @@ class Recipe:
                 f"{OWN!r} and with nothing else, found are {self.backbone!r} and "
                 f"{self.weights!r}; give both, or none."
             )
+
+
+_KINDS = (Recipe, DropRule, Training)
+KIND_OF = {each.name: kind for kind in _KINDS for each in fields(kind)}
+"""Class of each setting, by its name; no two have a name in common."""
+for _nested in ("drop", "training"):
+    del KIND_OF[_nested]
+
+
+def recipe_from(settings: Mapping[str, object]) -> Recipe:
+    """A recipe from fields of Recipe, DropRule and Training by name; a list stands for a tuple.
+
+    Raises `InputError` for a name of none, and for what their classes refuse.
+    """
+    by_kind = {kind: {} for kind in _KINDS}
+    for name, value in settings.items():
+        if name not in KIND_OF:
+            nearest = get_close_matches(name, KIND_OF, 1, cutoff=0)[0]
+            raise InputError(f"There is no setting {name!r}; did you mean {nearest!r}?")
+        by_kind[KIND_OF[name]][name] = (
+            tuple(value) if isinstance(value, list) else value
+        )
+    drop = DropRule(**by_kind[DropRule])
+    training = Training(**by_kind[Training])
+    return Recipe(drop=drop, training=training, **by_kind[Recipe])
+
+
+def settings_of(recipe: Recipe) -> dict[str, object]:
+    """All settings of a recipe by name, those of its drop rule and training too."""
+    holder = {Recipe: recipe, DropRule: recipe.drop, Training: recipe.training}
+    return {name: getattr(holder[kind], name) for name, kind in KIND_OF.items()}
 
 
 def view_of(tune: str, training: Training) -> dict[str, object]:

@@ -22,7 +22,8 @@ from rsrl_lib.files import InputError, reading, replacing
 from rsrl_lib.machine import machine
 from rsrl_lib.measures import of_parts
 from rsrl_lib.network import AestheticNet, load_network, save_network
-from rsrl_lib.recipe import Recipe
+from rsrl_lib.papers import deviations
+from rsrl_lib.recipe import Choose, Recipe
 from rsrl_lib.runs import PART_OF_A_RUN, Run
 
 PARTS = ("train", "validation", "test")
@@ -99,12 +100,17 @@ class Record:
         """Make the folder the run's own; of a run that goes on, only end and notices change."""
         has_begun = self.run.has_begun
         if has_begun:
-            info = self.run.info | {"recipe": described(recipe), "notices": notices}
+            info = self.run.info | {
+                "recipe": described(recipe),
+                "deviations": deviations(recipe),
+                "notices": notices,
+            }
         else:
             info = {
                 "recipe": described(recipe),
                 "fingerprint": data.fingerprint,
                 "merged_scores": data.merged_scores,
+                "deviations": deviations(recipe),
                 "notices": notices,
                 **machine(recipe.training.precision),
             }
@@ -136,7 +142,7 @@ class Record:
         """Add a round: `facts` of it, what its network says of all photos and by which `rule`.
 
         Of `networks` the first is the round's own, others are those of halves. Of the rounds so
-        far the one of the highest total F, on the part that the recipe names, is chosen.
+        far the one is chosen that the recipe says.
         """
         i = len(self.rounds) + 1
         network = networks[0]
@@ -149,8 +155,7 @@ class Record:
             added = news[name].assign(round=i)
             self.tables[name] = pd.concat([before, added], ignore_index=True)
 
-        total_f = self.rounds[f"{recipe.choose}_total_f"]
-        best = int(total_f.argmax()) + 1
+        best = chosen_of(self.rounds, recipe.choose)
         self.rounds["chosen"] = np.arange(1, i + 1) == best
         if self.writes:
             self._save_tables()
@@ -203,6 +208,15 @@ class Record:
             self.conv1[f"round_{i:02d}.{name}"] = values.contiguous().clone()
         with replacing(self.run.folder / "conv1.safetensors") as partial:
             save_file(self.conv1, partial)
+
+
+def chosen_of(rounds: pd.DataFrame, choose: Choose) -> int:
+    """Number of the round that is chosen of some; of equally good ones the first."""
+    if choose == "last":
+        return len(rounds)
+    if choose == "loss":
+        return int(rounds.train_quadratic_loss.argmin()) + 1
+    return int(rounds[f"{choose}_total_f"].argmax()) + 1
 
 
 def described(recipe: Recipe) -> dict:

@@ -27,13 +27,13 @@ from rsrl_lib.files import InputError, locked
 from rsrl_lib.heads import cross_fitted, fit_head, freeze, head_logits
 from rsrl_lib.losses import LevelLoss, joint_loss, joint_targets
 from rsrl_lib.machine import team, threads, threads_of, wait_for_all
-from rsrl_lib.network import AestheticNet, aesthetic_net
+from rsrl_lib.network import AestheticNet, aesthetic_net, renew_head
 from rsrl_lib.notices import notices, of_division
 from rsrl_lib.photos import ScoredPhotos
 from rsrl_lib.pixels import Pixels
 from rsrl_lib.protocols import fold_of_each
 from rsrl_lib.recipe import OWN, Recipe
-from rsrl_lib.record import Record, check_same
+from rsrl_lib.record import Record, check_same, chosen_of
 from rsrl_lib.runs import Run, check_folder
 from rsrl_lib.training import fine_tune, judged_together, judgement, logits
 
@@ -110,6 +110,8 @@ def learn(data: Dataset, recipe: Recipe, record: Record) -> None:
             decision = control.keep(recipe.drop, judged)
 
         # Train on, from the last network.
+        if recipe.new_head and i > 1:
+            renew_head(network, recipe.seed + i)
         conv1_before = _conv1_weight(network)
         learned_from, loss = train(network, data, original[decision.kept], recipe, i)
         halves.train(decision.kept, i)
@@ -145,9 +147,7 @@ def finished(rounds: pd.DataFrame, recipe: Recipe) -> bool:
         loss = float(rounds.train_quadratic_loss.iloc[-1])
         return loss < recipe.loss_threshold
     if recipe.stop == "patience":
-        total_f = rounds[f"{recipe.choose}_total_f"]
-        best = int(total_f.argmax()) + 1
-        return len(rounds) - best >= recipe.patience
+        return len(rounds) - chosen_of(rounds, recipe.choose) >= recipe.patience
     return False
 
 
@@ -170,6 +170,7 @@ def untrained(data: Dataset, recipe: Recipe, body: Body | None = None) -> Aesthe
         weights=recipe.weights,
         seed=recipe.seed,
         head=recipe.head,
+        head_bias=recipe.head_bias,
         levels=levels,
         attributes=list(data.attributes),
     )

@@ -72,7 +72,7 @@ class Run:
 
     @property
     def info(self) -> dict:
-        return self._read("run.json", lambda path: json.loads(path.read_text()))
+        return self._read("run.json", _described)
 
     @property
     def merged_scores(self) -> dict[int, int]:
@@ -176,6 +176,15 @@ class Run:
 
     def conv1(self) -> dict[str, torch.Tensor]:
         return self._read("conv1.safetensors", load_file)
+
+
+def _described(path: Path) -> dict:
+    """What run.json says, in today's words."""
+    info = json.loads(path.read_text())
+    drop = info["recipe"]["drop"]
+    if drop.pop("k_schedule", None) == "rsrl-b":  # the name of before
+        drop["k_rounds"] = [0.9, 0.95]
+    return info
 
 
 def _check_judges(path: Path, average: int) -> None:

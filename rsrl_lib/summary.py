@@ -11,6 +11,7 @@ import pandas as pd
 from rsrl_lib.controls import CONTROLS
 from rsrl_lib.drop_rules import largest_classes
 from rsrl_lib.machine import machine, team
+from rsrl_lib.papers import told
 from rsrl_lib.photos import ScoredPhotos
 from rsrl_lib.recipe import FOLDS, Recipe, names_of
 from rsrl_lib.record import PARTS
@@ -57,7 +58,7 @@ def of_start(photos: ScoredPhotos, run: Run, recipe: Recipe) -> list[str]:
     """What is going to be trained on what, before the first round is."""
     split = run.split
     info = run.info
-    sentences = [of_photos(photos)]
+    sentences = [*told(recipe), of_photos(photos)]
     if recipe.levels == "scores":
         sentences += of_scores(photos, run.merged_scores)
     else:
@@ -84,7 +85,35 @@ def of_start(photos: ScoredPhotos, run: Run, recipe: Recipe) -> list[str]:
 
 def of_end(run: Run) -> list[str]:
     """The rounds as a table, what its columns mean, and what should not be overlooked."""
-    return [_table(run), *_legend(run), *settled(run.samples), *warnings(run)]
+    return [
+        _table(run),
+        *_legend(run),
+        *of_bounds(run),
+        *settled(run.samples),
+        *warnings(run),
+    ]
+
+
+def of_bounds(run: Run) -> list[str]:
+    """Which shares of the training photos stayed, where the fitted K has bounds."""
+    recipe = run.info["recipe"]
+    drop = recipe["drop"]
+    rounds = run.rounds
+    decided = rounds[rounds["round"] > 1]
+    if not _is_bounded(drop) or decided.empty:
+        return []
+    train = int((run.split.part == "train").sum())
+    shares = decided.kept / train
+    low, high = drop["k_within"]
+    return [
+        f"K stayed within {low:g} and {high:g}: {shares.min():.0%} to {shares.max():.0%} of the "
+        f"training photos stayed, {drop['keep_share']:.0%} were asked for."
+    ]
+
+
+def _is_bounded(drop: dict) -> bool:
+    """Whether the K that a drop rule fits has bounds; rules of before have none."""
+    return drop.get("k_within") is not None
 
 
 def of_decision(run: Run) -> list[str]:
@@ -146,9 +175,10 @@ def warnings(run: Run) -> list[str]:
     """Sentences about rounds that the drop rule left with few photos, and what F did."""
     recipe = run.info["recipe"]
     drop = recipe["drop"]
-    is_by_k = CONTROLS[recipe["control"]].follows_rule and drop["keep_share"] is None
-    if not is_by_k:
-        return []  # as few as were asked for
+    follows_rule = CONTROLS[recipe["control"]].follows_rule
+    has_as_many_as_asked = drop["keep_share"] is not None and not _is_bounded(drop)
+    if not follows_rule or has_as_many_as_asked:
+        return []
     rounds = run.rounds.set_index("round")
     samples = run.samples
     floor = drop["min_per_class"]
@@ -162,9 +192,10 @@ def warnings(run: Run) -> list[str]:
     which = f"round {few[0]}" if len(few) == 1 else f"rounds {_joined(few)}"
     of_worst = _learned_from(samples, worst, recipe["levels"])
     rescued = rounds.rescued[worst]
+    by_floor = f", {rescued} of these only by --min-per-class {floor}" if floor else ""
     return [
         f"Warning: the drop rule left {which} with few photos. Round {worst} learned from "
-        f"{of_worst}, {rescued} of these only by --min-per-class {floor}.",
+        f"{of_worst}{by_floor}.",
         _what_f_did(rounds, worst),
     ]
 
@@ -184,15 +215,18 @@ def _learned_from(samples: pd.DataFrame, number: int, levels: str) -> str:
 
 
 def _what_f_did(rounds: pd.DataFrame, worst: int) -> str:
-    """How the test photos fared from round 1 to the worst round, and which K keeps more."""
-    first = rounds.loc[1]
+    """How photos, test photos if there are any, fared from round 1 to the worst round, and which K
+    keeps more."""
+    part = "train" if rounds.test_accuracy.isna().all() else "test"
+    name = {"test": "test", "train": "training"}[part]
+    f = rounds[f"{part}_macro_f1"]
+    accuracy = rounds[f"{part}_accuracy"]
     last = rounds.loc[worst]
     k = last[["k1", "k2", "k3"]].dropna().unique()
     different = [f"{value:g}" for value in k]
     return (
-        f"From round 1 to {worst}, macro-F1 on the test photos went from "
-        f"{first.test_macro_f1:.2f} to {last.test_macro_f1:.2f}, accuracy from "
-        f"{first.test_accuracy:.2f} to {last.test_accuracy:.2f}. A K below "
+        f"From round 1 to {worst}, macro-F1 on the {name} photos went from {f[1]:.2f} to "
+        f"{f[worst]:.2f}, accuracy from {accuracy[1]:.2f} to {accuracy[worst]:.2f}. A K below "
         f"{_joined(different)} (--k), or --keep-share 0.667, keeps more."
     )
 
@@ -219,15 +253,23 @@ def few_of_sweep(
 
 def _parts(split: pd.DataFrame, recipe: Recipe) -> str:
     train, validation, test = (int((split.part == part).sum()) for part in PARTS)
-    purposes = f"{validation} (validation) choose the round, {test} only test"
-    if recipe.choose == "test":
-        purposes = (
-            f"{validation} are for validation, "
-            f"{test} test and also choose the round (a leak)"
+    purposes = [f"{train} photos train"]
+    if validation and recipe.choose == "validation":
+        purposes.append(f"{validation} (validation) choose the round")
+    elif validation:
+        purposes.append(f"{validation} are for validation")
+    if test and recipe.choose == "test":
+        purposes.append(f"{test} test and also choose the round (a leak)")
+    elif test:
+        purposes.append(f"{test} only test")
+    if not test:
+        purposes.append(
+            "none tests, so nothing tells what the network is worth on others"
         )
+    words = f"Parts: {', '.join(purposes)}"
     if recipe.resplit != "never":
-        purposes += "; the first two are divided anew in every round (a leak)"
-    return f"Parts: {train} photos train, {purposes}."
+        words += "; the first two are divided anew in every round (a leak)"
+    return f"{words}."
 
 
 def device_in_words(precision: str) -> str:
@@ -263,13 +305,18 @@ def _rounds_done(run: Run) -> pd.DataFrame:
 def _table(run: Run) -> str:
     rounds = run.rounds
     chosen_by = run.info["recipe"]["choose"]
+    parts = _parts_with_photos(run)
     columns = {}
     for name in ("round", "kept", "rescued"):
         columns["", name] = rounds[name]
     columns["", "chosen"] = np.where(rounds.chosen, "yes", "")
     for part, names in SHOWN.items():
+        if part not in parts:
+            continue
         if part == chosen_by:
             names = ["total_f", *names]
+        if part == "train" and chosen_by == "loss":
+            names = ["quadratic_loss", *names]
         for name in names:
             short = name.removesuffix("_accuracy")
             columns[part, short] = rounds[f"{part}_{name}"]
@@ -290,22 +337,46 @@ def _legend(run: Run) -> list[str]:
     seen = "earlier rounds learned from"
     if recipe["resplit"] == "never":
         seen = "no round learned from"
-    test = "they chose the round, a leak"
-    if recipe["choose"] == "validation":
-        test = "they chose nothing"
+    test = "they chose nothing"
+    if recipe["choose"] == "test":
+        test = "they chose the round, a leak"
+    of_parts = {
+        "train": "train: all training photos, dropped ones too.",
+        "validation": f"validation: photos that {seen}.",
+        "test": f"test: photos that no round learned from; {test}.",
+    }
+    parts = _parts_with_photos(run)
     majority = []
-    for part in PARTS:
+    for part in parts:
         accuracy = first_round[f"{part}_majority_accuracy"]
         majority.append(f"{accuracy:.3f} ({part})")
     return [
         kept,
-        "chosen: the round that rsrl assess and crop use. Its total_f, F of all scores added up, "
-        f"is the largest on the {recipe['choose']} photos.",
-        f"train: all training photos, dropped ones too. validation: photos that {seen}. "
-        f"test: photos that no round learned from; {test}.",
+        f"chosen: the round that rsrl assess and crop use. {_why_chosen(recipe['choose'])}",
+        " ".join(of_parts[part] for part in parts),
         f"accuracy: always giving the commonest score reaches {', '.join(majority)}.",
         *of_decision(run),
     ]
+
+
+def _parts_with_photos(run: Run) -> list[str]:
+    """The parts that have photos, in their order."""
+    there = set(run.split.part)
+    return [part for part in PARTS if part in there]
+
+
+def _why_chosen(choose: str) -> str:
+    """What makes a round the chosen one, in a sentence."""
+    if choose == "last":
+        return "It is the last one."
+    if choose == "loss":
+        return (
+            "Its quadratic_loss, the mean squared difference between score and answer, is the "
+            "smallest on the training photos."
+        )
+    return (
+        f"Its total_f, F of all scores added up, is the largest on the {choose} photos."
+    )
 
 
 def _training_photos(samples: pd.DataFrame, number: int) -> pd.DataFrame:

@@ -15,7 +15,12 @@ import torch
 from scipy.special import expit, log_softmax, logsumexp
 from torch.nn import functional
 from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, StepLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LambdaLR,
+    LRScheduler,
+    StepLR,
+)
 from tqdm.auto import tqdm
 
 from rsrl_lib.backbones import check_side
@@ -87,6 +92,7 @@ def fine_tune(
     # A generator of its own: others draw dropout elsewhere.
     draw = torch.Generator().manual_seed(seed)
     rank = team()[0]
+    shrink_to = training.view["shrink_to"]
 
     with torch.random.fork_rng():
         torch.manual_seed(seed + rank)
@@ -98,7 +104,7 @@ def fine_tune(
             batches = _batches(pixels, rows, targets, training, draw)
             for batch in ahead(islice(batches, steps - done)):
                 with autocast(training.precision):
-                    photos = normalised(batch.crops, shrink_to=training.shrink_to)
+                    photos = normalised(batch.crops, shrink_to=shrink_to)
                     outputs = learner(photos)  # (photos, nodes)
                 batch_loss = loss(outputs, batch.targets) * batch.weight
 
@@ -134,7 +140,8 @@ def _batches(
         has_share = rank < len(batch)
         first = rank if has_share else 0
         share = slice(first, None, processes)
-        crops = pixels.crops(rows[batch], view=training.crops, draw=draw, share=share)
+        view = "whole" if training.crops == "resized" else training.crops
+        crops = pixels.crops(rows[batch], view=view, draw=draw, share=share)
         target = targets[batch[share]]
         counted = len(target) if has_share else 0
         weight = counted * processes / len(batch)
@@ -174,6 +181,8 @@ def _optimiser(
     else:
         optimiser = SGD(groups, momentum=0.9, weight_decay=decay, fused=True)
 
+    if training.decay == "constant":
+        return optimiser, LambdaLR(optimiser, lambda step: 1.0)
     if training.decay == "tenths":
         third = ceil(steps / 3)
         return optimiser, StepLR(optimiser, third)
@@ -192,9 +201,9 @@ def logits(
     """Logits (n, scores), float32, of all photos or some `rows`.
 
     `crops` says how the network was trained: by "random" ones, then it judges the centre, or by
-    "five", then its answer is the mean over these, or on features of "whole" photos, then it is the
-    mean over the photo and its mirror. Raises `InputError` where the photos are of another side
-    than the network's.
+    "five", then its answer is the mean over these, or on "resized" photos, then it judges such a
+    one, or on features of "whole" photos, then it is the mean over the photo and its mirror.
+    Raises `InputError` where the photos are of another side than the network's.
     """
     check_side(pixels.side, network.side, network.backbone)
     if rows is None:

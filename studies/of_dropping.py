@@ -21,7 +21,7 @@ DRAWN = ("OASIS", "glass-box")
 DROPPING, IMBALANCE = "dropping, chosen inside", "an answer to imbalance, chosen inside"
 BASE, FIRST = "training on", "the first network"
 OWN, TOP = "RSRL's rule, 67 % kept", "SSRL-2019's rule, 67 % kept"
-FIXED, SCHEDULE = "RSRL's rule, K = 0.9", "RSRL's rule, RSRL-b's thresholds"
+FIXED, SCHEDULE = "RSRL's rule, K = 0.9", "RSRL's rule, K = 0.9 then 0.95"
 UNSEEN = f"{OWN}, judged by networks that have not seen the photo"
 WEIGHTED = "ambiguous photos weighted 1:6"
 THREE = ("accuracy", "macro_f1", "kappa")

@@ -35,7 +35,7 @@ def main(
         jobs: Cells trained at once.
     """
     sweep(grid, work, jobs=jobs)
-    table = reported_accuracies(grid, work, DropRule(k_schedule="rsrl-b"))
+    table = reported_accuracies(grid, work, DropRule(k_rounds=(0.9, 0.95)))
     with replacing(out) as partial:
         table.to_csv(partial, index=False, float_format="%.5f")
     shutil.copy(work.with_suffix(".json"), out.with_suffix(".json"))

@@ -65,6 +65,42 @@ def test_the_three_likeliest_attributes_have_maps_the_likeliest_first(photos):
         assert list(own.attributes) == [ATTRIBUTES[i] for i in np.argsort(-values)[:3]]
 
 
+def test_attributes_are_sought_among_those_that_are_named(photos):
+    network = gap("squeezenet1_1", attributes=ATTRIBUTES)
+    view = {"shrink_to": None}
+    every = a.activation_maps(network, photos, top=4, **view)
+    some = a.activation_maps(network, photos, among=["snow", "sky"], **view)
+    alone = a.activation_maps(network, photos, among=["dusk"], **view)
+    for all_maps, of_two, of_one in zip(every, some, alone, strict=True):
+        in_order = [name for name in all_maps.attributes if name in ("snow", "sky")]
+        assert list(of_two.attributes) == in_order
+        assert list(of_one.attributes) == ["dusk"]
+        assert np.array_equal(of_one.attributes["dusk"], all_maps.attributes["dusk"])
+    with pytest.raises(InputError, match=r"not learned the attribute 'sea'.*sky, dog, dusk, snow"):
+        a.activation_maps(network, photos, among=["sky", "sea"], **view)
+    with pytest.raises(InputError, match=r"attribute 'sky'; it knows none"):
+        a.activation_maps(gap("squeezenet1_1"), photos, among=["sky"], **view)
+
+
+@pytest.mark.parametrize("head", ["fc", "gap"])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_without_a_bias_the_mean_of_a_map_is_the_logit_itself(backbone, head, photos):
+    if head == "fc" and backbone in ("alexnet", "vgg16"):
+        pytest.skip("several fully connected layers have no maps")
+    form = {"head": head, "attributes": ATTRIBUTES, "head_bias": False}
+    network = aesthetic_net(backbone, [2, 3, 5], weights="none", **form).eval()
+    with torch.no_grad():
+        network.head.weight.mul_(100)
+    with torch.inference_mode():
+        logits = network(normalised(photos)).numpy()
+    found = a.activation_maps(network, photos, shrink_to=None, top=4)
+    for own, expected in zip(found, logits, strict=True):
+        maps = [*own.levels.values(), *(own.attributes[name] for name in ATTRIBUTES)]
+        means = [m.mean(dtype=np.float64) for m in maps]
+        assert np.allclose(means, expected, rtol=0, atol=2e-6 * np.abs(maps).max())
+        assert np.abs(expected).max() > 100 * 2e-6 * np.abs(maps).max()
+
+
 def test_the_high_map_is_that_of_the_high_level_or_of_a_rising_expected_score():
     low, high = np.ones((2, 2)), np.arange(4.0).reshape(2, 2)
     assert a.ActivationMaps({"low": low, "high": high}, {}).high is high

@@ -186,8 +186,8 @@ def test_a_run_goes_on_after_its_finished_rounds_and_refuses_another_recipe(
     monkeypatch.setattr(rounds, "fine_tune", breaks_off)
     assert "keeps its finished rounds: the same command goes on" in refused(monkeypatch, *train)
     assert len(runs.open_run(tmp_path / "run").rounds) == 1
-    assert "k_schedule None there and rsrl-b now" in refused(
-        monkeypatch, *train, "--k-schedule", "rsrl-b"
+    assert "k_rounds None there and [0.9, 0.95] now" in refused(
+        monkeypatch, *train, "--k-rounds", "0.9", "0.95"
     )
     rsrl(monkeypatch, *train)
     assert "The run is finished" in capsys.readouterr().out

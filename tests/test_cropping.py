@@ -6,6 +6,7 @@ import pytest
 from PIL import ExifTags, Image, ImageCms
 
 from rsrl_lib import cropping as c
+from rsrl_lib.activation import ActivationMaps
 from rsrl_lib.files import InputError
 from rsrl_lib.reading.pictures import open_rgb
 from tests.odd_pictures import chunk, png, ramp, tiff, whole
@@ -70,6 +71,54 @@ def test_boxes_are_averaged_when_they_overlap_by_30_percent_and_not_below():
     assert c.crop_box(aes, size, att=near)[0] == (25, 0, 125, 100)  # IoU 1/3
     assert c.crop_box(aes, size, att=far)[0] == (0, 0, 100, 100)  # IoU 44/156
     assert c.crop_box(aes, size, att=-near)[0] == (0, 0, 100, 100)  # no region at all
+
+
+def test_boxes_that_overlap_by_exactly_the_iou_agree():
+    aes, att = spot((0, 0, 100, 100)), spot((50, 0, 150, 100))
+    size = (SIDE, SIDE)
+    assert c.agreement(aes, att) == pytest.approx(1 / 3)
+    exact = c.agreement(aes, att)
+    assert c.crop_box(aes, size, att=att, iou=exact)[0] == (25, 0, 125, 100)
+    above = np.nextafter(exact, 1)
+    assert c.crop_box(aes, size, att=att, iou=above)[0] == (0, 0, 100, 100)
+
+
+def test_the_threshold_decides_whether_boxes_agree():
+    aes = spot((0, 0, 100, 100))
+    att = 0.5 * spot((0, 0, 100, 100)) + 0.5 * spot((0, 0, 30, 30))
+    assert c.agreement(aes, att) == 1
+    assert c.agreement(aes, att, threshold=0.6) == pytest.approx(0.09)
+    assert c.crop_box(aes, (SIDE, SIDE), att=att, threshold=0.6, iou=0.05)[0] == (0, 0, 65, 65)
+
+
+def test_a_map_without_a_box_agrees_with_none_whatever_iou_is_asked():
+    aes, nothing = spot((0, 0, 100, 100)), spot(low=-1)
+    assert np.isnan(c.agreement(aes, nothing)) and np.isnan(c.agreement(nothing, aes))
+    assert c.crop_box(aes, (SIDE, SIDE), att=nothing, iou=0)[0] == (0, 0, 100, 100)
+
+
+def test_a_photo_is_cropped_by_the_level_by_an_attribute_or_by_both():
+    high, sky, dog = np.eye(3), np.ones((3, 3)), np.zeros((3, 3))
+    maps = ActivationMaps({"low": -high, "high": high}, {"sky": sky, "dog": dog})
+    assert c.maps_to_crop_by(maps, "aes") == (high, None)
+    assert c.maps_to_crop_by(maps, "att") == (sky, None)
+    assert c.maps_to_crop_by(maps, "both") == (high, sky)
+    plain = ActivationMaps({"low": -high, "high": high}, {})
+    assert c.maps_to_crop_by(plain, "aes")[0] is high
+    for which in ("att", "both"):
+        with pytest.raises(InputError, match=rf"'{which}' needs a network with attributes"):
+            c.maps_to_crop_by(plain, which)
+    with pytest.raises(InputError, match=r"map must be one of aes, att, both, not 'AES'"):
+        c.maps_to_crop_by(maps, "AES")
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.01, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["threshold", "iou"])
+def test_a_share_outside_0_to_1_is_refused(name, share):
+    with pytest.raises(InputError, match=rf"^{name} must lie in 0..1, not {share:g}\.$"):
+        c.crop_box(np.eye(7), (9, 9), **{name: share})
+    for good in (0, 1):
+        c.crop_box(np.eye(7), (9, 9), **{name: good})
 
 
 @pytest.mark.parametrize(

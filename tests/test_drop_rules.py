@@ -35,9 +35,51 @@ def test_the_lower_of_two_equally_large_scores_counts_as_larger():
     assert largest_classes(np.array([7, 7, 5, 5, 6, 6, 6, 2])) == [6, 5, 7]
 
 
-def test_rsrl_b_raises_k_from_the_decision_after_the_second_round_on():
-    rule = DropRule(k_schedule="rsrl-b")
-    assert [kept(rule, after_round=i).thresholds[0] for i in (1, 2, 3, 30)] == [0.9] + [0.95] * 3
+@pytest.mark.parametrize(
+    ("reading", "decisions"),
+    [
+        ((0.9, 0.95), [0.9, 0.95, 0.95, 0.95]),
+        ((0.9, 0.9, 0.95), [0.9, 0.9, 0.95, 0.95]),
+        ((0.8,), [0.8] * 4),
+    ],
+)
+def test_each_decision_has_its_k_and_the_last_one_stays(reading, decisions):
+    rule = DropRule(k_rounds=reading)
+    asked = [kept(rule, after_round=i).thresholds for i in (1, 2, 3, 30)]
+    assert [k for k, *_ in asked] == decisions
+    assert all(len(set(thresholds)) == 1 for thresholds in asked)
+
+
+@pytest.mark.parametrize(
+    ("centre", "k", "stay"), [(0.0, 0.85, "fewer"), (9.0, 0.95, "more"), (3.0, None, "as many")]
+)
+def test_a_fitted_k_stays_within_its_bounds(centre, k, stay):
+    rng = np.random.default_rng(1)
+    labels = rng.choice([3, 4, 5, 6], 600, p=[0.3, 0.4, 0.2, 0.1])
+    logits = rng.normal(centre, 2, (2, 600))
+    rule = DropRule(keep_share=0.667, k_within=(0.85, 0.95), min_per_class=0)
+    decision = decide(rule, labels, *logits, after_round=1)
+    share = decision.kept.mean()
+    if k is None:
+        # Inside the bounds it is the K without bounds.
+        free = decide(DropRule(keep_share=0.667, min_per_class=0), labels, *logits, after_round=1)
+        assert 0.85 < decision.thresholds[0] < 0.95
+        assert decision.thresholds == free.thresholds
+        assert decision.kept.sum() == 400
+    else:
+        assert decision.thresholds == pytest.approx((k,) * 3)
+        assert share < 0.6 if stay == "fewer" else share > 0.7
+
+
+def test_bounds_take_a_share_that_no_k_reaches():
+    labels = np.array([4] * 4 + [1, 2, 3, 5, 6, 7, 8, 9] * 3)
+    logits = np.full(len(labels), 9.0)
+    with pytest.raises(InputError, match="cannot be reached"):
+        decide(DropRule(keep_share=0.1), labels, logits, logits, after_round=1)
+    bounded = DropRule(keep_share=0.1, k_within=(0.85, 0.95))
+    assert decide(bounded, labels, logits, logits, after_round=1).thresholds[0] == pytest.approx(
+        0.95
+    )
 
 
 @pytest.mark.parametrize("which", ["own-class", "top-class"])
@@ -136,7 +178,11 @@ def test_two_classes_are_enough_for_the_rule():
         ({"keep_share": 1.2}, "keep_share must lie in 0..1"),
         ({"min_per_class": -1}, "min_per_class must be 0 or more"),
         ({"rule": "own_class"}, "rule must be one of own-class, top-class, not 'own_class'"),
-        ({"k_schedule": "rsrlb"}, "k_schedule must be one of rsrl-b, not 'rsrlb'"),
+        ({"k_rounds": ()}, "k_rounds needs a K or more"),
+        ({"k_rounds": (0.9, 1.5)}, "k_rounds must lie in 0..1"),
+        ({"k_rounds": (0.9,), "k": (0.9,)}, "k and k_rounds exclude each other"),
+        ({"k_within": (0.8, 0.9)}, "give keep_share too"),
+        ({"k_within": (0.9, 0.8), "keep_share": 0.5}, "a lower and a higher K"),
     ],
 )
 def test_a_rule_that_contradicts_itself_is_refused(wrong, says):

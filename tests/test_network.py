@@ -166,6 +166,40 @@ def test_a_network_stored_before_there_were_other_heads_is_still_read(tmp_path):
     save_file(network.state_dict(), tmp_path / "net.safetensors", facts)
     again, _ = n.load_network(tmp_path / "net.safetensors")
     assert (again.kind, again.levels, again.attributes) == ("fc", ["3", "4"], [])
+    assert again.head_bias
+
+
+@pytest.mark.parametrize(
+    ("backbone", "head"), [("squeezenet1_1", "fc"), ("resnet18", "gap"), ("alexnet", "gap")]
+)
+def test_a_head_without_a_bias_is_kept_and_read(backbone, head, tmp_path):
+    form = {"head": head, "attributes": ["a"], "head_bias": False}
+    network = n.aesthetic_net(backbone, [3, 4], weights="none", **form).eval()
+    assert not {"head.bias", "attribute_head.bias"} & network.state_dict().keys()
+    n.save_network(network, tmp_path / "net.safetensors")
+    again, _ = n.load_network(tmp_path / "net.safetensors")
+    assert not again.head_bias and again.head.bias is None
+    with torch.inference_mode():
+        assert torch.equal(again.eval()(PHOTOS), network(PHOTOS))
+        nothing = torch.zeros(1, network.head.in_features)
+        assert not again.head(nothing).any()
+
+
+def test_a_head_without_a_bias_begins_with_the_weights_of_one_with_it():
+    form = {"weights": "none", "seed": 5}
+    plain = n.aesthetic_net("squeezenet1_1", [3, 4], **form)
+    bare = n.aesthetic_net("squeezenet1_1", [3, 4], head_bias=False, **form)
+    assert torch.equal(plain.conv1.weight, bare.conv1.weight)
+    assert plain.head.bias is not None and plain.head_bias
+
+
+@pytest.mark.parametrize("told", ["maybe", "false", "", "False"])
+def test_a_file_whose_word_on_the_bias_is_wrong_is_refused(told, tmp_path):
+    network = n.aesthetic_net("squeezenet1_1", [3, 4], weights="none")
+    facts = {"backbone": "squeezenet1_1", "scores": "3 4", "head_bias": told}
+    save_file(network.state_dict(), tmp_path / "net.safetensors", facts)
+    with pytest.raises(InputError, match="no readable network of a run"):
+        n.load_network(tmp_path / "net.safetensors")
 
 
 def test_a_head_that_does_not_exist_is_refused_by_name():

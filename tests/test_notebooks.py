@@ -98,7 +98,7 @@ def test_a_notebook_runs_at_smoke_size(path, places, tmp_path):
 @pytest.mark.parametrize(
     ("chapter", "said"),
     [
-        ("10_two_accuracies", ["What doubles it: ", "RSRL-b's thresholds", "**Bold**"]),
+        ("10_two_accuracies", ["What doubles it: ", "K = 0.9 then 0.95", "**Bold**"]),
         ("11_does_dropping_help", ["Dropping does not help", "**believable**", "stray vote"]),
     ],
 )

@@ -74,9 +74,9 @@ def test_every_file_that_a_page_shows_or_links_to_is_there(path):
 LIBRARY = ROOT / "rsrl_lib"
 # Rooms of the house; each knows those above it. A sub-package is one room.
 ORDER = [
-    *("files", "settings", "reading", "photos", "sources", "drawing", "pixels", "duplicates"),
-    "drop_rules",
-    *("recipe", "losses", "backbones", "network", "machine", "features", "heads", "measures"),
+    *("files", "settings", "reading", "photos", "sources", "drawing", "drop_rules", "recipe"),
+    *("papers", "pixels", "duplicates", "losses", "backbones", "network", "machine"),
+    *("features", "heads", "measures"),
     *("deciding", "training", "protocols", "controls"),
     *("notices", "runs", "dataset", "record", "rounds", "summary", "comparing", "highlight"),
     *("activation", "cropping", "plots", "interface"),
@@ -86,7 +86,7 @@ ORDER_WITHIN = {
     "reading": "texts tables tiffs pngs pictures",
     "sources": "checked folder public_sets download __init__",
     "drawing": "shapes easel glassbox",
-    "comparing": "grids sweeps comparisons",
+    "comparing": "grids sweeps comparisons folds",
     "interface": "terminal widgets kernels batch pages app cli",
 }
 

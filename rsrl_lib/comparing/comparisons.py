@@ -249,9 +249,10 @@ def with_chosen(
 def drops_nothing(recipe: Recipe) -> bool:
     """Whether the drop rule of a recipe has thresholds that no likelihood falls below."""
     rule = recipe.drop
-    if rule.keep_share is not None or rule.k_schedule is not None:
+    if rule.keep_share is not None:
         return False
-    return rule.k is not None and max(rule.k) == 0
+    given = rule.k or rule.k_rounds
+    return given is not None and max(given) == 0
 
 
 def drops_by_likelihood(recipe: Recipe) -> bool:
@@ -401,8 +402,9 @@ def _threshold_in_words(recipe: Recipe) -> str:
     rule = recipe.drop
     if rule.keep_share is not None:
         return f"{100 * rule.keep_share:.0f} % kept"
-    if rule.k_schedule is not None:
-        return "RSRL-b's thresholds"
+    if rule.k_rounds is not None:
+        *before, last = (f"{k:g}" for k in rule.k_rounds)
+        return "K = " + (f"{', '.join(before)} then {last}" if before else last)
     different = dict.fromkeys(rule.k or (0.9,))
     return "K = " + " and ".join(f"{k:g}" for k in different)
 

@@ -13,6 +13,9 @@
     backbone = "squeezenet1_0"
     [arms."keep training"]         # what is particular to an arm
     k = [0.0]
+    [arms."RSRL-b"]                # a document's protocol, and what deviates from it
+    paper = "rsrl-b"
+    backbone = "squeezenet1_0"
     [arms.own-class]
     each_k = [0.9, 0.99]           # an arm for each K
 
@@ -26,27 +29,25 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Literal, get_type_hints
 
 from rsrl_lib.drawing.glassbox import open_set
-from rsrl_lib.drop_rules import DropRule
+from rsrl_lib.drop_rules import THRESHOLDS
 from rsrl_lib.files import InputError, reading
+from rsrl_lib.papers import recipe_of
 from rsrl_lib.reading.texts import read_text
-from rsrl_lib.recipe import FOLDS, Recipe, Training, names_of
+from rsrl_lib.recipe import FOLDS, KIND_OF, Recipe, names_of, recipe_from
 from rsrl_lib.settings import check_type, is_of_type, told
 from rsrl_lib.sources import FILES, READERS
 
 KEYS = ["dataset", "labels", "seed", "fold", "arm"]
-THRESHOLDS = {"k", "k_schedule", "keep_share"}
-UNNAMED = {"drop", "training", "fold", "seed"}
+UNNAMED = {"fold", "seed"}
 """Parts of a recipe that an arm does not give."""
 PATHS = {"folder", "scores", *FILES}
-KINDS = (Recipe, DropRule, Training)
-KIND_OF = {field.name: kind for kind in KINDS for field in fields(kind)}
-KIND_OF = {name: kind for name, kind in KIND_OF.items() if name not in UNNAMED}
+FIELDS = {name: kind for name, kind in KIND_OF.items() if name not in UNNAMED}
 PHOTOS = {
     "glassbox": dict,
     "folder": str,
@@ -171,7 +172,7 @@ def _arms(path: Path, arms: dict[str, dict]) -> Iterator[tuple[str, dict]]:
 def _with_common(common: dict, own: dict) -> dict:
     """Settings of an arm: its own thresholds take the place of the common ones, of any kind."""
     shared = dict(common)
-    if own.keys() & THRESHOLDS:
+    if own.keys() & set(THRESHOLDS):
         for name in THRESHOLDS:
             shared.pop(name, None)
     return shared | own
@@ -192,19 +193,12 @@ def _recipe(path: Path, arm: str, settings: dict, common: dict) -> Recipe:
 
 
 def _filled_in(path: Path, settings: dict) -> Recipe:
-    by_kind = {kind: {} for kind in KINDS}
-    for name, value in settings.items():
-        if isinstance(value, list):
-            value = tuple(value)
-        kind = KIND_OF[name]
-        by_kind[kind][name] = value
-    of_recipe = by_kind[Recipe]
-    if "weights" in of_recipe:
-        weights = names_of(of_recipe["weights"])
-        of_recipe["weights"] = tuple(_of_grid(path, each) for each in weights)
-    drop = DropRule(**by_kind[DropRule])
-    training = Training(**by_kind[Training])
-    return Recipe(drop=drop, training=training, **of_recipe)
+    given = dict(settings)
+    if "weights" in given:
+        weights = names_of(given["weights"])
+        given["weights"] = tuple(_of_grid(path, each) for each in weights)
+    paper = given.pop("paper", None)
+    return recipe_of(paper, **given) if paper else recipe_from(given)
 
 
 def _of_grid(path: Path, weights: str) -> str:
@@ -329,7 +323,7 @@ def _check_call(path: Path, where: str, given: dict, function: Callable) -> None
 
 def _check_fields(path: Path, where: str, settings: dict) -> None:
     """`InputError` unless all settings are fields of a recipe, of their types."""
-    _check_known(path, where, settings, KIND_OF)
+    _check_known(path, where, settings, FIELDS)
     for name, value in settings.items():
         kinds = get_type_hints(KIND_OF[name])
         _check_type(path, where, name, value, kinds[name])

@@ -358,6 +358,8 @@ def _finish(cell: Cell, run: Run, scored: ScoredPhotos, crowd, of_scores: str) -
     samples = run.samples
     scores = sorted(samples.label.dropna().unique().tolist())
     test = samples.query(f"part == 'test' and round == {run.chosen}")
+    if test.empty:
+        raise InputError("A cell of a sweep is measured on test photos, and has none.")
     truths = {"label": test.label.to_numpy(int)}
     if crowd is not None:
         of_others = pd.Series(round_half_up(crowd), scored.table.photo)

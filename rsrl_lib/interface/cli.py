@@ -7,18 +7,20 @@ answer at once.
 
 import csv
 import functools
+import math
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, get_args
 
 import tyro
 
+from rsrl_lib.drop_rules import THRESHOLDS
 from rsrl_lib.files import (
     CACHE,
     InputError,
@@ -29,13 +31,13 @@ from rsrl_lib.files import (
     writing,
 )
 from rsrl_lib.interface.terminal import in_one_sentence
-from rsrl_lib.recipe import ControlName, Recipe, Resplit
+from rsrl_lib.recipe import ControlName, PaperName, Recipe, Resplit, recipe_from
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
     from torch import nn
 
+    from rsrl_lib.activation import ActivationMaps
     from rsrl_lib.network import AestheticNet
     from rsrl_lib.pixels import Pixels
     from rsrl_lib.runs import Judges, Run
@@ -46,6 +48,7 @@ Source = Literal["folder", "ava", "eva", "aadb", "para", "oasis"]
 RUN = "run", "give a whole one, or make one with rsrl train"
 HIGHLIGHT_COLUMNS = ["photo", "J", "correlation", "area_share"]
 HIGHLIGHT_COLUMNS += ["left", "top", "width", "height"]
+CROP_COLUMNS = ["photo", "left", "top", "width", "height", "reason", "attribute", "iou"]
 
 
 @dataclass(frozen=True)
@@ -91,11 +94,13 @@ def train(
     source: Source = "folder",
     skip_broken: bool = False,
     other: Path | None = None,
+    folds: Literal["one", "all"] = "one",
     cache: Path = CACHE,
 ) -> None:
     """Retrain a network repetitively on scored photos; the same command resumes an unfinished run.
 
     Example: rsrl train --photos my_photos --scores my_photos/scores.csv --run runs/mine
+    A document's own protocol: add --paper rsrl-b; rsrl papers shows what it sets.
     On several GPUs: torchrun --nproc-per-node 4 --no-python -- rsrl train ...
 
     Args:
@@ -107,6 +112,7 @@ def train(
         source: A folder with a CSV, or a public set as published.
         skip_broken: Leave out missing and unreadable photos of an own folder, and list them.
         other: Folder of unscored photos that every round assigns scores to (SSRL-2019 Table 3).
+        folds: All five, a run each in --run, with means, intervals and one confusion matrix.
         cache: Folder for decoded photos.
     """
     check_writable(run, "--run", folder=True)
@@ -115,13 +121,18 @@ def train(
 
     from rsrl_lib import pixels, summary
     from rsrl_lib.backbones import side_of
+    from rsrl_lib.comparing.folds import check_folds_folder, repeat_folds
     from rsrl_lib.machine import team
     from rsrl_lib.network import check_weights
     from rsrl_lib.rounds import repeat
     from rsrl_lib.runs import Run, check_folder
     from rsrl_lib.sources import read_photos
 
-    check_folder(run)
+    trains_all = folds == "all"
+    if trains_all:
+        check_folds_folder(run)
+    else:
+        check_folder(run)
     side = side_of(recipe.backbone)
     before = _written(Run(run))
     if before is None:
@@ -139,17 +150,38 @@ def train(
         _list_left_out(left_out, run / "left_out.csv")
         print(*summary.of_start(scored, begun, recipe), sep="\n", flush=True)
 
+    if trains_all:
+        how = {"other": strangers, "on_start": on_start}
+        runs = repeat_folds(scored, decoded, run, recipe, **how)
+        if team()[0] == 0:
+            _tell_folds(runs, run)
+        return
     made = repeat(scored, decoded, run, recipe, other=strangers, on_start=on_start)
     if team()[0] > 0:
         return
     state = "was finished already" if before == _written(made) else "is finished"
-    chosen = f"round {made.chosen} was chosen on the {recipe.choose} photos"
+    chosen = f"round {made.chosen} was chosen"
     print(
         *summary.of_end(made),
         f"The run {state}; {chosen}.",
         f"Its tables and networks are in {run}.",
         sep="\n",
     )
+
+
+def _tell_folds(runs: list["Run"], folder: Path) -> None:
+    """Write and print what all folds together say."""
+    from rsrl_lib.comparing.folds import write_folds
+
+    _, over_folds, confusion = write_folds(runs, folder).values()
+    print(over_folds.to_string(index=False, float_format="{:.3f}".format))
+    print(confusion.pivot(index="label", columns="assigned", values="photos"))
+    print(
+        "mean and sd: over the five folds, of the chosen round on its test photos. all_photos: of "
+        "all photos together, each judged where it tests, with the 95 % interval over photos "
+        "(low, high)."
+    )
+    print(f"Its tables and the runs of the folds are in {folder}.")
 
 
 def _reader_options(
@@ -402,9 +434,12 @@ def crop(
     run: Path,
     photos: Listed[tuple[Path, ...]],
     out: Path,
+    map: Literal["aes", "att", "both"] = "aes",
+    threshold: float = 0.3,
+    iou: float = 0.3,
+    attribute: str | None = None,
     aspect: str | None = None,
     least: int = 1,
-    agree: bool = False,
     skip_broken: bool = False,
     cache: Path | None = None,
 ) -> None:
@@ -416,9 +451,13 @@ def crop(
         run: Folder of a run whose network ends in global average pooling (--head gap).
         photos: Photos, or folders of photos.
         out: Folder for the crops, and for crops.csv (boxes in pixels of the upright photos).
+        map: By the map of the high level (aes), by that of an attribute (att), or by the mean of
+            the boxes of both, where they agree; else by that of the high level.
+        threshold: The region is where the map reaches this share of its maximum.
+        iou: Intersection over union from which on the boxes agree, for --map both.
+        attribute: Attribute of --map att and both; the likeliest of each photo when not given.
         aspect: Width:height of all crops; as the region is when not given.
         least: Shortest side of a crop, in pixels.
-        agree: Average the box with that of the likeliest attribute where their IoU is 0.3 or more.
         skip_broken: Leave out unreadable photos, and name them.
         cache: Folder to keep the decoded photos in, for another time; else they are deleted.
     """
@@ -427,13 +466,20 @@ def crop(
         check_writable(cache, "--cache", folder=True)
     if least < 1:
         raise InputError(f"--least is a side in pixels, 1 or more, not {least}.")
+    if attribute is not None and map == "aes":
+        raise InputError(
+            "--attribute goes with --map att or both; give one, or leave it out."
+        )
 
     from tqdm.auto import tqdm
 
-    from rsrl_lib import activation, cropping
+    from rsrl_lib.activation import activation_maps
+    from rsrl_lib.cropping import aspect_ratio, check_shares
 
-    network, shrink_to = _network_with_maps(run, with_attributes=agree)
-    shape = {"aspect": aspect and cropping.aspect_ratio(aspect), "least": least}
+    check_shares(threshold=threshold, iou=iou)
+    shape = {"aspect": aspect and aspect_ratio(aspect), "least": least}
+    shape |= {"threshold": threshold, "iou": iou}
+    network, look = _network_with_maps(run, map, attribute)
     paths = _paths(photos, skip_broken)
     targets = list(zip(paths, _targets(paths, out, "crops"), strict=True))
     written = 0
@@ -442,15 +488,14 @@ def crop(
         (out / "crops.csv").open("w", newline="", encoding="utf-8") as file,
     ):
         table = csv.writer(file)
-        table.writerow(["photo", "left", "top", "width", "height", "reason"])
+        table.writerow(CROP_COLUMNS)
         readable = set(whole)
         of_whole = [(path, target) for path, target in targets if path in readable]
         for row, (path, target) in enumerate(tqdm(of_whole, "crops", unit="photo")):
             try:
                 view = views.crops([row], view="whole")
-                maps = activation.activation_maps(network, view, shrink_to=shrink_to)[0]
-                att = next(iter(maps.attributes.values())) if agree else None
-                line = _crop_one(path, target, maps.high, shape | {"att": att})
+                maps = activation_maps(network, view, **look)[0]
+                line = _crop_one(path, target, maps, map, shape)
             except InputError as error:
                 if not skip_broken:
                     raise
@@ -464,10 +509,13 @@ def crop(
 
 
 def _network_with_maps(
-    run: Path, *, with_attributes: bool
-) -> tuple["AestheticNet", int | None]:
-    """A run's chosen network, whose maps can be drawn, and the side of the crops it looks at."""
-    from rsrl_lib.activation import check_maps
+    run: Path, map: str, attribute: str | None
+) -> tuple["AestheticNet", dict[str, object]]:
+    """A run's chosen network, whose maps can be drawn, and how `activation_maps` is to look.
+
+    `InputError` where it lacks the attribute, or any, that cropping by `map` needs.
+    """
+    from rsrl_lib.activation import check_attributes, check_maps
     from rsrl_lib.runs import open_run
 
     with reading(run, *RUN):
@@ -475,22 +523,34 @@ def _network_with_maps(
         if "high" not in network.levels:
             list(map(int, network.levels))  # then they are scores
     check_maps(network, shrink_to=shrink_to)
-    if with_attributes and not network.attributes:
+    if map != "aes" and not network.attributes:
         raise InputError(
-            f"--agree needs a network with attributes, {run} has none; leave it out."
+            f"--map {map} needs a network with attributes, {run} has none; take --map aes."
         )
-    return network, shrink_to
+    among = [] if attribute is None else [attribute]
+    check_attributes(network, among)
+    return network, {"shrink_to": shrink_to, "among": among}
 
 
-def _crop_one(path: str, target: Path, aes: "np.ndarray", shape: dict) -> list:
-    """Write a photo's crop by a map; returns its line of the table."""
-    from rsrl_lib.cropping import crop_box, save_crop
+def _crop_one(
+    path: str, target: Path, maps: "ActivationMaps", map: str, shape: dict
+) -> list:
+    """Write a photo's crop by its maps; returns its line of the table."""
+    from rsrl_lib.cropping import agreement, crop_box, maps_to_crop_by, save_crop
     from rsrl_lib.reading.pictures import open_rgb
 
-    box, reason = crop_box(aes, open_rgb(path).size, **shape)
+    chosen, att = maps_to_crop_by(maps, map)
+    box, reason = crop_box(chosen, open_rgb(path).size, att=att, **shape)
     save_crop(path, box, target)
     left, top, right, foot = box
-    return [path, left, top, right - left, foot - top, reason]
+
+    attribute = "" if map == "aes" else next(iter(maps.attributes))
+    iou = ""
+    if att is not None:
+        found = agreement(chosen, att, threshold=shape["threshold"])
+        iou = "" if math.isnan(found) else f"{found:.4f}"
+    line = [path, left, top, right - left, foot - top, reason]
+    return [*line, attribute, iou]
 
 
 def draw(out: Path, count: int = 1000, seed: int = 0) -> None:
@@ -640,8 +700,25 @@ def show_app(
     app.serve(run, gap_run, **own, port=port, browser=not no_browser)
 
 
+def show_papers() -> None:
+    """Show what each of the four documents sets: --paper NAME of rsrl train takes it."""
+    from rsrl_lib.papers import FOUR, PAPERS, side_by_side
+
+    rows = side_by_side()
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        print("  ".join(cells).rstrip())
+    print(
+        "* MATLAB's, as the document says nothing.  ** Ours, as the document says nothing."
+    )
+    for name in FOUR:
+        print(f"{name}: {PAPERS[name].title}.")
+
+
 COMMANDS = {
     "train": train,
+    "papers": show_papers,
     "assess": assess,
     "highlight": highlight,
     "crop": crop,
@@ -663,8 +740,32 @@ def main() -> None:
     warnings.showwarning = _show
     with in_one_sentence(on_stop=on_stop):
         tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, prog="rsrl", config=(tyro.conf.FlagCreatePairsOff,)
+            _commands(sys.argv[1:]), prog="rsrl", config=(tyro.conf.FlagCreatePairsOff,)
         )
+
+
+def _commands(words: list[str]) -> dict[str, Callable]:
+    """The commands; where a paper is named, training takes its settings for what is not given."""
+    named = _value_of("--paper", words)
+    if words[:1] != ["train"] or named not in get_args(PaperName):
+        return COMMANDS
+    from rsrl_lib.papers import preset
+
+    given = {"backbone": _value_of("--backbone", words)}
+    for threshold in THRESHOLDS:
+        given[threshold] = _value_of(f"--{threshold.replace('_', '-')}", words)
+    of_paper = recipe_from({**preset(named, given), "paper": named})
+    method = Method(**{name: getattr(of_paper, name) for name in vars(of_paper)})
+    return COMMANDS | {"train": functools.partial(train, recipe=method)}
+
+
+def _value_of(option: str, words: list[str]) -> str | None:
+    """The word after an option, or after its equals sign; None where it is not given."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        name, is_joined, value = word.partition("=")
+        if name.replace("_", "-") == option:
+            return value if is_joined else following
+    return None
 
 
 def _show(message, category, *place, usual=warnings.showwarning, **how) -> None:
