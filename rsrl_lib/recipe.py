@@ -216,8 +216,6 @@ class Recipe:
         self._check_backbones()
         smallest_side = max(map(_smallest_side, names_of(self.backbone)))
         check(self.training, shrink_to=smallest_side)
-        if not 0 <= self.fold < FOLDS:
-            raise InputError(f"fold must lie in 0..{FOLDS - 1}, not {self.fold}.")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must lie in 0..{2**32 - 1}, not {self.seed}.")
         self._check_division()
@@ -273,6 +271,8 @@ class Recipe:
 
     def _check_division(self) -> None:
         """`InputError` where photos cannot be divided so, or not divided anew in every round."""
+        if not 0 <= self.fold < FOLDS:
+            raise InputError(f"fold must lie in 0..{FOLDS - 1}, not {self.fold}.")
         most = 1 - 1 / FOLDS
         if not (0 < self.train_share <= most or self.train_share == 1):
             raise InputError(

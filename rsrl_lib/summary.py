@@ -44,7 +44,11 @@ def of_scores(photos: ScoredPhotos, merged: dict[int, int]) -> list[str]:
     if merged:
         rare = _counts(photos)[list(merged)]
         # A score can have photos enough that are too few files, some of them there twice.
-        needed = f"{FOLDS} different files" if (rare >= FOLDS).any() else FOLDS
+        needed = FOLDS
+        if (rare >= FOLDS).any():
+            needed = f"{FOLDS} different files"
+            if "group" in photos.table:
+                needed = f"photos of {FOLDS} different groups"
         of_each = f"{needed} are needed, one for each fifth that may test"
         sentences.append(f"(Photos with {_listed(rare)}; {of_each}.)")
     return sentences
