@@ -538,7 +538,8 @@ class _Explorer:
         predicted = self._predicted_in_words(
             photo.predicted, photo.expected, photo.spread
         )
-        self.said = f"{IN_WORDS[photo.part]} photo, score {photo.score}, {predicted}"
+        part = f"{IN_WORDS[photo.part]} photo"
+        self.said = f"score {photo.score} ({part}), {predicted}"
         self.load = partial(self.open, photo.path, stamp)
         self.read = partial(_unchanged, photo.path, stamp)
         self._show()
