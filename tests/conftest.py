@@ -88,6 +88,7 @@ def small_crops():
     """Crops of 67 px: what a round does stays the same, and it takes a tenth of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pixels, "CROP", 67)
+        patch.setattr(recipe, "CROP", 67)
         yield
 
 
