@@ -47,7 +47,7 @@ OF_DAI = (
     Stated("backbone", "alexnet", "document", "Caffe's there, torchvision's here"),
     Stated("weights", "imagenet", "document"),
     Stated("head", "fc", "document", "the last layer alone is new"),
-    Stated("tune", "all", "document", "its own loop fine-tunes the whole network"),
+    Stated("tune", "all", "document", "all layers learn"),
     Stated("levels", "scores", "document"),
     Stated("decide", "largest", "document", "as MATLAB's classify"),
     Stated("judges", "own", "document"),
