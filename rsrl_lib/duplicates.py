@@ -78,7 +78,8 @@ def near_duplicates(array: np.ndarray, bits: int) -> NearDuplicates:
         apart[rows - first, rows] = 64  # a photo is not its own neighbour
         distance[rows] = apart.min(1)
         here, there = np.nonzero(apart <= bits)
-        linked = _linked(linked, linked[rows[here]], linked[there])
+        if len(here):
+            linked = _linked(linked, linked[rows[here]], linked[there])
     return NearDuplicates(bits, _largest_first(linked), distance)
 
 
@@ -122,7 +123,7 @@ def in_words(near: NearDuplicates) -> str:
     groups = "1 group" if len(sizes) == 1 else f"{len(sizes)} groups"
     sentence = (
         f"Near-duplicates: {groups} of {sizes.sum()} photos whose hashes {within}; "
-        "near_duplicates.csv and .png show them."
+        "near_duplicates.csv and .png, in the run's folder, show them."
     )
     share = sizes[0] / len(near.group)
     if share > 0.1:

@@ -76,6 +76,35 @@ class Highlight:
         }
 
 
+def pair_of_rounds(
+    run: Run, later: int | None = None, step: int = 1
+) -> tuple[int, int]:
+    """Rounds I and I - k (`later`, `step`) whose maps are compared; I is the last one unless given
+    (SSRL-2019 eq. 4).
+
+    Raises `InputError` where the run has not both.
+    """
+    last = len(run.rounds)
+    if last < 2:
+        raise InputError(
+            f"{run.folder} has one round, a highlight compares two; train it on."
+        )
+    if later is None:
+        later = last
+    asked = (("later", later, 2, last), ("step", step, 1, last - 1))
+    for name, number, least, most in asked:
+        if type(number) is not int or not least <= number <= most:
+            raise InputError(
+                f"{name} is {number!r} and {run.folder} has {last} rounds; give a whole number "
+                f"from {least} to {most}."
+            )
+    if step >= later:
+        raise InputError(
+            f"There is no round {step} before round {later}; give a step from 1 to {later - 1}."
+        )
+    return later, later - step
+
+
 def conv1_of(run: Run, i: int, *, body: Body | None = None) -> nn.Conv2d:
     """The first layer of round `i` of a run, which is given normalised photos; nothing else of a
     network is read. Of a module of your own, `body` has to give it.

@@ -102,8 +102,10 @@ def _torn(table: pd.DataFrame, group: pd.Series, what: str) -> list[str]:
         return []
     of_first = table[group == group[torn].iloc[0]].drop_duplicates("part")
     first, second = of_first[:2].itertuples()
+    count = int((parts > 1).sum())
+    lie = "lies" if count == 1 else "lie"
     return [
-        f"Of the {what}, {(parts > 1).sum()} lie in two or more of the parts that are given "
+        f"Of the {what}, {count} {lie} in two or more of the parts that are given "
         f"(first: {first.photo} in {first.part}, {second.photo} in {second.part}): what is "
         "tested there was partly trained on."
     ]

@@ -5,7 +5,7 @@ document used that and says no more, and a value of ours where neither says anyt
 beside it win, and are told as deviations.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -167,6 +167,15 @@ PAPERS: dict[str, Paper] = {
 }
 FOUR = ("ssrl-2019", "rsrl-a", "rsrl-b", "awcu-2018")
 """The documents; the other names are networks of the last one."""
+RETRAINING = ("ssrl-2019", "rsrl-a", "rsrl-b")
+"""Those that retrain a network round by round."""
+AWCU_NETWORKS = {
+    "AesCNN": "aescnn",
+    "AesCNN-W": "aescnn-w",
+    "AesAttCNN": "aesattcnn",
+    "AesAttCNN-W": "aesattcnn-w",
+}
+"""Networks of AWCU-2018, and their names here."""
 RATE_OF_VGG16 = 5e-4
 """Of AWCU-2018, which names a learning rate for each backbone."""
 
@@ -180,12 +189,24 @@ def paper_of(name: str) -> Paper:
 
 
 def recipe_in_chapter(
-    paper: str, given: Mapping[str, object], small: Mapping[str, object]
+    paper: str,
+    given: Mapping[str, object],
+    small: Mapping[str, object],
+    *,
+    known: Sequence[str] = RETRAINING,
 ) -> Recipe:
     """The recipe of a chapter: that of a document by its name, or where none is named, of the
-    chapter's own `small` settings. Those of `given` that are not None win."""
+    chapter's own `small` settings. Those of `given` that are not None win.
+
+    `known` are the documents that the chapter is of; `InputError` for another one.
+    """
     asked = {name: value for name, value in given.items() if value is not None}
     if paper:
+        if paper not in known:
+            raise InputError(
+                f"This chapter takes the paper {' or '.join(known)}, not {paper!r}; give one of "
+                "these, or none."
+            )
         return recipe_of(paper, **asked)
     return recipe_from({**_beside(small, asked), **asked})
 

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
-from rsrl_lib.files import replacing
+from rsrl_lib.files import InputError, replacing
 from rsrl_lib.highlight import Highlight
 from rsrl_lib.pixels import at_size
 from rsrl_lib.reading.pictures import open_rgb
@@ -86,6 +86,26 @@ def _write_below(ax: Axes, caption: str) -> None:
         ha="center",
         va="top",
     )
+
+
+def scores_to_show(scores: Iterable[int], asked: Sequence[int] = ()) -> list[int]:
+    """Scores of which photos are shown, of those that are there: a low, a middle and a high one,
+    unless others are `asked` for.
+
+    Raises `InputError` where no photo has one of these.
+
+    >>> scores_to_show([2, 3, 3, 4, 7])
+    [2, 4, 7]
+    """
+    there = sorted({int(score) for score in scores})
+    missing = [score for score in asked if score not in there]
+    if missing:
+        raise InputError(
+            f"No photo that is shown has the score {missing[0]}; choose of "
+            f"{', '.join(map(str, there))}."
+        )
+    places = sorted({0, len(there) // 2, len(there) - 1})
+    return list(asked) or [there[place] for place in places]
 
 
 def picture_rows(

@@ -113,9 +113,6 @@ class Training:
 class Recipe:
     """What a run does; the same recipe on the same photos gives the same run."""
 
-    paper: PaperName | None = None
-    """Document whose own protocol sets all that you do not give beside it: see rsrl papers. The
-    last four are AWCU-2018's networks, of which awcu-2018 is aescnn-w."""
     backbone: Backbone | tuple[str, ...] = "alexnet"
     """Transferred network; AlexNet is the papers'. Or timm:NAME, a network of timm; with tune
     'head' also several, whose features are joined under one head."""
@@ -195,6 +192,9 @@ class Recipe:
     'confident-learning'."""
     first_steps: int | None = None
     """Steps of the first round, where they are to be others than those of later ones."""
+    paper: PaperName | None = None
+    """Document whose own protocol sets all that you do not give beside it: see rsrl papers. The
+    last four are AWCU-2018's networks, of which awcu-2018 is aescnn-w."""
     drop: DropRule = field(default_factory=DropRule)
     training: Training = field(default_factory=Training)
 
@@ -216,8 +216,6 @@ class Recipe:
         self._check_backbones()
         smallest_side = max(map(_smallest_side, names_of(self.backbone)))
         check(self.training, shrink_to=smallest_side)
-        if not 0 <= self.fold < FOLDS:
-            raise InputError(f"fold must lie in 0..{FOLDS - 1}, not {self.fold}.")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed must lie in 0..{2**32 - 1}, not {self.seed}.")
         self._check_division()
@@ -273,6 +271,8 @@ class Recipe:
 
     def _check_division(self) -> None:
         """`InputError` where photos cannot be divided so, or not divided anew in every round."""
+        if not 0 <= self.fold < FOLDS:
+            raise InputError(f"fold must lie in 0..{FOLDS - 1}, not {self.fold}.")
         most = 1 - 1 / FOLDS
         if not (0 < self.train_share <= most or self.train_share == 1):
             raise InputError(

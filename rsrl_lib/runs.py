@@ -104,6 +104,13 @@ class Run:
         return self._table("split.csv")
 
     @property
+    def shown_part(self) -> Literal["test", "train"]:
+        """The part whose photos are shown and measured: the test photos, or the training photos of
+        a run that holds out none."""
+        has_test = (self.split.part == "test").any()
+        return "test" if has_test else "train"
+
+    @property
     def rounds(self) -> pd.DataFrame:
         return self._table("rounds.csv")
 

@@ -10,19 +10,22 @@ import pandas as pd
 
 from rsrl_lib.controls import CONTROLS
 from rsrl_lib.drop_rules import largest_classes
+from rsrl_lib.files import reading
 from rsrl_lib.machine import machine, team
-from rsrl_lib.papers import told
+from rsrl_lib.papers import paper_of, shown, told
 from rsrl_lib.photos import ScoredPhotos
 from rsrl_lib.recipe import FOLDS, Recipe, names_of
 from rsrl_lib.record import PARTS
 from rsrl_lib.rounds import finished
-from rsrl_lib.runs import Run
+from rsrl_lib.runs import PART_OF_A_RUN, Run
 
 SHOWN = {
     "train": ["accuracy", "macro_f1"],
     "validation": ["accuracy", "macro_f1"],
     "test": ["accuracy", "macro_f1", "balanced_accuracy", "kappa"],
 }
+IN_WORDS = {"train": "training", "validation": "validation", "test": "test"}
+"""What the photos of a part are called."""
 FEW = 1 / 3
 """Share of the training photos below which a round is said to have been left with few."""
 
@@ -44,7 +47,11 @@ def of_scores(photos: ScoredPhotos, merged: dict[int, int]) -> list[str]:
     if merged:
         rare = _counts(photos)[list(merged)]
         # A score can have photos enough that are too few files, some of them there twice.
-        needed = f"{FOLDS} different files" if (rare >= FOLDS).any() else FOLDS
+        needed = FOLDS
+        if (rare >= FOLDS).any():
+            needed = f"{FOLDS} different files"
+            if "group" in photos.table:
+                needed = f"photos of {FOLDS} different groups"
         of_each = f"{needed} are needed, one for each fifth that may test"
         sentences.append(f"(Photos with {_listed(rare)}; {of_each}.)")
     return sentences
@@ -88,6 +95,38 @@ def of_end(run: Run) -> list[str]:
         *settled(run.samples),
         *warnings(run),
     ]
+
+
+def of_paper(run: Run) -> list[str]:
+    """Of which document a run is, and where it deviates from it; nothing of a run of none.
+
+    Raises `InputError` where run.json names a document that there is not.
+    """
+    info = run.info
+    name = info["recipe"].get("paper")  # runs of before have none
+    if name is None:
+        return []
+    with reading(run.folder / "run.json", *PART_OF_A_RUN):
+        changes = []
+        for each in info.get("deviations", []):
+            here = shown(each["here"])
+            there = shown(each["document"])
+            changes.append(f"{each['setting']} is {here}, not {there}")
+    if changes:
+        deviates = f"It deviates in {len(changes)}: {'; '.join(changes)}."
+    else:
+        deviates = "It deviates in none of the settings that rsrl papers shows."
+    return [f"This run is of {name}: {paper_of(name).title}.", deviates]
+
+
+def of_shown(run: Run, count: int) -> str:
+    """Which `count` photos of a run are shown: those that test, or else those that train."""
+    if run.shown_part == "test":
+        return f"{count} test photos, never trained on."
+    return (
+        f"{count} training photos: this run holds out no test photos, so its networks have "
+        "learned from all that you see."
+    )
 
 
 def of_bounds(run: Run) -> list[str]:
@@ -214,7 +253,7 @@ def _what_f_did(rounds: pd.DataFrame, worst: int) -> str:
     """How photos, test photos if there are any, fared from round 1 to the worst round, and which K
     keeps more."""
     part = "train" if rounds.test_accuracy.isna().all() else "test"
-    name = {"test": "test", "train": "training"}[part]
+    name = IN_WORDS[part]
     f = rounds[f"{part}_macro_f1"]
     accuracy = rounds[f"{part}_accuracy"]
     last = rounds.loc[worst]

@@ -1,6 +1,6 @@
 """The three documents that retrain, each by its own protocol, beside the same with nothing dropped.
 
-    PYTHONPATH=. .venv/bin/python studies/each_paper.py --count 150
+    PYTHONPATH=. .venv/bin/python studies/each_paper.py --count 100
 
 On drawn photos, from the starter weights of SqueezeNet 1.1: the one deviation from each document.
 Written to data/results/each_paper.csv: a row a document, arm and round. One seed and one fold, so
@@ -31,7 +31,7 @@ SHOWN += [
 
 def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--count", type=int, default=150)
+    options.add_argument("--count", type=int, default=100)
     options.add_argument("--work", type=Path, default=WORK / "runs" / "each_paper")
     options.add_argument("--out", type=Path, default=ROOT / "data/results/each_paper.csv")
     asked = options.parse_args()

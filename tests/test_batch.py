@@ -95,6 +95,15 @@ def test_every_parameter_that_names_a_place_is_known():
     assert {"photos", "scores", "run"} <= named <= batch.PLACES
 
 
+def test_a_parameter_that_is_none_unless_given_takes_what_is_given():
+    declared = {Path("05.ipynb"): {"later": {"default": "None"}, "step": {"default": "1"}}}
+    given = batch._values([("later", "3"), ("step", "2")], declared)
+    assert given == {"later": 3, "step": 2}
+    assert batch._values([("later", "None")], declared) == {"later": None}
+    with pytest.raises(InputError, match="The parameter step is 'last'"):
+        batch._values([("step", "last")], declared)
+
+
 def test_a_kernel_that_does_not_start_is_named_and_the_others_go_on(story, tmp_path, monkeypatch):
     once = tmp_path / "once"
     once.mkdir()

@@ -274,7 +274,7 @@ def test_a_run_says_what_given_parts_leave_unread_and_tear_apart(themed, tmp_pat
     said = rounds.repeat(*torn, tmp_path / "run", recipe).info["notices"]
     assert said[:3] == [
         "The part of each photo is given: fold 2, rare train have no effect.",
-        "Of the files that are there twice or more, 1 lie in two or more of the parts that are "
+        "Of the files that are there twice or more, 1 lies in two or more of the parts that are "
         "given (first: 00.png in train, 03.png in test): what is tested there was partly trained "
         "on.",
         "Of the groups, 15 lie in two or more of the parts that are given (first: 00.png in train, "

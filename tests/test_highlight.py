@@ -8,7 +8,7 @@ from PIL import Image
 from sklearn.cluster import KMeans
 from torch import nn
 
-from rsrl_lib import highlight, plots, rounds
+from rsrl_lib import highlight, plots, rounds, runs
 from rsrl_lib.files import InputError
 from rsrl_lib.interface import cli
 from rsrl_lib.network import AestheticNet
@@ -60,6 +60,41 @@ def run(coloured, small_crops, tmp_path_factory):
         training=Training(learning_rate=1e-3, epochs=1),
     )
     return rounds.repeat(*coloured, tmp_path_factory.mktemp("runs") / "run", recipe)
+
+
+@pytest.mark.parametrize(
+    ("later", "step", "pair"),
+    [(None, 1, (3, 2)), (2, 1, (2, 1)), (3, 2, (3, 1)), (None, 2, (3, 1))],
+)
+def test_compared_are_the_last_two_rounds_or_those_asked_for(run, monkeypatch, later, step, pair):
+    rounds_of_three = pd.DataFrame({"round": [1, 2, 3]})
+    monkeypatch.setattr(runs.Run, "rounds", rounds_of_three)
+    assert highlight.pair_of_rounds(run, later, step) == pair
+
+
+@pytest.mark.parametrize(
+    ("later", "step", "said"),
+    [
+        (3, 1, "later is 3 and .* has 2 rounds; give a whole number from 2 to 2"),
+        (1, 1, "later is 1 and"),
+        ("two", 1, "later is 'two' and"),
+        (None, 2, "step is 2 and .* has 2 rounds; give a whole number from 1 to 1"),
+        (None, 0, "step is 0 and"),
+        (None, 1.0, "step is 1.0 and"),
+    ],
+)
+def test_rounds_that_a_run_has_not_are_an_error_in_words(run, later, step, said):
+    with pytest.raises(InputError, match=said):
+        highlight.pair_of_rounds(run, later, step)
+
+
+def test_a_round_has_no_other_so_far_before_it(run, monkeypatch):
+    monkeypatch.setattr(runs.Run, "rounds", pd.DataFrame({"round": [1, 2, 3]}))
+    with pytest.raises(InputError, match="no round 2 before round 2; give a step from 1 to 1"):
+        highlight.pair_of_rounds(run, 2, 2)
+    monkeypatch.setattr(runs.Run, "rounds", pd.DataFrame({"round": [1]}))
+    with pytest.raises(InputError, match="has one round"):
+        highlight.pair_of_rounds(run)
 
 
 def test_j_and_the_difference_are_those_of_the_equations_channel_by_channel(layers, photos):

@@ -9,7 +9,13 @@ import pytest
 
 pytest.importorskip("papermill")
 
+from papermill.exceptions import PapermillExecutionError
+
+from rsrl_lib.drawing import glassbox
 from rsrl_lib.interface import batch
+from rsrl_lib.papers import recipe_of
+from rsrl_lib.pixels import decode
+from rsrl_lib.rounds import repeat
 from tests.conftest import ROOT
 
 SMOKE = {
@@ -95,6 +101,68 @@ def test_a_notebook_runs_at_smoke_size(path, places, tmp_path):
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
 
 
+@pytest.fixture(scope="module")
+def run_of_paper(tmp_path_factory):
+    """A small run by SSRL-2019, which holds out no photos."""
+    scored = glassbox.open_set(SMOKE["count"], 0)
+    strangers = glassbox.open_set(SMOKE["other_count"], 0, glassbox.OTHER_SCENES).table
+    small = {"backbone": "squeezenet1_1", "weights": "starter", "rounds": 3, "steps": 2}
+    small |= {"shrink_to": 67, "min_per_class": 2, "optimiser": "adamw", "learning_rate": 1e-3}
+    recipe = recipe_of("ssrl-2019", **small)
+    folder = tmp_path_factory.mktemp("paper") / "run"
+    elsewhere = (strangers, decode(strangers)[0])
+    return repeat(scored, decode(scored.table)[0], folder, recipe, other=elsewhere)
+
+
+def told_by(notebook):
+    """All that the code of an executed notebook shows in words."""
+    told = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            shown = output.get("data", {})
+            told += [output.get("text", ""), shown.get("text/markdown", "")]
+            told.append(shown.get("text/html", ""))
+    return "\n".join(told)
+
+
+@pytest.mark.parametrize("path", CHAPTERS[3:6] + SOLUTIONS[3:6], ids=lambda path: path.stem)
+def test_a_run_of_a_document_is_opened_and_shows_its_training_photos(
+    path, run_of_paper, places, tmp_path
+):
+    given = {"run": str(run_of_paper.folder), "later": 3, "step": 2, "after_relu": True}
+    given |= {"absolute": True, "flip": True, "channel": 3}
+    told = told_by(execute(path, places, tmp_path, **given))
+    if path in CHAPTERS:
+        assert "This run is of ssrl-2019: " in told
+        assert "backbone is squeezenet1_1, not alexnet" in told
+    if path == CHAPTERS[3]:
+        assert "goes from 0.24 to 0.57 in round 10" in told and "kappa, training photos" in told
+    if path in CHAPTERS[4:6]:
+        assert "60 training photos: this run holds out no test photos" in told
+        assert "(3, 1)" in told
+    if path == CHAPTERS[5]:
+        assert "absolute difference after ReLU; the highlight is the cluster nearer to" in told
+        words = "--rounds 3 1 --channel 3 --after-relu --absolute --flip PHOTO"
+        assert words in told
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"later": 9}, "later is 9 and .* has 3 rounds; give a whole number from 2 to 3"),
+        ({"show_scores": [2, 99]}, "No photo that is shown has the score 99"),
+        ({"run": "", "paper": "rsrl-c"}, "rsrl-c is not there; give the folder of a run"),
+    ],
+)
+def test_what_is_asked_for_and_not_there_is_said_in_a_sentence(
+    given, said, run_of_paper, places, tmp_path
+):
+    given = {"run": str(run_of_paper.folder)} | given
+    path = ROOT / "notebooks" / "05_highlight_maps.ipynb"
+    with pytest.raises(PapermillExecutionError, match=f"InputError: .*{said}"):
+        execute(path, places, tmp_path, **given)
+
+
 @pytest.mark.parametrize(
     ("chapter", "said"),
     [
@@ -127,6 +195,46 @@ def test_the_lesson_on_dropping_reads_any_sweep_and_says_which_arms_are_missing(
     assert "own-class K=0.9" in told and "RSRL's rule: accuracy -" in told
     assert "SSRL-2019's rule: accuracy" not in told
     assert "no pair of such arms" in told
+
+
+@pytest.fixture(scope="module")
+def bare_run(tmp_path_factory):
+    """A run with attributes on glass-box photos, whose head has no bias (AWCU-2018)."""
+    from rsrl_lib.drawing import glassbox
+    from rsrl_lib.pixels import decode
+    from rsrl_lib.recipe import Recipe, Training
+    from rsrl_lib.rounds import repeat
+
+    scored = glassbox.open_set(SMOKE["count"], 0)
+    kind = {"head": "gap", "levels": "low-high", "cut": 4.0, "rounds": 1, "head_bias": False}
+    kind |= {"attributes": ("bokeh", "flower", "water"), "untagged": "none"}
+    training = Training(steps=2, batch=8, learning_rate=1e-3, head_learning_rate=1e-2)
+    recipe = Recipe("squeezenet1_1", "starter", training=training, **kind)
+    folder = tmp_path_factory.mktemp("bare") / "run"
+    return repeat(scored, decode(scored.table)[0], folder, recipe).folder
+
+
+def told_by(notebook):
+    return str([cell.outputs for cell in notebook.cells if cell.cell_type == "code"])
+
+
+def test_the_chapter_on_maps_takes_a_list_of_attributes_and_a_head_without_bias(
+    bare_run, places, tmp_path
+):
+    path = ROOT / "notebooks" / "08_activation_maps.ipynb"
+    given = {"gap_run": str(bare_run), "attributes": ["flower", "water"]}
+    told = told_by(execute(path, places | given, tmp_path))
+    assert "As many of 2 drawn by chance" in told
+    assert "A true attribute is among the top 2" in told
+
+
+@pytest.mark.parametrize("which", ["att", "both"])
+def test_the_chapter_on_crops_goes_by_the_map_that_is_asked_for(bare_run, places, tmp_path, which):
+    path = ROOT / "notebooks" / "09_cropping.ipynb"
+    given = {"gap_run": str(bare_run), "which_map": which, "attribute": "flower"}
+    given |= {"threshold": 0.55, "iou": 0.0, "aspect": "1:1"}
+    told = told_by(execute(path, places | given, tmp_path))
+    assert "photos, crops 1:1" in told
 
 
 def typed_figures(path):

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from rsrl_lib import plots
+from rsrl_lib.files import InputError
 
 ROUNDS = pd.DataFrame(
     {
@@ -36,6 +37,15 @@ SAMPLES = pd.DataFrame(
 def closed():
     yield
     plt.close("all")
+
+
+def test_scores_to_show_are_a_low_a_middle_and_a_high_one_or_those_asked_for():
+    assert plots.scores_to_show([3, 5, 4, 4]) == [3, 4, 5]
+    assert plots.scores_to_show([3, 5]) == [3, 5]
+    assert plots.scores_to_show([4, 4]) == [4]
+    assert plots.scores_to_show([2, 3, 4, 7], [7, 2]) == [7, 2]
+    with pytest.raises(InputError, match="has the score 9; choose of 3, 4"):
+        plots.scores_to_show([3, 4], [3, 9])
 
 
 def test_a_score_has_the_same_colour_whatever_other_scores_are_shown():

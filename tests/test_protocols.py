@@ -4,6 +4,7 @@ import pytest
 from scipy.special import logit
 from sklearn.model_selection import StratifiedGroupKFold
 
+from rsrl_lib import protocols
 from rsrl_lib.controls import half_of_each
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.files import InputError
@@ -376,3 +377,10 @@ def test_themes_of_real_photos_stay_whole_and_the_scores_near_their_shares(share
     of_common = pd.concat(shares).loc[[3, 4, 5, 6]]
     assert of_common.test.between(0.17, 0.23).all()
     assert of_common.train.between(0.6, 0.68).all()
+
+
+def test_validation_takes_the_folds_nearest_to_its_share_that_hold_every_score():
+    labels = np.repeat([3, 4], [4, 16])
+    fold = np.concatenate([[0, 0, 1, 3], np.repeat([0, 1, 2, 3], [7, 4, 4, 1])])
+    # A quarter is due: fold 1 has a quarter of each score, fold 0 too much, and fold 2 no 3.
+    assert protocols._nearest_folds(labels, fold, 1, 4).tolist() == [1]

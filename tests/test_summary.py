@@ -1,5 +1,6 @@
 """What a command says of a run is what its files say."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 
 from rsrl_lib import rounds, runs, summary
 from rsrl_lib.drop_rules import DropRule
+from rsrl_lib.files import InputError
+from rsrl_lib.papers import deviations, recipe_of
 from rsrl_lib.recipe import Recipe, Training
 
 pytestmark = pytest.mark.usefixtures("small_crops")
@@ -96,6 +99,38 @@ def test_the_end_is_a_table_of_the_rounds_and_what_its_columns_mean(run):
     assert "is the largest on the validation photos" in said
     assert "they chose nothing" in said
     assert f"{run.rounds.test_majority_accuracy[0]:.3f} (test)" in said
+
+
+def test_the_document_of_a_run_and_its_deviations_are_told(run, monkeypatch):
+    assert summary.of_paper(run) == []
+
+    def told(recipe):
+        info = {"recipe": {"paper": recipe.paper}, "deviations": deviations(recipe)}
+        monkeypatch.setattr(runs.Run, "info", json.loads(json.dumps(info)))  # as a file has it
+        return summary.of_paper(run)
+
+    title, deviates = told(recipe_of("rsrl-b", backbone="resnet18", k_rounds=(0.9, 0.95)))
+    assert title.startswith("This run is of rsrl-b: CNN-based repetitive self-revised learning")
+    assert deviates == (
+        "It deviates in 2: backbone is resnet18, not alexnet; k_rounds is 0.9 0.95, "
+        "not 0.9 0.9 0.95."
+    )
+    _, deviates = told(recipe_of("ssrl-2019"))
+    assert deviates == "It deviates in none of the settings that rsrl papers shows."
+    monkeypatch.setattr(runs.Run, "info", {"recipe": {"paper": "mine"}, "deviations": []})
+    with pytest.raises(InputError, match="There is no paper 'mine'"):
+        summary.of_paper(run)
+    monkeypatch.setattr(runs.Run, "info", {"recipe": {"paper": "rsrl-a"}, "deviations": ["k"]})
+    with pytest.raises(InputError, match=r"run\.json is no readable part of a run"):
+        summary.of_paper(run)
+
+
+def test_photos_that_are_shown_test_or_are_said_to_have_been_learned_from(run, monkeypatch):
+    assert run.shown_part == "test"
+    assert summary.of_shown(run, 12) == "12 test photos, never trained on."
+    monkeypatch.setattr(runs.Run, "split", run.split.assign(part="train"))
+    assert run.shown_part == "train"
+    assert summary.of_shown(run, 60).startswith("60 training photos: this run holds out no test")
 
 
 def test_a_round_that_the_rule_left_with_few_photos_is_a_warning_with_its_numbers(run):

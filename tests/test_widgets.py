@@ -187,7 +187,9 @@ def test_it_shows_the_highlight_of_the_first_photo_between_the_last_two_rounds(p
     found = highlight.highlights(pair, coloured[1].crops([0], view="whole"), shrink_to=None)[0]
     photo = coloured[0].table.iloc[0]
     facts = found.facts((64, 48))
-    assert f"{photo.photo}: score {photo.score}" in page.text
+    part = run.split.set_index("photo").part[photo.photo]
+    of_part = {"train": "training", "validation": "validation", "test": "test"}[part]
+    assert f"{photo.photo}: score {photo.score} ({of_part} photo), predicted" in page.text
     assert (
         f"channel {found.channel} (the least correlated: {facts['correlation']:.5f})" in page.text
     )

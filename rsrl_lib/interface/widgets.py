@@ -39,7 +39,13 @@ from rsrl_lib.cropping import (
 )
 from rsrl_lib.drop_rules import Decision, DropRule, decide, largest_classes
 from rsrl_lib.files import InputError
-from rsrl_lib.highlight import Highlight, conv1_of, highlights, stacked
+from rsrl_lib.highlight import (
+    Highlight,
+    conv1_of,
+    highlights,
+    pair_of_rounds,
+    stacked,
+)
 from rsrl_lib.machine import threads
 from rsrl_lib.pixels import Pixels, square
 from rsrl_lib.plots import (
@@ -51,6 +57,7 @@ from rsrl_lib.plots import (
 )
 from rsrl_lib.reading.pictures import endings, open_rgb
 from rsrl_lib.runs import Run
+from rsrl_lib.summary import IN_WORDS
 from rsrl_lib.training import likelihoods, logits
 
 KEPT = "#35618f"
@@ -533,7 +540,8 @@ class _Explorer:
         predicted = self._predicted_in_words(
             photo.predicted, photo.expected, photo.spread
         )
-        self.said = f"score {photo.score}, {predicted}"
+        part = f"{IN_WORDS[photo.part]} photo"
+        self.said = f"score {photo.score} ({part}), {predicted}"
         self.load = partial(self.open, photo.path, stamp)
         self.read = partial(_unchanged, photo.path, stamp)
         self._show()
@@ -662,11 +670,7 @@ class _HighlightExplorer(_Explorer):
 
     def __init__(self, run: Run, photos: pd.DataFrame):
         super().__init__(run, photos, CAPTIONS)
-        rounds = len(run.rounds)
-        if rounds < 2:
-            raise InputError(
-                f"{run.folder} has one round, a highlight compares two; train it on."
-            )
+        rounds, _ = pair_of_rounds(run)
 
         def pair(later: int, earlier: int) -> nn.Conv2d:
             return stacked(conv1_of(run, later), conv1_of(run, earlier))
@@ -979,8 +983,8 @@ def _reach(maps: np.ndarray | list[np.ndarray]) -> float:
 
 
 def _judged(run: Run, photos: pd.DataFrame) -> pd.DataFrame:
-    """The photos with `predicted`, the score or level that the chosen round assigns, and with the
-    `expected` score and its `spread`, where the run holds them."""
+    """The photos with their `part`, with `predicted`, the score or level that the chosen round
+    assigns, and with the `expected` score and its `spread`, where the run holds them."""
     names = photos.photo
     scores_of_run = run.split.set_index("photo").score
     expected = scores_of_run.reindex(names).to_numpy()
@@ -998,8 +1002,9 @@ def _judged(run: Run, photos: pd.DataFrame) -> pd.DataFrame:
     if run.info["recipe"]["levels"] == "low-high":
         predicted = predicted.map({0: "low", 1: "high"})
     of_score = judged.reindex(index=names, columns=["expected", "spread"])
-    with_predicted = photos.assign(predicted=predicted).reset_index(drop=True)
-    return with_predicted.join(of_score.reset_index(drop=True))
+    known = photos.assign(predicted=predicted, part=names.map(judged.part))
+    known = known.reset_index(drop=True)
+    return known.join(of_score.reset_index(drop=True))
 
 
 def _opened(
