@@ -398,6 +398,28 @@ def test_chapter_4_shows_table_3_beside_the_share_of_photos_that_get_each_score(
     pd.testing.assert_frame_equal(tables["SSRL-2019"], published(SSRL_TABLE_3), check_dtype=False)
 
 
+def test_chapter_4_shows_the_share_that_gets_more_than_the_commonest_score():
+    from rsrl_lib.drop_rules import largest_classes
+
+    samples = pd.DataFrame({"part": "train", "round": 1, "label": [3, 4, 4, 5]})
+    away = pd.DataFrame({"round": [1] * 4 + [2] * 4, "assigned": [3, 4, 4, 4, 4, 5, 5, 6]})
+    known = {"samples": samples, "away": away, "largest_classes": largest_classes}
+    known["published"] = published(SSRL_TABLE_3)
+    above = after(cell_of(4, "SSRL-2019, above 4"), **known)["above"]
+    assert above["here, above 4"].to_dict() == {1: 0, 2: 0.75}
+    of_document = above["SSRL-2019, above 4"]
+    assert of_document[1] == pytest.approx(0.24) and of_document[10] == pytest.approx(0.57)
+
+
+def test_photos_that_test_are_shown_and_where_there_are_none_those_that_train(tmp_path):
+    from rsrl_lib.runs import Run
+
+    for parts, shown in (("train test", "test"), ("train train", "train")):
+        split = pd.DataFrame({"photo": ["a", "b"], "part": parts.split()})
+        split.assign(score=4, label=4, digest="").to_csv(tmp_path / "split.csv", index=False)
+        assert Run(tmp_path).shown_part == shown
+
+
 def test_chapter_4_shows_the_photos_with_the_lowest_and_the_highest_assigned_score():
     away = pd.DataFrame({"round": 2, "photo": list("abcd"), "assigned": [5, 3, 4, 5]})
     away["assigned_likelihood"] = away["assigned_logit"] = [0.7, 0.6, 0.9, 0.8]
@@ -479,10 +501,10 @@ def test_chapter_9_shows_three_boxes_of_a_photo():
     known["threshold"] = 0.3
     pictures = after(cell_of(9, "def three_boxes"), **known)["three_boxes"](0)
     assert [box for box, _ in framed] == [(0, 0, 100, 100), (50, 0, 150, 100)]
-    assert pictures[-1] == ("mean box", (25, 0, 125, 100))
+    assert "mean box" in pictures[-1][0] and pictures[-1][1] == (25, 0, 125, 100)
     known["ious"] = [0.2]
     pictures = after(cell_of(9, "def three_boxes"), **known)["three_boxes"](0)
-    assert pictures[-1][0] == "AesAM's box"
+    assert "AesAM's box" in pictures[-1][0]
 
 
 def test_chapter_10_shows_the_two_accuracies():
