@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from rsrl_lib import pixels, sources
+from rsrl_lib import pixels, recipe, sources
 
 # A shell's background jobs ignore Ctrl-C, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -88,6 +88,7 @@ def small_crops():
     """Crops of 67 px: what a round does stays the same, and it takes a tenth of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pixels, "CROP", 67)
+        patch.setattr(recipe, "CROP", 67)
         yield
 
 

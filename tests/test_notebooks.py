@@ -214,10 +214,6 @@ def bare_run(tmp_path_factory):
     return repeat(scored, decode(scored.table)[0], folder, recipe).folder
 
 
-def told_by(notebook):
-    return str([cell.outputs for cell in notebook.cells if cell.cell_type == "code"])
-
-
 def test_the_chapter_on_maps_takes_a_list_of_attributes_and_a_head_without_bias(
     bare_run, places, tmp_path
 ):

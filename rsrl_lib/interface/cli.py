@@ -128,11 +128,8 @@ def train(
     from rsrl_lib.runs import Run, check_folder
     from rsrl_lib.sources import read_photos
 
-    trains_all = folds == "all"
-    if trains_all:
-        check_folds_folder(run)
-    else:
-        check_folder(run)
+    check_place = check_folds_folder if folds == "all" else check_folder
+    check_place(run)
     side = side_of(recipe.backbone)
     before = _written(Run(run))
     if before is None:
@@ -150,21 +147,25 @@ def train(
         _list_left_out(left_out, run / "left_out.csv")
         print(*summary.of_start(scored, begun, recipe), sep="\n", flush=True)
 
-    if trains_all:
-        how = {"other": strangers, "on_start": on_start}
-        runs = repeat_folds(scored, decoded, run, recipe, **how)
-        if team()[0] == 0:
-            _tell_folds(runs, run)
-        return
-    made = repeat(scored, decoded, run, recipe, other=strangers, on_start=on_start)
+    loop = repeat_folds if folds == "all" else repeat
+    made = loop(scored, decoded, run, recipe, other=strangers, on_start=on_start)
     if team()[0] > 0:
         return
-    state = "was finished already" if before == _written(made) else "is finished"
-    chosen = f"round {made.chosen} was chosen"
+    if folds == "all":
+        _tell_folds(made, run)
+    else:
+        _tell_run(made, is_new=before != _written(made))
+
+
+def _tell_run(run: "Run", *, is_new: bool) -> None:
+    """Print the rounds, and where they lie."""
+    from rsrl_lib import summary
+
+    state = "is finished" if is_new else "was finished already"
     print(
-        *summary.of_end(made),
-        f"The run {state}; {chosen}.",
-        f"Its tables and networks are in {run}.",
+        *summary.of_end(run),
+        f"The run {state}; round {run.chosen} was chosen.",
+        f"Its tables and networks are in {run.folder}.",
         sep="\n",
     )
 
