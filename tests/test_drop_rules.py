@@ -154,6 +154,12 @@ def test_a_class_that_the_rule_empties_keeps_its_most_likely_photos_and_says_so(
     assert decision.rescued == 4
 
 
+def test_the_literal_rule_can_empty_a_class():
+    decision = kept(DropRule(k=(0.9,), min_per_class=0))
+    assert decision.kept.tolist() == [1, 0, 1, 0, 1, 0, 0, 0, 0, 0, 1]
+    assert decision.rescued == 0
+
+
 def test_the_literal_rule_refuses_to_go_on_with_nothing():
     labels = np.array([4, 4, 3])
     with pytest.raises(InputError, match="every photo fell below"):

@@ -26,6 +26,10 @@ DAI = {
     "judges": "own",
     "decide": "largest",
     "head": "fc",
+    "weights": "imagenet",
+    "tune": "all",
+    "levels": "scores",
+    "new_head": False,
 }
 
 
@@ -55,7 +59,8 @@ DAI = {
             {"head": "gap", "levels": "low-high", "cut": 5.0, "ambiguous": (4.0, 6.0)}
             | {"weights_ab": (1.0, 6.0), "literal_weights": True, "attributes": ("tag",)}
             | {"learning_rate": 1e-3, "weight_decay": 5e-4, "decay": "tenths", "crops": "five"}
-            | {"head_bias": False, "untagged": "none", "rounds": 1, "optimiser": "sgd"},
+            | {"head_bias": False, "untagged": "none", "rounds": 1, "optimiser": "sgd"}
+            | {"backbone": "alexnet", "weights": "imagenet", "tune": "all"},
         ),
     ],
 )

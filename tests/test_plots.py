@@ -65,6 +65,9 @@ def test_accuracy_has_the_majority_line_and_the_chosen_round_is_marked():
     heights = {line.get_ydata()[0] for line in ax.lines if len(set(line.get_ydata())) == 1}
     assert 0.52 in heights
     assert any(list(line.get_xdata()) == [2, 2] for line in ax.lines)
+    drawn = {line.get_label().split()[0]: list(line.get_ydata()) for line in ax.lines}
+    for part in ("train", "validation", "test"):
+        assert drawn[part] == ROUNDS[f"{part}_accuracy"].tolist()
 
 
 @pytest.mark.parametrize(
@@ -83,6 +86,8 @@ def test_the_bars_of_the_training_set_are_the_photos_kept():
         at = round(bar.get_x() + 0.4)
         heights[at] = heights.get(at, 0) + bar.get_height()
     assert heights == {1: 6, 2: 4, 3: 5}
+    shares = {round(text.get_position()[0]): text.get_text() for text in figure.axes[0].texts}
+    assert shares == {1: "83%", 2: "75%", 3: "80%"}
     assert figure.axes[0].get_title().startswith("After round 1, 4 to 5 of 6 photos are trained on")
     of_one_size = SAMPLES[SAMPLES["round"] < 3]
     title = plots.training_set(ROUNDS[:2], of_one_size, [4, 3]).axes[0].get_title()

@@ -17,6 +17,7 @@ from rsrl_lib import dataset, measures, record, rounds, runs
 from rsrl_lib.drop_rules import DropRule, decide, largest_classes
 from rsrl_lib.files import InputError, locked
 from rsrl_lib.losses import joint_loss, joint_targets
+from rsrl_lib.pixels import Pixels
 from rsrl_lib.recipe import Recipe, Training
 from tests.conftest import broken_off
 
@@ -349,13 +350,19 @@ def test_a_folder_with_other_files_is_refused(coloured, tmp_path):
 
 def test_photos_of_another_source_are_assigned_scores_in_every_round(coloured, tmp_path):
     photos, pixels = coloured
-    other = (photos.table[["photo", "path"]], pixels)
+    backwards = np.arange(60)[::-1]
+    table = photos.table[["photo", "path"]].iloc[backwards]
+    other = (table, Pixels(pixels.array[backwards]))
     made = rounds.repeat(*coloured, tmp_path / "run", altered(rounds=2), other=other)
     there = made.samples[made.samples.part == "other"]
     assert there.groupby("round").size().tolist() == [60, 60]
     assert there.label.isna().all()
     own = made.samples[made.samples.part != "other"]
-    assert there.assigned.tolist() == own.assigned.tolist()
+    for number in (1, 2):
+        of_other = there[there["round"] == number]
+        of_own = own[own["round"] == number][::-1]
+        assert of_other.assigned.tolist() == of_own.assigned.tolist()
+        assert np.allclose(of_other.top_logit, of_own.top_logit, atol=1e-5)
 
 
 def test_the_run_records_what_its_numbers_depend_on(run):

@@ -134,29 +134,34 @@ def test_a_setting_that_cannot_train_is_refused(wrong, sentence):
         Training(**wrong)
 
 
-def test_a_number_of_steps_takes_the_place_of_whole_epochs(coloured):
-    sizes = []
+@pytest.mark.parametrize(
+    ("passes", "sizes"),
+    [
+        ({"steps": 2}, [25, 25]),
+        ({"steps": 5}, [25, 25, 10, 25, 25]),
+        ({"epochs": 1}, [25, 25, 10]),
+        ({"epochs": 2}, [25, 25, 10] * 2),
+    ],
+)
+def test_every_epoch_takes_all_photos_once_and_steps_take_the_place_of_epochs(
+    coloured, passes, sizes
+):
+    seen, nodes_seen = [], []
 
     def counting(logits, targets):
-        sizes.append(len(targets))
+        seen.append(len(targets))
+        nodes_seen.extend(targets.tolist())
         return torch.nn.functional.cross_entropy(logits, targets)
 
     photos, pixels = coloured
     scores = photos.table.score.to_numpy()
     network = aesthetic_net("squeezenet1_1", np.unique(scores), weights="none")
-    for steps in (2, 5):
-        sizes.clear()
-        training = Training(steps=steps, batch=25)
-        t.fine_tune(
-            network,
-            pixels,
-            np.arange(60),
-            network.nodes(scores[:60]),
-            training,
-            loss=counting,
-            seed=0,
-        )
-        assert sizes == [25, 25, 10, 25, 25][:steps]
+    nodes = network.nodes(scores)
+    training = Training(**passes, batch=25, shrink_to=32)
+    t.fine_tune(network, pixels, np.arange(60), nodes, training, loss=counting, seed=0)
+    assert seen == sizes
+    if "epochs" in passes:
+        assert sorted(nodes_seen) == sorted(nodes.tolist() * passes["epochs"])
 
 
 def test_the_joint_loss_is_that_of_the_equations_photo_by_photo():
