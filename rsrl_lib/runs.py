@@ -233,6 +233,10 @@ def open_run(folder: Path) -> Run:
             f"{folder} {what}; give the folder of a run, as rsrl train makes one."
         )
     run = Run(path)
+    if (path / "fold_0").is_dir():
+        raise InputError(
+            f"{folder} holds a run for each fold; give one of them, such as {path / 'fold_0'}."
+        )
     if not run.has_begun:
         raise InputError(
             f"{folder} holds no run with a finished round; make one with rsrl train."

@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 
 import of_dropping
+import of_each_paper
 import of_other_studies
 import of_two_ways
 
@@ -47,6 +48,8 @@ PARTS = {
         of_dropping.verdicts,
         of_dropping.visible,
         of_dropping.whom,
+        of_each_paper.each_paper,
+        of_each_paper.each_paper_photos,
         of_other_studies.activation_maps,
         of_other_studies.covered,
         of_other_studies.crops,

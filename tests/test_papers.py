@@ -368,6 +368,27 @@ def test_the_command_line_takes_a_document_and_what_deviates(tmp_path, monkeypat
     assert "k_rounds" in printed and "0.9 0.9 0.95" in printed and "arXiv 1909.08213" in printed
 
 
+def test_one_of_all_folds_is_asked_for(tmp_path):
+    from rsrl_lib.runs import open_run
+
+    (tmp_path / "fold_0").mkdir()
+    with pytest.raises(
+        InputError, match=r"a run for each fold; give one of them, such as .*fold_0"
+    ):
+        open_run(tmp_path)
+
+
+def test_a_sweep_refuses_a_document_that_tests_on_nothing(tmp_path):
+    from rsrl_lib.comparing.grids import read_grid
+
+    grid = tmp_path / "grid.toml"
+    grid.write_text(
+        "[photos]\nglassbox = {count = 60, seed = 0}\n[arms.published]\npaper = 'ssrl-2019'\n"
+    )
+    with pytest.raises(InputError, match="'published': a sweep is measured on test photos"):
+        read_grid(grid)
+
+
 def test_an_arm_of_a_grid_takes_a_document(tmp_path):
     from rsrl_lib.comparing.grids import read_grid
 

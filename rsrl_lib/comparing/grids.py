@@ -121,6 +121,11 @@ def _cells(path: Path, grid: dict[str, dict], places: dict) -> list[Cell]:
             raise InputError(
                 f"{path}, arm {arm!r}: single votes go with levels = 'scores' alone."
             )
+        if recipe.train_share == 1:
+            raise InputError(
+                f"{path}, arm {arm!r}: a sweep is measured on test photos, and with train_share 1 "
+                "no photo tests; give the arm train_share = 0.8."
+            )
         cell = Cell(
             dataset=dataset,
             labels=labels,
