@@ -372,9 +372,7 @@ def test_one_of_all_folds_is_asked_for(tmp_path):
     from rsrl_lib.runs import open_run
 
     (tmp_path / "fold_0").mkdir()
-    with pytest.raises(
-        InputError, match=r"a run for each fold; give one of them, such as .*fold_0"
-    ):
+    with pytest.raises(InputError, match=r"a run for each fold; give one of them, .*fold_0"):
         open_run(tmp_path)
 
 
