@@ -165,9 +165,10 @@ def crop_box(
     box = region_box(values, threshold=threshold)
     if box is None:
         return whole, "the map's maximum is not positive"
-    if att is not None and agreement(values, att, threshold=threshold) >= iou:
+    if att is not None:
         attribute_box = region_box(att, threshold=threshold)
-        box = np.mean([box, attribute_box], 0)
+        if attribute_box and overlap(box, attribute_box) >= iou:
+            box = np.mean([box, attribute_box], 0)
     # From the 256 px view to the photo: its pixels that the box touches.
     corners = np.reshape(box, (2, 2))
     start, stop = corners * size / SIDE

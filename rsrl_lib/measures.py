@@ -212,20 +212,19 @@ def of_parts(
     row = {}
     classes = []
     pairs = []
-    of_none = dict.fromkeys(measures(np.zeros(1), np.zeros(1), [0]), np.nan)
-    for part in parts:
+    there = [part for part in parts if (sample.part == part).any()]
+    for part in there:
         photos = sample[sample.part == part]
         labels = photos.label.to_numpy(int)
         assigned = photos.assigned.to_numpy(int)
-        measured = measures(labels, assigned, scores) if len(photos) else of_none
+        measured = measures(labels, assigned, scores)
         for name, value in measured.items():
             row[f"{part}_{name}"] = value
-        if photos.empty:
-            continue
         classes.append(per_class(labels, assigned, scores).assign(part=part))
         pairs.append(confusion(labels, assigned, scores).assign(part=part))
+    columns = [f"{part}_{name}" for part in parts for name in measured]
     return {
-        "rounds": pd.DataFrame([row]),
+        "rounds": pd.DataFrame([row], columns=columns),
         "per_class": pd.concat(classes),
         "confusion": pd.concat(pairs),
     }

@@ -165,10 +165,10 @@ PAPERS: dict[str, Paper] = {
     "aesattcnn": _aes_cnn("AesAttCNN", weighted=False, attributes=True),
     "aesattcnn-w": _aes_cnn("AesAttCNN-W", weighted=True, attributes=True),
 }
-FOUR = ("ssrl-2019", "rsrl-a", "rsrl-b", "awcu-2018")
-"""The documents; the other names are networks of the last one."""
 RETRAINING = ("ssrl-2019", "rsrl-a", "rsrl-b")
-"""Those that retrain a network round by round."""
+"""The documents that retrain a network round by round."""
+FOUR = (*RETRAINING, "awcu-2018")
+"""All documents; the other names are networks of the last one."""
 AWCU_NETWORKS = {
     "AesCNN": "aescnn",
     "AesCNN-W": "aescnn-w",
@@ -208,7 +208,7 @@ def recipe_in_chapter(
                 "these, or none."
             )
         return recipe_of(paper, **asked)
-    return recipe_from({**_beside(small, asked), **asked})
+    return recipe_from({**beside(small, asked), **asked})
 
 
 def recipe_of(name: PaperName, **given: object) -> Recipe:
@@ -223,14 +223,14 @@ def recipe_of(name: PaperName, **given: object) -> Recipe:
 
 def preset(name: PaperName, given: Mapping[str, object]) -> dict[str, object]:
     """What a document sets where some settings are given beside it."""
-    settings = _beside(paper_of(name).settings, given)
+    settings = beside(paper_of(name).settings, given)
     is_of_vgg16 = "ambiguous" in settings and given.get("backbone") == "vgg16"
     if is_of_vgg16:
         settings["learning_rate"] = settings["head_learning_rate"] = RATE_OF_VGG16
     return settings
 
 
-def _beside(
+def beside(
     settings: Mapping[str, object], given: Mapping[str, object]
 ) -> dict[str, object]:
     """Settings without their thresholds where others are given: a rule has one kind of these."""

@@ -8,6 +8,7 @@ import pandas as pd
 
 from rsrl_lib.files import InputError
 
+PARTS = ("train", "validation", "test")
 NOTHING = pd.DataFrame(columns=["photo", "reason"], dtype="str")
 
 

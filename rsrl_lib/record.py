@@ -23,10 +23,10 @@ from rsrl_lib.machine import machine
 from rsrl_lib.measures import of_parts
 from rsrl_lib.network import AestheticNet, load_network, save_network
 from rsrl_lib.papers import deviations
+from rsrl_lib.photos import PARTS
 from rsrl_lib.recipe import Choose, Recipe
 from rsrl_lib.runs import PART_OF_A_RUN, Run
 
-PARTS = ("train", "validation", "test")
 TABLES = ("rounds", "per_class", "confusion", "samples")
 ENDING = ("rounds", "stop", "loss_threshold", "patience")
 """Settings that say when a run ends and change no round; a run can be given others."""

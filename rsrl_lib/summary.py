@@ -13,9 +13,8 @@ from rsrl_lib.drop_rules import largest_classes
 from rsrl_lib.files import reading
 from rsrl_lib.machine import machine, team
 from rsrl_lib.papers import paper_of, shown, told
-from rsrl_lib.photos import ScoredPhotos
+from rsrl_lib.photos import PARTS, ScoredPhotos
 from rsrl_lib.recipe import FOLDS, Recipe, names_of
-from rsrl_lib.record import PARTS
 from rsrl_lib.rounds import finished
 from rsrl_lib.runs import PART_OF_A_RUN, Run
 

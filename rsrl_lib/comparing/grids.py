@@ -35,9 +35,8 @@ from pathlib import Path
 from typing import Literal, get_type_hints
 
 from rsrl_lib.drawing.glassbox import open_set
-from rsrl_lib.drop_rules import THRESHOLDS
 from rsrl_lib.files import InputError, reading
-from rsrl_lib.papers import recipe_of
+from rsrl_lib.papers import beside, recipe_of
 from rsrl_lib.reading.texts import read_text
 from rsrl_lib.recipe import FOLDS, KIND_OF, Recipe, names_of, recipe_from
 from rsrl_lib.settings import check_type, is_of_type, told
@@ -115,7 +114,7 @@ def _cells(path: Path, grid: dict[str, dict], places: dict) -> list[Cell]:
 
     cells = []
     for seed, fold, (arm, own) in product(places["seeds"], places["folds"], arms):
-        settings = _with_common(common, own)
+        settings = beside(common, own) | own
         recipe = _recipe(path, arm, settings, common)
         if labels == "single_vote" and recipe.levels != "scores":
             raise InputError(
@@ -172,15 +171,6 @@ def _arms(path: Path, arms: dict[str, dict]) -> Iterator[tuple[str, dict]]:
             raise InputError(f"{path}, {where}: each_k needs a K or more, it is empty.")
         for k in each_k:
             yield f"{name} K={k:g}", settings | {"k": [k]}
-
-
-def _with_common(common: dict, own: dict) -> dict:
-    """Settings of an arm: its own thresholds take the place of the common ones, of any kind."""
-    shared = dict(common)
-    if own.keys() & set(THRESHOLDS):
-        for name in THRESHOLDS:
-            shared.pop(name, None)
-    return shared | own
 
 
 def _recipe(path: Path, arm: str, settings: dict, common: dict) -> Recipe:

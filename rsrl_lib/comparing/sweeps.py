@@ -40,10 +40,9 @@ from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.files import InputError, locked, needing, reading, replacing
 from rsrl_lib.machine import device, machine, threads
 from rsrl_lib.measures import measures
-from rsrl_lib.photos import ScoredPhotos, round_half_up
+from rsrl_lib.photos import PARTS, ScoredPhotos, round_half_up
 from rsrl_lib.protocols import joined_groups, reported
 from rsrl_lib.reading.tables import read_ours
-from rsrl_lib.record import PARTS
 from rsrl_lib.rounds import repeat
 from rsrl_lib.runs import Run
 from rsrl_lib.sources import read_photos

@@ -180,8 +180,6 @@ def _value(name: str, text: str, default: object) -> object:
         value = list(value) if isinstance(value, list | tuple) else [value]
     elif isinstance(default, float):
         kind = (int, float, type(None))
-    elif default is None:
-        kind = object  # it does not tell; the chapter does
     if not isinstance(value, kind):
         raise InputError(
             f"The parameter {name} is {text!r}; give a value such as {default!r}."

@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 
 from rsrl_lib.files import File, InputError, size_of
-from rsrl_lib.photos import ScoredPhotos, round_half_up
+from rsrl_lib.photos import PARTS, ScoredPhotos, round_half_up
 from rsrl_lib.reading.tables import numbers, read_table
 
-PARTS = ("train", "validation", "test")
 OPTIONAL = ("mask", "part", "group")
 
 
@@ -29,7 +28,7 @@ def scored_photos(
 
     `parts` is a CSV of photo and part, where the user divides the photos.
     """
-    _check_once(table)
+    _check_once(table, "score the same photo")
     _check_unaliased(table)
     known = {
         name: facts.reindex(table["photo"], fill_value=0)
@@ -74,13 +73,7 @@ def parts_of(cells: pd.Series) -> pd.Series:
 def _parts_by_photo(path: File, photos: pd.Series) -> np.ndarray:
     """Part of each of the photos by a CSV of photo and part; empty where it names no such photo."""
     cells = read_table(Path(path), {"photo": "photo", "part": "part"})
-    is_again = cells.duplicated("photo", keep=False)
-    if is_again.any():
-        photo = cells["photo"][is_again].iloc[0]
-        first, second = cells.index[cells["photo"] == photo][:2]
-        raise InputError(
-            f"{first} and {second} give the same photo a part ({photo}); keep one of them."
-        )
+    _check_once(cells, "give the same photo a part ({photo})")
     parts = parts_of(cells["part"])
     part_of = dict(zip(cells["photo"], parts, strict=True))
     return np.array([part_of.get(photo, "") for photo in photos], dtype=object)
@@ -101,15 +94,14 @@ def _check_all_have_a_part(table: pd.DataFrame) -> None:
         )
 
 
-def _check_once(table: pd.DataFrame) -> None:
-    """`InputError` where two rows have the same name."""
+def _check_once(table: pd.DataFrame, what: str) -> None:
+    """`InputError` where two rows have the same name; `what` says what they do with the photo."""
     is_again = table.duplicated("photo", keep=False)
     if is_again.any():
         photo = table["photo"][is_again].iloc[0]
         first, second = table.index[table["photo"] == photo][:2]
-        raise InputError(
-            f"{first} and {second} score the same photo; keep one of them."
-        )
+        does = what.format(photo=photo)
+        raise InputError(f"{first} and {second} {does}; keep one of them.")
 
 
 def _absent(table: pd.DataFrame) -> pd.DataFrame:
