@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from scipy.special import logit
 
 from rsrl_lib import activation, cropping, pixels, rounds, runs
-from rsrl_lib.interface import batch, cli
+from rsrl_lib.interface import batch, cli, photo_commands
 from rsrl_lib.network import aesthetic_net, save_network
 from rsrl_lib.runs import open_run
 from tests.conftest import draw_coloured_photos
@@ -283,7 +283,7 @@ def test_crop_writes_upright_crops_and_their_boxes(monkeypatch, gap_run, tmp_pat
     rsrl(monkeypatch, *words, "--map", "both")
     assert "3 photos are cropped in" in capsys.readouterr().out
     table = pd.read_csv(tmp_path / "crops" / "crops.csv", keep_default_na=False)
-    assert list(table) == cli.CROP_COLUMNS
+    assert list(table) == photo_commands.CROP_COLUMNS
     assert list(table)[5:] == ["reason", "attribute", "iou"]
     for row in table.itertuples():
         name = Path(row.photo).name

@@ -26,7 +26,7 @@ from rsrl_lib import network, pixels, sources
 from rsrl_lib.comparing import sweeps
 from rsrl_lib.cropping import save_crop
 from rsrl_lib.files import InputError
-from rsrl_lib.interface import batch, cli
+from rsrl_lib.interface import batch, cli, photo_commands
 from rsrl_lib.reading.pictures import open_rgb, read_unscored
 from tests.conftest import draw_coloured_photos
 from tests.odd_pictures import png, ramp, tiff, whole
@@ -613,11 +613,11 @@ def test_a_damaged_run_is_read_or_refused(world, command, tmp_path_factory, data
     (run / victim).write_bytes(data.draw(content) + whole[HEAD:])
     photo = (world / "originals" / "00.png",)
     if command == "assess":
-        told(cli.assess, (run,), photo, run / "table.csv")
+        told(photo_commands.assess, (run,), photo, run / "table.csv")
     elif command == "highlight":
-        told(cli.highlight, run, (2, 1), photo, run / "out", skip_broken=True)
+        told(photo_commands.highlight, run, (2, 1), photo, run / "out", skip_broken=True)
     else:
-        told(cli.crop, run, photo, run / "out")
+        told(photo_commands.crop, run, photo, run / "out")
     (run / victim).unlink()
 
 

@@ -87,7 +87,8 @@ ORDER_WITHIN = {
     "sources": "checked folder public_sets download __init__",
     "drawing": "shapes easel glassbox",
     "comparing": "grids sweeps comparisons folds",
-    "interface": "terminal widgets kernels batch pages app cli",
+    "interface": "terminal widgets kernels batch pages app given training_commands"
+    " photo_commands cli",
 }
 
 
