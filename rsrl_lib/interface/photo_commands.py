@@ -256,12 +256,7 @@ def crop(
     check_writable(out, "--out", folder=True)
     if cache is not None:
         check_writable(cache, "--cache", folder=True)
-    if least < 1:
-        raise InputError(f"--least is a side in pixels, 1 or more, not {least}.")
-    if attribute is not None and map == "aes":
-        raise InputError(
-            "--attribute goes with --map att or both; give one, or leave it out."
-        )
+    _check_crop(map, attribute, least)
 
     from tqdm.auto import tqdm
 
@@ -301,6 +296,16 @@ def crop(
     if not written:
         raise InputError(nothing_left("crop", len(paths)))
     print(f"{written} photos are cropped in {out}; crops.csv has the boxes.")
+
+
+def _check_crop(which: str, attribute: str | None, least: int) -> None:
+    """`InputError` for options of a crop that contradict each other."""
+    if least < 1:
+        raise InputError(f"--least is a side in pixels, 1 or more, not {least}.")
+    if attribute is not None and which == "aes":
+        raise InputError(
+            "--attribute goes with --map att or both; give one, or leave it out."
+        )
 
 
 def _network_with_maps(
