@@ -353,6 +353,17 @@ def settings_of(recipe: Recipe) -> dict[str, object]:
     return {name: getattr(holder[kind], name) for name, kind in KIND_OF.items()}
 
 
+def flattened(described: Mapping[str, object]) -> dict[str, object]:
+    """All settings of a recipe in one row, from the one that stands in run.json."""
+    flat = {}
+    for name, value in described.items():
+        if name in ("drop", "training"):
+            flat |= value
+        else:
+            flat[name] = value
+    return flat
+
+
 def view_of(tune: str, training: Training) -> dict[str, object]:
     """How networks look at photos: where the head alone is trained, all learn from and judge the
     whole photo and its mirror, or the five crops."""

@@ -24,7 +24,7 @@ from rsrl_lib.measures import of_parts
 from rsrl_lib.network import AestheticNet, load_network, save_network
 from rsrl_lib.papers import deviations
 from rsrl_lib.photos import PARTS
-from rsrl_lib.recipe import Choose, Recipe
+from rsrl_lib.recipe import Choose, Recipe, flattened
 from rsrl_lib.runs import PART_OF_A_RUN, Run
 
 TABLES = ("rounds", "per_class", "confusion", "samples")
@@ -108,6 +108,7 @@ class Record:
         else:
             info = {
                 "recipe": described(recipe),
+                "photos": data.origin,
                 "fingerprint": data.fingerprint,
                 "merged_scores": data.merged_scores,
                 "deviations": deviations(recipe),
@@ -228,9 +229,9 @@ def described(recipe: Recipe) -> dict:
 def check_same(run: Run, recipe: Recipe, data: Dataset) -> None:
     """`InputError` where the folder holds a run of another recipe, photos or scores."""
     info = run.info
-    then = _settings(described(Recipe()))  # runs of before lack what came since
-    then |= _settings(info["recipe"])
-    now = _settings(described(recipe))
+    then = flattened(described(Recipe()))  # runs of before lack what came since
+    then |= flattened(info["recipe"])
+    now = flattened(described(recipe))
     changes = []
     for name, value in now.items():
         if name not in ENDING and then.get(name) != value:
@@ -268,13 +269,3 @@ def _named(photos: list[str]) -> str:
     if not photos:
         return ""
     return f" ({len(photos)} photos, first: {photos[0]})"
-
-
-def _settings(recipe: dict) -> dict[str, object]:
-    """All settings of a recipe in one row, those of its drop rule and training too."""
-    settings = {**recipe, **recipe["drop"], **recipe["training"]}
-    flat = {}
-    for name, value in settings.items():
-        if not isinstance(value, dict):
-            flat[name] = value
-    return flat

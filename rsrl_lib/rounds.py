@@ -21,7 +21,7 @@ from rsrl_lib.backbones import Body, check_side, side_of
 from rsrl_lib.controls import CONTROLS, Judged, all_of, half_of_each
 from rsrl_lib.dataset import Dataset, Strangers, make_dataset
 from rsrl_lib.deciding import DecisionRule, fit_rule
-from rsrl_lib.drop_rules import Decision, largest_classes
+from rsrl_lib.drop_rules import Decision, largest_classes, with_threshold
 from rsrl_lib.features import features
 from rsrl_lib.files import InputError, locked
 from rsrl_lib.heads import cross_fitted, fit_head, freeze, head_logits
@@ -72,6 +72,7 @@ def repeat(
     lock = locked(run.folder / "run.lock") if is_first else nullcontext()
     with lock, threads(count):
         data = make_dataset(photos, pixels, recipe, run, other=other)
+        recipe = with_share_to_keep(recipe, data)
         if run.has_begun:
             check_same(run, recipe, data)
         record = Record(run, writes=is_first, body=body)
@@ -135,6 +136,12 @@ def learn(data: Dataset, recipe: Recipe, record: Record) -> None:
             facts["power"] = rule.power
         networks = [network, *halves.networks]
         record.add(facts, samples, networks, rule, recipe)
+
+
+def with_share_to_keep(recipe: Recipe, data: Dataset) -> Recipe:
+    """The recipe, and where it says nothing of K, with the share of photos to keep."""
+    drop = with_threshold(recipe.drop, data.labels[data.training_rows])
+    return replace(recipe, drop=drop)
 
 
 def finished(rounds: pd.DataFrame, recipe: Recipe) -> bool:

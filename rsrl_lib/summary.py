@@ -69,6 +69,7 @@ def of_start(photos: ScoredPhotos, run: Run, recipe: Recipe) -> list[str]:
             f"{high} of them are high, with a mean score above {recipe.cut:g}."
         )
     sentences.append(_parts(split, recipe))
+    sentences += of_share(recipe, run)
     sentences += info.get("notices", [])
     rounds = _rounds_done(run)
     if finished(rounds, recipe):
@@ -83,6 +84,20 @@ def of_start(photos: ScoredPhotos, run: Run, recipe: Recipe) -> list[str]:
         what = f"the head of {what}"
     sentences.append(f"Up to {recipe.rounds} rounds of {what} {_on_what(recipe)}.")
     return sentences
+
+
+def of_share(recipe: Recipe, run: Run) -> list[str]:
+    """Which share of the photos stays, where a recipe says nothing of K and the run fits it."""
+    drop = recipe.drop
+    says_nothing = drop.k is None and drop.k_rounds is None and drop.keep_share is None
+    drops = CONTROLS[recipe.control].follows_rule and recipe.rounds > 1
+    if not (says_nothing and drops):
+        return []
+    share = run.info["recipe"]["drop"]["keep_share"]
+    return [
+        f"You say nothing of K, so after each round it is fitted so that {share:.0%} of the "
+        "training photos stay (--keep-share, --k)."
+    ]
 
 
 def of_end(run: Run) -> list[str]:

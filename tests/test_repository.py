@@ -74,11 +74,21 @@ def test_every_file_that_a_page_shows_or_links_to_is_there(path):
 LIBRARY = ROOT / "rsrl_lib"
 # Rooms of the house; each knows those above it. A sub-package is one room.
 ORDER = [
-    *("files", "settings", "reading", "photos", "sources", "drawing", "drop_rules", "recipe"),
-    *("papers", "pixels", "duplicates", "losses", "backbones", "network", "machine"),
+    *("files", "settings", "reading", "photos", "sources", "drawing", "origins", "drop_rules"),
+    *("recipe", "papers", "pixels", "duplicates", "losses", "backbones", "network", "machine"),
     *("features", "heads", "measures"),
     *("deciding", "training", "protocols", "controls"),
-    *("notices", "runs", "dataset", "record", "rounds", "summary", "comparing", "highlight"),
+    *(
+        "notices",
+        "runs",
+        "dataset",
+        "record",
+        "rounds",
+        "chapters",
+        "summary",
+        "comparing",
+        "highlight",
+    ),
     *("activation", "cropping", "plots", "interface"),
 ]
 # Within a sub-package the same holds of its modules.

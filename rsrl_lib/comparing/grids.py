@@ -34,6 +34,7 @@ from itertools import product
 from pathlib import Path
 from typing import Literal, get_type_hints
 
+from rsrl_lib.controls import CONTROLS
 from rsrl_lib.drawing.glassbox import open_set
 from rsrl_lib.files import InputError, reading
 from rsrl_lib.papers import beside, recipe_of
@@ -133,7 +134,9 @@ def _cells(path: Path, grid: dict[str, dict], places: dict) -> list[Cell]:
             seed=seed,
             recipe=replace(recipe, fold=fold, seed=seed),
             source=source,
-            id=_hash([as_written, dataset, labels, arm, fold, seed, settings]),
+            id=_hash(
+                [as_written, dataset, labels, arm, fold, seed, *_said(recipe, settings)]
+            ),
         )
         cells.append(cell)
     if len({cell.name for cell in cells}) < len(cells):
@@ -149,6 +152,20 @@ def _make_absolute(photos: dict, folder: Path) -> None:
         for name in table.keys() & PATHS:
             absolute = (folder / table[name]).resolve()
             table[name] = str(absolute)
+
+
+def _said(recipe: Recipe, settings: dict) -> list:
+    """What tells an arm from others: its settings as they are written.
+
+    An arm that says nothing of K once had K = 0.9 and now keeps two thirds of the photos; it must
+    not be taken for one that was trained before.
+    """
+    drop = recipe.drop
+    says_nothing = drop.k is None and drop.k_rounds is None and drop.keep_share is None
+    drops = CONTROLS[recipe.control].follows_rule and recipe.rounds > 1
+    if says_nothing and drops:
+        return [settings, "two thirds are kept"]
+    return [settings]
 
 
 def _hash(identity: list) -> str:

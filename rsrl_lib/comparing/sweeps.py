@@ -35,17 +35,16 @@ from rsrl_lib.backbones import side_of
 from rsrl_lib.comparing.grids import KEYS, Cell, read_grid
 from rsrl_lib.controls import CONTROLS
 from rsrl_lib.dataset import labels_of
-from rsrl_lib.drawing import glassbox
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.files import InputError, locked, needing, reading, replacing
 from rsrl_lib.machine import device, machine, threads
 from rsrl_lib.measures import measures
+from rsrl_lib.origins import open_photos
 from rsrl_lib.photos import PARTS, ScoredPhotos, round_half_up
 from rsrl_lib.protocols import joined_groups, reported
 from rsrl_lib.reading.tables import read_ours
 from rsrl_lib.rounds import repeat
 from rsrl_lib.runs import Run
-from rsrl_lib.sources import read_photos
 
 REPORTED = (
     "macro_f1",
@@ -216,7 +215,9 @@ def few_kept(grid: Path, out: Path) -> list[str]:
     arms_by_k = set()
     for cell in cells:
         follows_rule = CONTROLS[cell.recipe.control].follows_rule
-        if follows_rule and cell.recipe.drop.keep_share is None:
+        drop = cell.recipe.drop
+        has_given_k = drop.k is not None or drop.k_rounds is not None
+        if follows_rule and has_given_k:
             arms_by_k.add(cell.arm)
     rounds = pd.read_parquet(_beside(out, "_rounds.parquet"))
     drops = pd.read_parquet(_beside(out, "_drops.parquet"))
@@ -314,13 +315,7 @@ def _photos(
     source: str, side: int, cache: str
 ) -> tuple[ScoredPhotos, pixels.Pixels, str]:
     """Photos, their pixels, and a fingerprint of their scores, votes, parts and groups."""
-    given = json.loads(source)
-    if "glassbox" in given:
-        scored = glassbox.open_set(**given["glassbox"])
-    else:
-        reader = given.get("source", "folder")
-        options = given.get("options", {})
-        scored = read_photos(reader, given["folder"], given.get("scores"), **options)
+    scored = open_photos(json.loads(source))
     decoded, broken = pixels.decode(
         scored.table, strict=scored.strict, cache=Path(cache), side=side
     )

@@ -6,7 +6,7 @@ truth: a scene is gradients, noise, polygons and solids of revolution."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from rsrl_lib.drawing.easel import THIRDS_REACH as THIRDS_REACH
 from rsrl_lib.drawing.easel import Easel
 from rsrl_lib.files import WORK, InputError, replacing
 from rsrl_lib.photos import ScoredPhotos
+from rsrl_lib.reading.tables import numbers, read_table
 from rsrl_lib.sources import read_folder
 
 ATTRIBUTES = (
@@ -41,6 +42,10 @@ BORDERS = (0.1954, 0.3817, 0.6299, 0.7395, 0.8242, 0.9184, 0.9946)
 SCORE_NOISE = 0.057
 RATERS = 60
 VOTES = 15
+MARKER = "glassbox.json"
+"""File beside a set of glass-box photos."""
+TRUTH = ("quality", "noise_free_score", "border_distance", "mislabelled")
+"""Columns of their table that only the generator knows."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ def write(
             )
     folder = Path(folder)
     table = folder / "photos.csv"
-    marker = folder / "glassbox.json"
+    marker = folder / MARKER
     recipe = json.dumps([DRAWING, count, seed, *scenes])
     is_ours = marker.exists() and marker.read_text() == recipe
     if is_ours and table.exists():
@@ -145,7 +150,7 @@ def write(
 
 def set_folder(count: int, seed: int, scenes: Sequence[str] = DEMO_SCENES) -> Path:
     """Folder in which the notebooks keep a set."""
-    kind = "demo" if scenes == DEMO_SCENES else "-".join(scenes)
+    kind = "demo" if tuple(scenes) == DEMO_SCENES else "-".join(scenes)
     return WORK / "data" / f"glassbox-{kind}-{count}-{seed}"
 
 
@@ -154,12 +159,34 @@ def open_set(
 ) -> ScoredPhotos:
     """The embedded photos, their votes and attributes: drawn once, then read like any folder."""
     folder = set_folder(count, seed, scenes)
-    return read_folder(
+    scored = read_folder(
         folder,
         write(folder, count, seed=seed, scenes=scenes),
         votes=folder / "votes.csv",
         attribute_columns=(*ATTRIBUTES, *TAGS),
     )
+    drawn = {"count": count, "seed": seed, "scenes": list(scenes)}
+    return replace(scored, origin={"glassbox": drawn})
+
+
+def truth_of(scored: ScoredPhotos) -> pd.DataFrame | None:
+    """What nobody knows of other photos: quality, noise_free_score, border_distance, mislabelled.
+
+    By the names of the photos; None where their table is none of glass-box photos.
+    """
+    origin = scored.origin or {}
+    if "glassbox" in origin:
+        table = set_folder(**origin["glassbox"]) / "photos.csv"
+    elif "scores" in origin:
+        table = Path(origin["scores"])
+    else:
+        return None
+    if not table.with_name(MARKER).exists():
+        return None
+    cells = read_table(table, {name: name for name in ("photo", *TRUTH)})
+    known = {name: numbers(cells, name) for name in TRUTH}
+    truth = pd.DataFrame(known, cells["photo"])
+    return truth.loc[scored.table["photo"]]
 
 
 def _store(
