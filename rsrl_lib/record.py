@@ -7,6 +7,7 @@ processor. A finished run that is asked for more rounds goes on in the same way.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 
 import numpy as np
@@ -36,11 +37,19 @@ class Record:
     """Tables and networks of a run after its last finished round; every round adds to them.
 
     Of several processes that train one network together, one `writes`. `body` is that of its
-    networks, where it is a module of your own.
+    networks, where it is a module of your own; `on_round` is called when a round is written.
     """
 
-    def __init__(self, run: Run, *, writes: bool = True, body: Body | None = None):
+    def __init__(
+        self,
+        run: Run,
+        *,
+        writes: bool = True,
+        body: Body | None = None,
+        on_round: Callable[[int], object] = lambda i: None,
+    ):
         self.run = run
+        self.on_round = on_round
         self.writes = writes
         self.body = body
         self.tables = {name: pd.DataFrame() for name in TABLES}
@@ -162,6 +171,7 @@ class Record:
             self._save_tables()
             self._save_conv1(i, network)
             self._save_networks(i, networks, rule, average=recipe.average, best=best)
+        self.on_round(i)
 
     def _save_tables(self) -> None:
         folder = self.run.folder

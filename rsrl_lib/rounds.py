@@ -7,6 +7,7 @@ a `Control`, and what it leaves behind a `Record`; everything a round knows is a
 in the run's folder (see `runs`).
 """
 
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -22,6 +23,7 @@ from rsrl_lib.controls import CONTROLS, Judged, all_of, half_of_each
 from rsrl_lib.dataset import Dataset, Strangers, make_dataset
 from rsrl_lib.deciding import DecisionRule, fit_rule
 from rsrl_lib.drop_rules import Decision, largest_classes, with_threshold
+from rsrl_lib.duration import WORTH_TELLING, Clock, expected, in_words, rehearse
 from rsrl_lib.features import features
 from rsrl_lib.files import InputError, locked
 from rsrl_lib.heads import cross_fitted, fit_head, freeze, head_logits
@@ -47,6 +49,7 @@ def repeat(
     other: Strangers | None = None,
     body: Body | None = None,
     on_start: Callable[[Run], None] = lambda run: None,
+    say: Callable[[str], object] | None = None,
 ) -> Run:
     """Run the repetitive loop, or finish one that was interrupted; a finished run is returned.
 
@@ -57,9 +60,10 @@ def repeat(
     source (table with `photo`, their pixels): each round's network assigns them scores too
     (SSRL-2019 Table 3; part `other` of `samples`). `body` is the module of your own that the
     backbone 'own' stands for; it stays as it is, a copy is trained. `on_start` is called before any
-    round of this call, when parts and recipe are on the disk. Raises `InputError` when the folder
-    holds a run of another recipe, of other photos or of more rounds, or another process is at it,
-    and for photos of another side than the backbone needs.
+    round of this call, when parts and recipe are on the disk; `say` is then told how long it will
+    take, which is rehearsed for that, and again after the first round. Raises `InputError` when the
+    folder holds a run of another recipe, of other photos or of more rounds, or another process is
+    at it, and for photos of another side than the backbone needs.
     """
     side = side_of(recipe.backbone) if body is None else _checked(body, recipe).side
     for decoded in (pixels, *(other or ())[1:]):
@@ -75,7 +79,8 @@ def repeat(
         recipe = with_share_to_keep(recipe, data)
         if run.has_begun:
             check_same(run, recipe, data)
-        record = Record(run, writes=is_first, body=body)
+        clock = Clock(recipe, say or (lambda sentence: None))
+        record = Record(run, writes=is_first, body=body, on_round=clock.round_is_done)
         _check_can_go_on(record, recipe)
         if is_first and not record.knows(recipe):
             given = data.parts_are_given
@@ -86,6 +91,10 @@ def repeat(
             record.describe(recipe, data, said)
         if is_first:
             on_start(run)
+        if say is not None and team()[1] == 1:  # others would have to rehearse, too
+            say_expected(data, recipe, record, say)
+        if recipe.tune != "head":  # where the features come before the first round
+            clock.begun = time.perf_counter()
         learn(data, recipe, record)
     wait_for_all()  # the others read what the first process has written
     return run
@@ -142,6 +151,29 @@ def with_share_to_keep(recipe: Recipe, data: Dataset) -> Recipe:
     """The recipe, and where it says nothing of K, with the share of photos to keep."""
     drop = with_threshold(recipe.drop, data.labels[data.training_rows])
     return replace(recipe, drop=drop)
+
+
+def say_expected(
+    data: Dataset, recipe: Recipe, record: Record, say: Callable[[str], object]
+) -> None:
+    """Tell how long the rounds will take, where that is long enough to wait for."""
+    if finished(record.rounds, recipe):
+        return
+    network = record.network or untrained(data, recipe, record.body)
+    counts = {"training_photos": len(data.training_rows), "photos": len(data.pixels)}
+    if data.other is not None:
+        counts["photos"] += len(data.other[1])
+    pace = rehearse(network, data.pixels, recipe)
+    seconds = expected(pace, recipe, **counts, done=len(record.rounds))
+    if seconds < WORTH_TELLING:
+        return
+    if recipe.tune == "head":
+        say(
+            f"Features take about {in_words(seconds)} here, unless they are known already; the "
+            "rounds come on top."
+        )
+    else:
+        say(f"This will take about {in_words(seconds)} here, or less.")
 
 
 def finished(rounds: pd.DataFrame, recipe: Recipe) -> bool:

@@ -77,7 +77,7 @@ ORDER = [
     *("files", "settings", "reading", "photos", "sources", "drawing", "origins", "drop_rules"),
     *("recipe", "papers", "pixels", "duplicates", "losses", "backbones", "network", "machine"),
     *("features", "heads", "measures"),
-    *("deciding", "training", "protocols", "controls"),
+    *("deciding", "training", "protocols", "controls", "duration"),
     *(
         "notices",
         "runs",

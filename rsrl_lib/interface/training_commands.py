@@ -93,7 +93,10 @@ def train(
         print(*summary.of_start(scored, begun, recipe), sep="\n", flush=True)
 
     loop = repeat_folds if folds == "all" else repeat
-    made = loop(scored, decoded, run, recipe, other=strangers, on_start=on_start)
+    say = functools.partial(print, flush=True)
+    made = loop(
+        scored, decoded, run, recipe, other=strangers, on_start=on_start, say=say
+    )
     if team()[0] > 0:
         return
     if folds == "all":
