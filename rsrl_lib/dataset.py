@@ -6,6 +6,7 @@ It is made once, before the first round, and is the same in all of them.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -64,6 +65,15 @@ class Dataset:
     """Where the photos were read, if that is known."""
     frozen: Frozen | None = None
     """What the body sees in the photos before it is trained, where a round needs the best head."""
+
+    @property
+    def folder_of_other(self) -> str | None:
+        """Where the photos of another source lie, if there are any."""
+        if self.other is None:
+            return None
+        first = self.other[0].iloc[0]
+        folder = str(first["path"]).removesuffix(str(first["photo"]))
+        return str(Path(folder).resolve())
 
     @property
     def labels(self) -> np.ndarray:

@@ -118,6 +118,7 @@ class Record:
             info = {
                 "recipe": described(recipe),
                 "photos": data.origin,
+                "other": data.folder_of_other,
                 "fingerprint": data.fingerprint,
                 "merged_scores": data.merged_scores,
                 "deviations": deviations(recipe),

@@ -106,6 +106,24 @@ class Run:
             )
         return scored.select(scored.table.photo.isin(names))
 
+    def other_photos(self) -> pd.DataFrame | None:
+        """The unscored photos of another source that it judges (photo, path); None without them.
+
+        Raises `InputError` where the run does not say where they lie.
+        """
+        samples = self.samples
+        names = samples.photo[(samples.part == "other") & (samples["round"] == 1)]
+        if names.empty:
+            return None
+        folder = self.info.get("other")  # runs of before have none
+        if folder is None:
+            raise InputError(
+                f"{self.folder / 'run.json'} does not say where the photos of another source lie; "
+                "give their folder."
+            )
+        table = pd.DataFrame({"photo": names.to_numpy()})
+        return table.assign(path=f"{folder}/" + table.photo)
+
     @property
     def merged_scores(self) -> dict[int, int]:
         """From each score that was merged to the label that its photos carry."""

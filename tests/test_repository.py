@@ -96,7 +96,7 @@ ORDER_WITHIN = {
     "reading": "texts tables tiffs pngs pictures",
     "sources": "checked folder public_sets download __init__",
     "drawing": "shapes easel glassbox",
-    "comparing": "grids sweeps comparisons folds",
+    "comparing": "grids sweeps arms comparisons folds",
     "interface": "terminal widgets kernels batch pages app given training_commands"
     " photo_commands cli",
 }

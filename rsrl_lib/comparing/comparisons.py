@@ -171,7 +171,7 @@ def read_recipes(path: Path) -> dict[tuple[str, str, str], Recipe]:
         for name, facts in grids.items():
             grid = Path(folder) / name
             grid.write_text(facts["grid"])
-            for cell in read_grid(grid):
+            for cell in read_grid(grid, renamed=facts.get("renamed")):
                 recipes[cell.dataset, cell.labels, cell.arm] = cell.recipe
     return recipes
 

@@ -28,7 +28,7 @@ import inspect
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -84,12 +84,20 @@ class Cell:
 
     @property
     def name(self) -> str:
-        joined = "-".join(map(str, self.place.values()))
-        return re.sub(r"[^\w.=-]", "_", joined)
+        return name_of(self.place)
 
 
-def read_grid(path: Path) -> list[Cell]:
-    """Cells of a grid file, seed by seed and fold by fold; `InputError` for what it cannot mean."""
+def name_of(place: Mapping[str, object]) -> str:
+    """Name of a cell by its place, for its folder."""
+    joined = "-".join(str(place[name]) for name in KEYS)
+    return re.sub(r"[^\w.=-]", "_", joined)
+
+
+def read_grid(path: Path, *, renamed: Mapping[str, str] | None = None) -> list[Cell]:
+    """Cells of a grid file, seed by seed and fold by fold; `InputError` for what it cannot mean.
+
+    Arms that were `renamed` in its table since have the new names.
+    """
     text = read_text(path, "a grid of a sweep, which is TOML in UTF-8")
     with reading(path, "grid of a sweep", "correct it"):
         grid = tomllib.loads(text)
@@ -99,10 +107,12 @@ def read_grid(path: Path) -> list[Cell]:
         _check_places(path, places)
         _check_photos(path, grid["photos"])
         _check_folds(path, grid["photos"], places["folds"])
-        return _cells(path, grid, places)
+        return _cells(path, grid, places, renamed or {})
 
 
-def _cells(path: Path, grid: dict[str, dict], places: dict) -> list[Cell]:
+def _cells(
+    path: Path, grid: dict[str, dict], places: dict, renamed: Mapping[str, str]
+) -> list[Cell]:
     photos = grid["photos"]
     common = grid.get("common", {})
     dataset = places["dataset"]
@@ -115,6 +125,7 @@ def _cells(path: Path, grid: dict[str, dict], places: dict) -> list[Cell]:
 
     cells = []
     for seed, fold, (arm, own) in product(places["seeds"], places["folds"], arms):
+        arm = renamed.get(arm, arm)
         settings = beside(common, own) | own
         recipe = _recipe(path, arm, settings, common)
         if labels == "single_vote" and recipe.levels != "scores":

@@ -17,9 +17,9 @@ from scipy.special import ndtr
 
 from rsrl_lib.drawing.easel import THIRDS_REACH as THIRDS_REACH
 from rsrl_lib.drawing.easel import Easel
-from rsrl_lib.files import WORK, InputError, replacing
+from rsrl_lib.files import WORK, File, InputError, replacing
 from rsrl_lib.photos import ScoredPhotos
-from rsrl_lib.reading.tables import numbers, read_table
+from rsrl_lib.reading.tables import read_ours
 from rsrl_lib.sources import read_folder
 
 ATTRIBUTES = (
@@ -176,17 +176,22 @@ def truth_of(scored: ScoredPhotos) -> pd.DataFrame | None:
     """
     origin = scored.origin or {}
     if "glassbox" in origin:
-        table = set_folder(**origin["glassbox"]) / "photos.csv"
+        folder = set_folder(**origin["glassbox"])
     elif "scores" in origin:
-        table = Path(origin["scores"])
+        folder = Path(origin["scores"]).parent
     else:
         return None
-    if not table.with_name(MARKER).exists():
+    facts = facts_in(folder)
+    return None if facts is None else facts.loc[scored.table["photo"], list(TRUTH)]
+
+
+def facts_in(folder: File) -> pd.DataFrame | None:
+    """All that the table of a folder of glass-box photos says of them, by their names; None where
+    the folder is another one."""
+    folder = Path(folder)
+    if not (folder / MARKER).exists():
         return None
-    cells = read_table(table, {name: name for name in ("photo", *TRUTH)})
-    known = {name: numbers(cells, name) for name in TRUTH}
-    truth = pd.DataFrame(known, cells["photo"])
-    return truth.loc[scored.table["photo"]]
+    return read_ours(folder / "photos.csv").set_index("photo")
 
 
 def _store(

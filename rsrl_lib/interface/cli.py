@@ -20,7 +20,13 @@ from rsrl_lib.files import Note, check_writable
 from rsrl_lib.interface.given import Source
 from rsrl_lib.interface.photo_commands import assess, crop, highlight
 from rsrl_lib.interface.terminal import in_one_sentence
-from rsrl_lib.interface.training_commands import Method, run_sweep, show_papers, train
+from rsrl_lib.interface.training_commands import (
+    Method,
+    run_sweep,
+    show_arms,
+    show_papers,
+    train,
+)
 from rsrl_lib.recipe import PaperName, recipe_from
 
 Listed = tyro.conf.Positional
@@ -143,6 +149,7 @@ COMMANDS = {
     "glassbox": draw,
     "fetch": fetch,
     "sweep": run_sweep,
+    "arms": show_arms,
     "notebooks": run_notebooks,
     "demo": make_demo,
     "app": show_app,
