@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from rsrl_lib.controls import CONTROLS
+from rsrl_lib.files import in_words
 from rsrl_lib.network import AestheticNet
 from rsrl_lib.pixels import Pixels
 from rsrl_lib.recipe import Recipe
@@ -116,20 +117,3 @@ class Clock:
                 f"Round {i} took {in_words(seconds)}. {others} about {in_words(rest)}, "
                 "if no rule stops them earlier."
             )
-
-
-def in_words(seconds: float) -> str:
-    """A time as one says it.
-
-    >>> [in_words(seconds) for seconds in (0.4, 7.2, 64, 400, 3600, 9000)]
-    ['1 s', '7 s', '65 s', '7 min', '1 h', '2 h 30 min']
-    """
-    if seconds < 20:
-        return f"{max(1, round(seconds))} s"
-    if seconds < 90:
-        return f"{5 * round(seconds / 5)} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if minutes else f"{hours} h"

@@ -23,9 +23,9 @@ from rsrl_lib.controls import CONTROLS, Judged, all_of, half_of_each
 from rsrl_lib.dataset import Dataset, Strangers, make_dataset
 from rsrl_lib.deciding import DecisionRule, fit_rule
 from rsrl_lib.drop_rules import Decision, largest_classes, with_threshold
-from rsrl_lib.duration import WORTH_TELLING, Clock, expected, in_words, rehearse
+from rsrl_lib.duration import WORTH_TELLING, Clock, expected, rehearse
 from rsrl_lib.features import features
-from rsrl_lib.files import InputError, locked
+from rsrl_lib.files import InputError, in_words, locked
 from rsrl_lib.heads import cross_fitted, fit_head, freeze, head_logits
 from rsrl_lib.losses import LevelLoss, joint_loss, joint_targets
 from rsrl_lib.machine import team, threads, threads_of, wait_for_all

@@ -37,8 +37,8 @@ from rsrl_lib.comparing.grids import KEYS, Cell, name_of, read_grid
 from rsrl_lib.controls import CONTROLS
 from rsrl_lib.dataset import labels_of
 from rsrl_lib.drop_rules import DropRule
-from rsrl_lib.duration import expected, in_words, rehearse
-from rsrl_lib.files import InputError, locked, needing, reading, replacing
+from rsrl_lib.duration import expected, rehearse
+from rsrl_lib.files import InputError, in_words, locked, needing, reading, replacing
 from rsrl_lib.machine import device, machine, threads
 from rsrl_lib.measures import measures
 from rsrl_lib.network import aesthetic_net
