@@ -187,7 +187,7 @@ def test_how_long_notebooks_take_is_told_before_and_corrected_by_those_that_are_
     paths = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
     usual = batch.usual_seconds(paths)
     assert usual.keys() == {path.stem for path in paths}
-    first, second, *others = usual
+    first, second, *_ = usual
     told = batch._of_the_others({first: 10, second: 20, "third": 40}, {first: 20, second: 40})
     assert told == " (the other takes about 80 s at this pace)"
     assert batch._of_the_others({first: 10}, {first: 20}) == ""

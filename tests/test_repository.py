@@ -95,7 +95,7 @@ ORDER = [
 ORDER_WITHIN = {
     "reading": "texts tables tiffs pngs pictures",
     "sources": "checked folder public_sets download __init__",
-    "drawing": "shapes easel glassbox",
+    "drawing": "shapes easel failures glassbox",
     "comparing": "grids sweeps arms comparisons folds",
     "interface": "terminal widgets kernels batch pages app given training_commands"
     " photo_commands cli",

@@ -85,6 +85,8 @@ def run_notebooks(
 def usual_seconds(paths: Sequence[Path]) -> dict[str, float]:
     """What notebooks took as they are, by their names, on two cores; those that are known."""
     table = ROOT / "data" / "results" / "chapter_seconds.csv"
+    if not table.exists():
+        return {}
     with table.open(encoding="utf-8", newline="") as file:
         known = {row["chapter"]: float(row["seconds"]) for row in csv.DictReader(file)}
     return {path.stem: known[path.stem] for path in paths if path.stem in known}
