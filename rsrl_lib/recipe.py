@@ -146,8 +146,8 @@ class Recipe:
     mean 1 over the photos of a round; a = 0 drops the ambiguous ones."""
     literal_weights: bool = False
     """Do not scale the weights: a larger b then also raises the learning rate."""
-    rounds: int = 10
-    """Networks trained one from the other, at most."""
+    rounds: int = 6
+    """Networks trained one from the other, at most (SSRL-2019: 10, RSRL-a: 12, RSRL-b: 30)."""
     stop: Literal["rounds", "loss", "patience"] = "rounds"
     """After `rounds`; when the quadratic loss on the training part falls below `loss_threshold`
     (SSRL-2019); or when total F has not risen for `patience` rounds (ours)."""

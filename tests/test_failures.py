@@ -49,9 +49,9 @@ def changed_by(good, **attributes):
 
 @pytest.mark.parametrize("name", glassbox.ATTRIBUTES)
 def test_a_failure_changes_the_picture_the_more_the_worse_it_is(good, name):
-    worse = (0.9, 0.6, 0.1)
+    worse = (0.7, 0.4, 0.1)
     if name == "clutter":
-        worse = (0.15, 0.5, 1.0)
+        worse = (0.3, 0.6, 1.0)
     changes = [changed_by(good, **{name: value}) for value in worse]
     assert 0 < changes[0] < changes[1] < changes[2]
 
