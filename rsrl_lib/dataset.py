@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rsrl_lib.controls import CONTROLS
+from rsrl_lib.controls import CONTROLS, Control
 from rsrl_lib.deciding import borders_of, is_of_one_scale
 from rsrl_lib.duplicates import NearDuplicates, near_duplicates
 from rsrl_lib.files import InputError
@@ -61,6 +61,8 @@ class Dataset:
     near: NearDuplicates | None = None
     parts_are_given: bool = False
     """By the user, for each photo."""
+    control: Control = CONTROLS["none"]
+    """What the rounds do that the recipe's control says, or one of your own."""
     origin: dict[str, object] | None = None
     """Where the photos were read, if that is known."""
     frozen: Frozen | None = None
@@ -123,10 +125,12 @@ def make_dataset(
     run: Run,
     *,
     other: Strangers | None = None,
+    control: Control | None = None,
 ) -> Dataset:
     """Divide the photos, or keep to how a run has begun, and prepare what its rounds learn from.
 
-    Raises `InputError` where the photos cannot be divided, or lack what the recipe asks for.
+    `control` is one of your own, which the recipe calls 'own'. Raises `InputError` where the photos
+    cannot be divided, or lack what the recipe asks for.
     """
     near = _near_duplicates(pixels, recipe)
     groups = _groups(photos, pixels, near)
@@ -146,7 +150,7 @@ def make_dataset(
     learned = np.column_stack([labels, weights, attributes])
     fingerprint = _fingerprints(photos, pixels, other, learned)
 
-    control = CONTROLS[recipe.control]
+    control = control or CONTROLS[recipe.control]
     weights[train] *= control.weights(labels[train])
     borders = (recipe.cut,)
     if recipe.levels == "scores":
@@ -166,6 +170,7 @@ def make_dataset(
         other,
         groups,
         near,
+        control=control,
         parts_are_given="part" in photos.table,
         origin=photos.origin,
     )

@@ -30,6 +30,7 @@ ControlName = Literal[
     "emd",
     "confident-learning",
     "cross-fitted",
+    "own",
 ]
 Resplit = Literal["never", "fresh", "rotating"]
 Choose = Literal["validation", "test", "loss", "last"]
@@ -189,7 +190,7 @@ class Recipe:
     control: ControlName = "none"
     """Something to compare dropping with, see `rsrl_lib.controls`. Nothing is then dropped, but by
     'random-drop', 'random-drop-same' and 'cross-fitted', which follow the rule, and
-    'confident-learning'."""
+    'confident-learning'. 'own' is one that comes from Python."""
     first_steps: int | None = None
     """Steps of the first round, where they are to be others than those of later ones."""
     paper: PaperName | None = None

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 
 from rsrl_lib.backbones import Body, check_side, side_of
-from rsrl_lib.controls import CONTROLS, Judged, all_of, half_of_each
+from rsrl_lib.controls import CONTROLS, Control, Judged, all_of, half_of_each
 from rsrl_lib.dataset import Dataset, Strangers, make_dataset
 from rsrl_lib.deciding import DecisionRule, fit_rule
 from rsrl_lib.drop_rules import Decision, largest_classes, with_threshold
@@ -48,6 +48,7 @@ def repeat(
     *,
     other: Strangers | None = None,
     body: Body | None = None,
+    control: Control | None = None,
     on_start: Callable[[Run], None] = lambda run: None,
     say: Callable[[str], object] | None = None,
 ) -> Run:
@@ -59,12 +60,14 @@ def repeat(
     `pixels` holds the photos of `photos` in the same order. `other` are unscored photos of another
     source (table with `photo`, their pixels): each round's network assigns them scores too
     (SSRL-2019 Table 3; part `other` of `samples`). `body` is the module of your own that the
-    backbone 'own' stands for; it stays as it is, a copy is trained. `on_start` is called before any
+    backbone 'own' stands for; it stays as it is, a copy is trained. `control` is what the control
+    'own' stands for: a drop rule, a loss or weights of your own. `on_start` is called before any
     round of this call, when parts and recipe are on the disk; `say` is then told how long it will
     take, which is rehearsed for that, and again after the first round. Raises `InputError` when the
     folder holds a run of another recipe, of other photos or of more rounds, or another process is
     at it, and for photos of another side than the backbone needs.
     """
+    _check_control(control, recipe)
     side = side_of(recipe.backbone) if body is None else _checked(body, recipe).side
     for decoded in (pixels, *(other or ())[1:]):
         check_side(decoded.side, side, recipe.backbone)
@@ -75,7 +78,7 @@ def repeat(
     is_first = team()[0] == 0  # of several processes the one that writes
     lock = locked(run.folder / "run.lock") if is_first else nullcontext()
     with lock, threads(count):
-        data = make_dataset(photos, pixels, recipe, run, other=other)
+        data = make_dataset(photos, pixels, recipe, run, other=other, control=control)
         recipe = with_share_to_keep(recipe, data)
         if run.has_begun:
             check_same(run, recipe, data)
@@ -102,7 +105,7 @@ def repeat(
 
 def learn(data: Dataset, recipe: Recipe, record: Record) -> None:
     """Go through the rounds of SSRL-2019 and RSRL, after those that are on record."""
-    control = CONTROLS[recipe.control]
+    control = data.control
     network = record.network or untrained(data, recipe, record.body)
     data = with_features(data, network, recipe, record)
     halves = Halves(data, recipe, record.halves, record.body)
@@ -200,6 +203,16 @@ def _checked(body: Body, recipe: Recipe) -> Body:
     return body
 
 
+def _check_control(control: Control | None, recipe: Recipe) -> None:
+    """A control of one's own, which the recipe has to know of: its run is another one."""
+    if (control is None) != (recipe.control != OWN):
+        found = "without one" if control is None else f"with one and {recipe.control!r}"
+        raise InputError(
+            f"A control of your own goes with control={OWN!r} in the recipe, found is "
+            f"{OWN if control is None else 'a recipe'} {found}; give both, or none."
+        )
+
+
 def untrained(data: Dataset, recipe: Recipe, body: Body | None = None) -> AestheticNet:
     """The network before round 1: transferred layers and a new head."""
     levels = ("low", "high") if recipe.levels == "low-high" else ()
@@ -246,7 +259,7 @@ def fits_head(recipe: Recipe, i: int) -> bool:
 
 def level_loss_of(data: Dataset, recipe: Recipe) -> LevelLoss:
     """Loss of the level, as the control has it for the original training photos."""
-    control = CONTROLS[recipe.control]
+    control = data.control
     return control.level_loss(data.labels[data.training_rows])
 
 
@@ -281,7 +294,7 @@ def train(
 
     Returns the rows that it learned from (m,), which a control may draw from these, and the loss.
     """
-    control = CONTROLS[recipe.control]
+    control = data.control
     seeds = np.random.SeedSequence([recipe.seed, i])
     labels = data.labels
     sampled = control.sample(labels[rows], np.random.default_rng(seeds))
@@ -347,7 +360,7 @@ class Halves:
 
         Nothing is trained where no later decision needs it.
         """
-        control = CONTROLS[self.recipe.control]
+        control = self.data.control
         is_asked = control.reads_unseen(after_round=i)
         if i == self.recipe.rounds or not is_asked:
             self.networks = []
@@ -382,7 +395,7 @@ def judged_photos(
     last = record.last_samples.iloc[original]
     labels = data.labels[original]
     kept = last.kept.to_numpy()
-    reads_own = CONTROLS[recipe.control].follows_rule
+    reads_own = data.control.follows_rule
     if recipe.drop.judges == "cross-fitted" and reads_own:
         fitted = cross_fitted_logits(data, recipe, np.flatnonzero(kept))
         max1 = largest_classes(labels)[0]

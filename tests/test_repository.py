@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
 from tests.conftest import ROOT
@@ -161,6 +162,22 @@ def test_the_guide_says_what_every_module_holds():
     told = set(re.findall(r"`([a-z_]+)`", "".join(re.findall(r"^\|.*", guide, flags=re.M))))
     modules = {path.stem for path in LIBRARY.rglob("[!_]*.py")}
     assert told == modules
+
+
+def test_the_examples_from_python_run_and_have_ten_lines_at_most(tmp_path, monkeypatch, capsys):
+    guide = (ROOT / "docs" / "from_python.md").read_text()
+    examples = re.findall(r"```python\n(.+?)```", guide, flags=re.S)
+    assert len(examples) == 6
+    monkeypatch.chdir(tmp_path)
+    known = {}
+    for code in examples:
+        assert sum(bool(line.strip()) for line in code.splitlines()) <= 10
+        exec(code, known)
+    names = {"plain", "backbone", "rule", "loss", "memory"}
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == names
+    kept = {name: pd.read_csv(tmp_path / "runs" / name / "rounds.csv").kept for name in names}
+    assert kept["rule"][1] < kept["rule"][0]
+    assert "[[" in capsys.readouterr().out
 
 
 def test_the_ten_lines_of_the_guide_run(tmp_path, monkeypatch, capsys):
