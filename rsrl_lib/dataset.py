@@ -60,6 +60,8 @@ class Dataset:
     near: NearDuplicates | None = None
     parts_are_given: bool = False
     """By the user, for each photo."""
+    rater: dict | None = None
+    """How well whoever scored the photos repeats a score, where that is known."""
     frozen: Frozen | None = None
     """What the body sees in the photos before it is trained, where a round needs the best head."""
 
@@ -155,6 +157,7 @@ def make_dataset(
         groups,
         near,
         parts_are_given="part" in photos.table,
+        rater=photos.rater,
     )
 
 

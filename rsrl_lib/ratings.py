@@ -1,8 +1,8 @@
 """Scores that somebody gives to photos, a key at a time: the log, the queue, and the tables.
 
-Every key is a line of the log, which is on the disk before the next photo is shown. All else follows
-from the log: which photo is next, which scores count, how often the rater repeats herself. So one
-can stop at any moment, and go on. Traded away: logs larger than memory.
+Every key is a line of the log, which is on the disk before it is answered. All else follows from
+the log: which photo is next, which scores count, how often the rater repeats herself. So one can
+stop at any moment, and go on. Traded away: logs larger than memory.
 """
 
 import csv
@@ -225,7 +225,7 @@ def first_and_repeat(keys: Sequence[Key]) -> list[tuple[int, int]]:
         for key in history(keys, rater):
             if key.event == RATED:
                 first[key.photo] = key.score
-            elif key.event == REPEATED:
+            elif key.event == REPEATED and key.photo in first:
                 pairs.append((first[key.photo], key.score))
     return pairs
 
@@ -418,9 +418,7 @@ class Ratings:
         """Show a photo no more, such as one that cannot be read."""
         self.photos = [name for name in self.photos if name != photo]
 
-    def _act(
-        self, photo: str, step: int, event: str, score: int | None = None
-    ) -> bool:
+    def _act(self, photo: str, step: int, event: str, score: int | None = None) -> bool:
         with self._alone():
             self._read_again()
             shown = self.current

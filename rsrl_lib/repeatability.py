@@ -26,9 +26,7 @@ LEAST = 20
 Z = 1.959963984540054
 """Of the normal distribution, for 95 %."""
 MEASURES = ("exact", "within_one", "kappa")
-NOT_A_CEILING = (
-    "This is no ceiling: a network may agree with a rater more often than the rater with herself."
-)
+NOT_A_CEILING = "It is no ceiling: a network may agree with the rater more often than she does."
 
 
 def beside(scores: Path) -> dict | None:
@@ -44,7 +42,7 @@ def of_log(keys: Sequence[Key]) -> dict:
     """The agreement of all raters with themselves, and with one another where there are several.
 
     `repeats` photos came back hidden. `exact`, `within_one` and `kappa` are [value, low, high], or
-    None below `LEAST`; `between` holds the same of the `photos` that two raters or more have scored.
+    None below `LEAST`; `between` holds the same of the `photos` with scores of several raters.
     """
     pairs = np.array(first_and_repeat(keys), int).reshape(-1, 2)
     told = {"repeats": len(pairs)} | agreement(pairs)
