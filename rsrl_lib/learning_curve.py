@@ -24,18 +24,23 @@ SMALLEST = 10
 """Photos of its first point, at the least."""
 REPEATS = 3
 """How often the photos are divided anew."""
-MEASURES = ("accuracy", "macro_f1", "kappa")
+NAMES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "kappa": "weighted kappa"}
+MEASURES = tuple(NAMES)
 
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """`table` has a row for each number of photos learned from and each measure: `photos`,
-    `measure`, `mean`, `low`, `high`. `rise` is [difference, low, high] of each measure between the
-    last two numbers, and `commonest` what always answering the commonest score reaches."""
+    """What a head reaches that learned from ever more of so many `photos`."""
 
     table: pd.DataFrame
+    """A row for each number of photos learned from and each measure: `photos`, `measure`, `mean`,
+    `low`, `high`."""
     rise: dict[str, list[float]]
+    """[difference, low, high] of each measure between the last two numbers of photos."""
+    gain: dict[str, list[float]]
+    """The same between the last number of photos and always giving the commonest score."""
     commonest: dict[str, float]
+    """What always giving the commonest score reaches."""
     photos: int
 
     @property
@@ -178,11 +183,13 @@ def _judged(
             rows.append((size, measure, mean, low, high))
     table = pd.DataFrame(rows, columns=["photos", "measure", "mean", "low", "high"])
     rise = {}
-    if len(sizes) > 1:
-        for i, measure in enumerate(MEASURES):
+    gain = {}
+    for i, measure in enumerate(MEASURES):
+        gain[measure] = _interval(values[-2, i] - values[-1, i])
+        if len(sizes) > 1:
             rise[measure] = _interval(values[-2, i] - values[-3, i])
     commonest = dict(zip(MEASURES, values[-1, :, 0].tolist(), strict=True))
-    return LearningCurve(table, rise, commonest, count)
+    return LearningCurve(table, rise, gain, commonest, count)
 
 
 def _measured(
@@ -209,30 +216,50 @@ def in_words(curve: LearningCurve) -> list[str]:
     of_last = curve.table[curve.table["photos"] == curve.sizes[-1]]
     last = of_last.set_index("measure")
     told = []
-    for measure, name in (("accuracy", "accuracy"), ("macro_f1", "macro-F1")):
+    for measure, name in NAMES.items():
         mean, low, high = last.loc[measure, ["mean", "low", "high"]]
+        alone = _two_digits(curve.commonest[measure])
         told.append(
-            f"{name} {mean:.2f} [{low:.2f}, {high:.2f}], and the commonest score alone "
-            f"{curve.commonest[measure]:.2f}"
+            f"{name} {_two_digits(mean)} [{_two_digits(low)}, {_two_digits(high)}] ({alone})"
         )
-    mean, low, high = last.loc["kappa", ["mean", "low", "high"]]
     sentences = [
-        f"A frozen network's head that learned from {curve.sizes[-1]} of {curve.photos} photos "
-        f"reaches, on photos that it has not seen: {'; '.join(told)}; kappa {mean:.2f} "
-        f"[{low:.2f}, {high:.2f}]."
+        f"The head of a frozen network learned from {curve.sizes[-1]} of {curve.photos} photos. On "
+        "photos that it has not seen it reaches (in brackets: always giving the commonest score): "
+        f"{', '.join(told)}.",
+        _beats_the_commonest(*curve.gain["macro_f1"]),
     ]
-    if not curve.rise:
-        return [*sentences, "There are too few photos to tell whether more would help."]
+    if curve.rise:
+        return [*sentences, _more_helps(curve)]
+    return [*sentences, "There are too few photos to tell whether more would help."]
+
+
+def _beats_the_commonest(_difference: float, low: float, high: float) -> str:
+    if low > 0:
+        return "By macro-F1 it beats always giving the commonest score."
+    if high < 0:
+        return "By macro-F1 it is worse than always giving the commonest score."
+    return "Whether it beats always giving the commonest score cannot be told."
+
+
+def _more_helps(curve: LearningCurve) -> str:
+    """How macro-F1 changed between the last two numbers of photos, and what follows."""
     difference, low, high = curve.rise["macro_f1"]
     moved = "rose" if difference >= 0 else "fell"
-    change = (
-        f"From {curve.sizes[-2]} to {curve.sizes[-1]} photos macro-F1 {moved} by "
-        f"{abs(difference):.2f} [{low:+.2f}, {high:+.2f}]"
-    )
+    if abs(difference) < 0.005:
+        moved = "changed"
     if low > 0:
-        verdict = "More photos still help."
+        verdict = "More photos still help"
     elif high < 0:
-        verdict = "More photos of this kind did not help."
+        verdict = "More photos did not help"
     else:
-        verdict = "Whether more photos still help cannot be told from so few."
-    return [*sentences, f"{change}. {verdict}"]
+        verdict = "Whether more photos still help cannot be told"
+    return (
+        f"From {curve.sizes[-2]} to {curve.sizes[-1]} photos macro-F1 {moved} by "
+        f"{_two_digits(abs(difference))} [{low:+.2f}, {high:+.2f}]. "
+        f"{verdict}."
+    )
+
+
+def _two_digits(value: float) -> str:
+    """Without a minus before a zero."""
+    return f"{round(value, 2) + 0.0:.2f}"

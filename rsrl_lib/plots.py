@@ -20,7 +20,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 from rsrl_lib.files import InputError, replacing
 from rsrl_lib.highlight import Highlight
-from rsrl_lib.learning_curve import LearningCurve
+from rsrl_lib.learning_curve import NAMES, LearningCurve
 from rsrl_lib.pixels import at_size
 from rsrl_lib.reading.pictures import open_rgb
 
@@ -394,9 +394,8 @@ def learning_curves(curve: LearningCurve, rater: dict | None = None) -> Figure:
     `rater` is what `repeatability.of_log` says; accuracy and kappa have a counterpart there.
     """
     figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.6), layout="constrained")
-    names = {"accuracy": "accuracy", "macro_f1": "macro-F1", "kappa": "kappa"}
     counterparts = {"accuracy": "exact", "kappa": "kappa"}
-    for ax, (measure, name) in zip(axes, names.items(), strict=True):
+    for ax, (measure, name) in zip(axes, NAMES.items(), strict=True):
         of_measure = curve.table[curve.table.measure == measure]
         photos = of_measure["photos"]
         ax.fill_between(

@@ -26,7 +26,9 @@ LEAST = 20
 Z = 1.959963984540054
 """Of the normal distribution, for 95 %."""
 MEASURES = ("exact", "within_one", "kappa")
-NOT_A_CEILING = "It is no ceiling: a network may agree with the rater more often than she does."
+NOT_A_CEILING = (
+    "It is no ceiling: a network may agree with the rater more often than she does."
+)
 
 
 def beside(scores: Path) -> dict | None:

@@ -45,7 +45,7 @@ function build(el, page) {
   const back = element(bottom, "button", "rsrl-rate-back", "← Back");
   const scores = element(bottom, "div", "rsrl-rate-scores");
   const skip = element(bottom, "button", "rsrl-rate-skip", "Skip →");
-  const hint = element(bottom, "div", "rsrl-rate-hint");
+  const hint = element(stage, "div", "rsrl-rate-hint");
   const found = element(root, "div", "rsrl-rate-enough");
   found.setAttribute("aria-live", "polite");
   for (const button of [enough, back, skip]) button.type = "button";
@@ -167,7 +167,7 @@ function render({ model, el }) {
         button.title = `key ${key}`;
         element(button, "small", "");
         element(button, "span", "rsrl-rate-bar");
-        element(button, "span", "", String(score));
+        element(button, "b", "", String(score));
         button.addEventListener("click", () => act(() => rate(score)));
       }
     }
@@ -176,7 +176,7 @@ function render({ model, el }) {
       const button = view.scores.children[i];
       button.setAttribute("aria-label", `Score ${score}, given ${counts[i]} times`);
       button.children[0].textContent = counts[i] || "";
-      button.children[1].style.height = `${(36 * counts[i]) / most}px`;
+      button.children[1].style.height = `${(2.2 * counts[i]) / most}em`;
       button.disabled = !state().photo;
     });
   }
@@ -228,7 +228,11 @@ function render({ model, el }) {
     view.error.hidden = !now.error;
     view.error.textContent = now.error;
     view.notes.replaceChildren();
-    for (const note of now.notes) element(view.notes, "p", "rsrl-rate-note", note);
+    for (const { said, reasons } of now.notes) {
+      const note = element(view.notes, "details", "rsrl-rate-note");
+      element(note, "summary", "", said);
+      for (const reason of reasons) element(note, "p", "", reason);
+    }
     view.back.disabled = !now.canGoBack;
     view.skip.disabled = !now.photo;
     drawScores();

@@ -18,15 +18,22 @@ import anywidget
 import traitlets
 
 from rsrl_lib.files import File, InputError, reading
-from rsrl_lib.ratings import SKIPPED, Ratings, Shown, is_nameable, keys_of_scale
+from rsrl_lib.ratings import (
+    SKIPPED,
+    Ratings,
+    Shown,
+    is_log,
+    is_nameable,
+    keys_of_scale,
+    log_of,
+)
 from rsrl_lib.reading.pictures import open_rgb, read_unscored
 
 SIDE = 1600
 """Most pixels of a photo on the page, the longer side."""
 QUALITY = 85
+MINE = "my_scores.csv"
 HERE = Path(__file__).parent
-NAMED = 3
-"""Photos that are named where several were left out."""
 
 
 class RatingView(anywidget.AnyWidget):
@@ -73,7 +80,7 @@ class RatingView(anywidget.AnyWidget):
         return [
             f"{len(ratings.photos)} photos to score from {low} to {high}{so_far}.",
             f"The scores go to {ratings.scores}, every key to {ratings.log}.",
-            *self.state["notes"],
+            *[note["said"] for note in self.state["notes"]],
         ]
 
     def _take(self, _view, asked: dict, _buffers) -> None:
@@ -166,14 +173,15 @@ class RatingView(anywidget.AnyWidget):
         photo.save(stream, "JPEG", quality=QUALITY)
         return stream.getvalue()
 
-    def _all_notes(self) -> list[str]:
+    def _all_notes(self) -> list[dict]:
+        """What the rater should know, in a sentence each, and the reasons of it."""
         count = len(self.unreadable)
-        if not count:
-            return self.notes
-        told = " ".join(f"{reason.rstrip('.')}." for reason in self.unreadable[:NAMED])
-        more = f" And {count - NAMED} more." if count > NAMED else ""
-        photos = "A photo was" if count == 1 else f"{count} photos were"
-        return [*self.notes, f"{photos} left out. {told}{more}"]
+        notes = [{"said": said, "reasons": []} for said in self.notes]
+        if count:
+            photos = "A photo" if count == 1 else f"{count} photos"
+            said = f"{photos} cannot be read and will not be shown."
+            notes.append({"said": said, "reasons": self.unreadable})
+        return notes
 
     def _ask_whether_enough(self) -> None:
         """Compute a learning curve in another process: keys are answered meanwhile."""
@@ -210,6 +218,15 @@ class RatingView(anywidget.AnyWidget):
         with self.hold_sync():
             self.curve = picture
             self.asked = {"busy": False, "told": told}
+
+
+def own_scores(photos: File, scores: File = "") -> Path:
+    """Where scores go that are given beside a table of scores: to it where it was made so, or else
+    to `my_scores.csv` beside it, or in the folder of the photos."""
+    if not scores:
+        return Path(photos) / MINE
+    table = Path(scores)
+    return table if is_log(log_of(table)) else table.with_name(MINE)
 
 
 def rating_view(
