@@ -64,12 +64,8 @@ def learning_curve(
     photos, the same resampled ones at each point. Raises `InputError` for fewer than `LEAST`
     photos, or one score.
     """
+    check_enough(scores)
     levels = np.unique(scores)
-    if len(scores) < LEAST or len(levels) < 2:
-        raise InputError(
-            f"A learning curve needs {LEAST} scored photos with two scores or more, there are "
-            f"{len(scores)} with {len(levels)}; score more photos first."
-        )
     sizes = sizes_of(len(scores))
     assigned = np.empty((repeats, len(sizes) + 1, len(scores)), int)
     for repeat in range(repeats):
@@ -80,6 +76,16 @@ def learning_curve(
             values, counts = np.unique(scores[train], return_counts=True)
             assigned[repeat, -1, test] = values[counts.argmax()]
     return _judged(assigned, scores, levels, sizes, resamples)
+
+
+def check_enough(scores: np.ndarray) -> None:
+    """`InputError` where no curve can be drawn of photos with these scores (n,)."""
+    different = len(np.unique(scores))
+    if len(scores) < LEAST or different < 2:
+        raise InputError(
+            f"A learning curve needs {LEAST} scored photos with two scores or more, there are "
+            f"{len(scores)} with {different}; score more photos first."
+        )
 
 
 def sizes_of(photos: int) -> list[int]:

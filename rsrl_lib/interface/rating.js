@@ -197,14 +197,12 @@ function render({ model, el }) {
   }
 
   function drawDone() {
-    const { photo, scores, photos } = state();
+    const { photo, finished } = state();
     view.done.replaceChildren();
     if (photo) return;
     element(view.done, "h2", "", "All photos are scored.");
-    element(view.done, "p", "", `Your scores are in ${scores}. Every key is saved.`);
-    element(view.done, "p", "", "To train a network on them:");
-    element(view.done, "code", "",
-      `rsrl train --photos "${photos}" --scores "${scores}" --run runs/mine`);
+    for (const sentence of finished.slice(0, -1)) element(view.done, "p", "", sentence);
+    element(view.done, "code", "", finished[finished.length - 1]);
   }
 
   function take() {
@@ -221,8 +219,10 @@ function render({ model, el }) {
     } else {
       silence = setTimeout(tellSilence, SILENCE); // for the key after this one
     }
-    view.progress.textContent = `${now.answers} of about ${now.expected} answers`;
-    view.bar.max = Math.max(now.expected, 1);
+    const expected = now.photo ? Math.max(now.expected, now.answers + 1) : now.answers;
+    const total = now.photo ? ` of about ${expected}` : "";
+    view.progress.textContent = `${now.answers}${total} answers`;
+    view.bar.max = Math.max(expected, 1);
     view.bar.value = now.answers;
     view.said.textContent = now.said;
     view.error.hidden = !now.error;

@@ -26,6 +26,8 @@ from rsrl_lib.ratings import (
     is_nameable,
     keys_of_scale,
     log_of,
+    raters_of,
+    votes_of,
 )
 from rsrl_lib.reading.pictures import open_rgb, read_unscored
 
@@ -138,13 +140,28 @@ class RatingView(anywidget.AnyWidget):
             "said": said,
             "error": error,
             "notes": self._all_notes(),
-            "scores": str(ratings.scores),
-            "photos": str(self.folder),
+            "finished": [] if shown else self._in_the_end(),
             "forced": self.forced,
         }
         with self.hold_sync():
             self.picture = picture
             self.state = state
+
+    def _in_the_end(self) -> list[str]:
+        """What is told once all photos are scored; the last line is a command."""
+        from rsrl_lib.repeatability import in_words, of_log  # loads SciPy
+
+        ratings = self.ratings
+        scores = ratings.scores
+        command = f'rsrl train --photos "{self.folder}" --scores "{scores}"'
+        if len(raters_of(ratings.keys)) > 1:
+            command += f' --votes "{votes_of(scores)}"'
+        return [
+            f"The scores are in {scores}. Every key is saved.",
+            *in_words(of_log(ratings.keys)),
+            "To train a network on them:",
+            f"{command} --run runs/mine",
+        ]
 
     def _look_ahead(self) -> None:
         """Send the photo after that one, so that the next key is answered at once."""
@@ -186,6 +203,9 @@ class RatingView(anywidget.AnyWidget):
     def _ask_whether_enough(self) -> None:
         """Compute a learning curve in another process: keys are answered meanwhile."""
         if self.asked.get("busy"):
+            return
+        if not self.ratings.scores.exists():
+            self.asked = {"busy": False, "told": ["Score some photos first."]}
             return
         self.asked = {"busy": True, "told": []}
         threading.Thread(target=self._find_whether_enough, daemon=True).start()

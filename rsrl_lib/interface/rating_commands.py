@@ -63,13 +63,14 @@ def curve(
     from rsrl_lib import repeatability
     from rsrl_lib.backbones import side_of
     from rsrl_lib.features import features
-    from rsrl_lib.learning_curve import in_words, learning_curve
+    from rsrl_lib.learning_curve import check_enough, in_words, learning_curve
     from rsrl_lib.network import aesthetic_net, check_weights
     from rsrl_lib.pixels import decode
     from rsrl_lib.sources import read_folder
 
     check_weights(weights)
     scored = read_folder(photos, scores, strict=False)
+    check_enough(scored.table["score"].to_numpy())
     side = side_of(backbone)
     pixels, broken = decode(scored.table, strict=False, cache=cache, side=side)
     scored = scored.without(broken)
