@@ -224,7 +224,7 @@ def first_and_repeat(keys: Sequence[Key]) -> list[tuple[int, int]]:
         first = {}
         for key in history(keys, rater):
             if key.event == RATED:
-                first[key.photo] = key.score
+                first.setdefault(key.photo, key.score)
             elif key.event == REPEATED and key.photo in first:
                 pairs.append((first[key.photo], key.score))
     return pairs
@@ -240,7 +240,7 @@ def scores_by_photo(keys: Sequence[Key]) -> dict[str, dict[str, int]]:
     for rater in raters_of(keys):
         for key in history(keys, rater):
             if key.event == RATED:
-                by_photo.setdefault(key.photo, {})[rater] = key.score
+                by_photo.setdefault(key.photo, {}).setdefault(rater, key.score)
     return dict(sorted(by_photo.items()))
 
 
@@ -282,7 +282,7 @@ class Queue:
             self.skipped[key.photo] = self.skipped.get(key.photo, 0) + 1
         else:
             if key.event == RATED:
-                self.first[key.photo] = self.answers
+                self.first.setdefault(key.photo, self.answers)
             else:
                 self.repeated.add(key.photo)
             self.answers += 1

@@ -1,6 +1,8 @@
 """Scores given by keys: nothing is lost, one photo in ten comes back, the tables follow."""
 
 import random
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -188,6 +190,34 @@ def test_a_kill_between_the_log_and_the_table_loses_nothing(scores):
     assert len(again.done) == 4
     again.write_tables()
     assert f"{now.photo},7\n" in scores.read_text()
+
+
+RATES = """
+import sys
+from pathlib import Path
+from rsrl_lib.ratings import Ratings
+session = Ratings([f"{number:04}.png" for number in range(5000)], Path(sys.argv[1]))
+while shown := session.current:
+    session.rate(shown.photo, session.step, 5)
+    print(shown.photo, flush=True)
+    session.write_tables()
+"""
+
+
+def test_a_rating_that_is_killed_keeps_every_key_that_was_answered(scores):
+    answered = []
+    for _ in range(3):
+        words = [sys.executable, "-c", RATES, str(scores)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+            answered += [process.stdout.readline().strip() for _ in range(7)]
+            process.kill()
+            answered += process.stdout.read().split()
+        in_log = [key.photo for key in read_log(log_of(scores))]
+        # At most the one that was on its way to the reader came through besides.
+        assert in_log[: len(answered)] == answered
+        assert len(in_log) <= len(answered) + 1
+        answered = in_log
+    begin(scores, [f"{number:04}.png" for number in range(5000)])
 
 
 def test_a_table_that_the_log_does_not_explain_is_not_written_over(scores, tmp_path):
