@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 import anywidget
 import traitlets
 
-from rsrl_lib.files import File, InputError, reading
+from rsrl_lib.files import File, InputError, Note, reading
 from rsrl_lib.ratings import (
     SKIPPED,
     Ratings,
@@ -217,14 +218,9 @@ class RatingView(anywidget.AnyWidget):
         picture = b""
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "curve.png"
-            words = [sys.executable, "-m", "rsrl_lib", "curve"]
-            words += [
-                "--photos",
-                str(self.folder),
-                "--scores",
-                str(self.ratings.scores),
-            ]
-            words += ["--out", str(out)]
+            words = [sys.executable, "-m", "rsrl_lib", "curve", "--out", str(out)]
+            words += ["--photos", str(self.folder)]
+            words += ["--scores", str(self.ratings.scores)]
             ended = subprocess.run(
                 words, capture_output=True, text=True, encoding="utf-8", check=False
             )
@@ -263,13 +259,16 @@ def rating_view(
     needed where several have rated. Raises `InputError` as `Ratings` and `read_unscored` do.
     """
     folder = Path(photos)
-    names = list(read_unscored(folder)["photo"])
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always", Note)
+        names = list(read_unscored(folder)["photo"])
+    notes = [str(each.message) for each in heard]
     nameable = [name for name in names if is_nameable(name)]
-    notes = []
-    if len(nameable) < len(names):
+    others = [repr(name) for name in names if not is_nameable(name)]
+    if others:
         notes.append(
-            f"{len(names) - len(nameable)} photos are left out, as their names begin or end with a "
-            "blank or have two lines; rename them."
+            f"Left out for their names: {', '.join(others)}. A table cannot hold a name that "
+            "begins or ends with a blank or has two lines; rename them."
         )
     ratings = Ratings(nameable, Path(scores), scale=scale, rater=rater)
     return RatingView(ratings, folder, notes=notes, page=page)
