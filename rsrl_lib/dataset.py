@@ -65,6 +65,8 @@ class Dataset:
     """What the rounds do that the recipe's control says, or one of your own."""
     origin: dict[str, object] | None = None
     """Where the photos were read, if that is known."""
+    rater: dict | None = None
+    """How well whoever scored the photos repeats a score, where that is known."""
     frozen: Frozen | None = None
     """What the body sees in the photos before it is trained, where a round needs the best head."""
 
@@ -173,6 +175,7 @@ def make_dataset(
         control=control,
         parts_are_given="part" in photos.table,
         origin=photos.origin,
+        rater=photos.rater,
     )
 
 

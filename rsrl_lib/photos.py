@@ -21,7 +21,8 @@ class ScoredPhotos:
     `votes` (counts; vote values across) and `attributes` (real; names across) go with its rows.
     `strict`: a photo that turns out broken at decoding is an error, otherwise it is left out.
     `rounding` says in a sentence how many scores were rounded, where any was. `origin` says where
-    they were read, so that `origins.open_photos` reads them again.
+    they were read, so that `origins.open_photos` reads them again. `rater` is what
+    `repeatability.of_log` says of whoever scored them, where a log of the ratings is there.
     """
 
     table: pd.DataFrame
@@ -31,6 +32,7 @@ class ScoredPhotos:
     left_out: pd.DataFrame = field(default_factory=NOTHING.copy)
     rounding: str = ""
     origin: dict[str, object] | None = None
+    rater: dict | None = None
 
     def __len__(self) -> int:
         return len(self.table)

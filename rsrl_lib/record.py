@@ -113,6 +113,7 @@ class Record:
                 "recipe": described(recipe),
                 "deviations": deviations(recipe),
                 "notices": notices,
+                "rater": data.rater,
             }
         else:
             info = {
@@ -123,6 +124,7 @@ class Record:
                 "merged_scores": data.merged_scores,
                 "deviations": deviations(recipe),
                 "notices": notices,
+                "rater": data.rater,
                 **machine(recipe.training.precision),
             }
         with replacing(self.run.folder / "run.json") as partial:

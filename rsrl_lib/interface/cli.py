@@ -20,6 +20,7 @@ from rsrl_lib.drop_rules import THRESHOLDS
 from rsrl_lib.files import Note, check_writable
 from rsrl_lib.interface.given import Source
 from rsrl_lib.interface.photo_commands import assess, crop, highlight
+from rsrl_lib.interface.rating_commands import curve, rate
 from rsrl_lib.interface.terminal import in_one_sentence
 from rsrl_lib.interface.training_commands import (
     Method,
@@ -177,6 +178,8 @@ def show_app(
 
 
 COMMANDS = {
+    "rate": rate,
+    "curve": curve,
     "train": train,
     "papers": show_papers,
     "assess": assess,
