@@ -84,9 +84,9 @@ def serve(
 ) -> None:
     """Show runs and their photos as a page on this machine, until it is stopped.
 
-    Without a run the demo's are shown, and made first where there are none; without photos, the
-    embedded ones. `options` are more for the reader of the photos, as YAML. Raises `InputError`
-    where a run or the photos cannot be read.
+    Without a run the demo's are shown, and made first where there are none; without photos, those
+    that the runs were made of. `options` are more for the reader of the photos, as YAML. Raises
+    `InputError` where a run or the photos cannot be read.
     """
     with needing("rsrl app", "notebooks"):
         import ipykernel  # noqa: F401  (what the page is computed by)

@@ -159,12 +159,12 @@ def show_app(
 ) -> None:
     """Explore highlight regions and crops in a browser, on this machine alone; Ctrl-C ends it.
 
-    Example: rsrl app --run runs/mine --photos my_photos --scores my_photos/scores.csv
+    Example: rsrl app --run runs/mine
 
     Args:
         run: Folder of a run; the demo's when not given, made first where there is none.
         gap_run: Folder of another run, for crops.
-        photos: Folder of the photos of the runs; the embedded ones when not given.
+        photos: Folder of the photos of the runs, where they have moved.
         scores: CSV with a row per photo (source 'folder').
         source: A folder with a CSV, or a public set as published.
         options: More for the reader of the photos, such as '{score_column: rating}'.
