@@ -132,7 +132,7 @@ def highlight(
 ) -> None:
     """Show in photos what two rounds of a run see differently: one picture a photo, and a table.
 
-    Example: rsrl highlight --run runs/mine --rounds 10 9 holiday/*.jpg --out highlights
+    Example: rsrl highlight --run runs/mine --rounds 6 5 holiday/*.jpg --out highlights
 
     Args:
         run: Folder of a run.
