@@ -267,9 +267,9 @@ def test_any_table_of_scores_and_votes_is_read_or_refused(
         (b"photo,score\na.jpg,1e300\n", "is not a finite number"),
         (b"photo,score\n" + b"a" * 5000 + b".jpg,4\nb.jpg,5\n", "no such file"),
         (b"photo,score\na\0.jpg,4\nb.jpg,5\n", "no such file"),
-        (GOOD.decode().encode("utf-16"), "give a UTF-8 table"),
+        (GOOD.decode().encode("utf-16")[:-1], "give a UTF-8 table"),
     ],
-    ids=["wide", "huge field", "huge number", "long name", "NUL", "UTF-16"],
+    ids=["wide", "huge field", "huge number", "long name", "NUL", "half a letter of UTF-16"],
 )
 def test_a_table_of_absurd_size_or_kind_is_refused_with_its_fault(tmp_path, text, says):
     (tmp_path / "s.csv").write_bytes(text)

@@ -83,7 +83,7 @@ ORDER = [
 ]
 # Within a sub-package the same holds of its modules.
 ORDER_WITHIN = {
-    "reading": "texts tables tiffs pngs pictures",
+    "reading": "texts sheets tables tiffs pngs pictures names",
     "sources": "checked folder public_sets download __init__",
     "drawing": "shapes easel glassbox",
     "comparing": "grids sweeps comparisons folds",
