@@ -78,7 +78,17 @@ ORDER = [
     *("papers", "pixels", "duplicates", "losses", "backbones", "network", "machine"),
     *("features", "heads", "measures"),
     *("deciding", "training", "protocols", "controls"),
-    *("notices", "runs", "dataset", "record", "rounds", "summary", "comparing", "highlight"),
+    *(
+        "notices",
+        "runs",
+        "choosing",
+        "dataset",
+        "record",
+        "rounds",
+        "summary",
+        "comparing",
+        "highlight",
+    ),
     *("activation", "cropping", "plots", "interface"),
 ]
 # Within a sub-package the same holds of its modules.
@@ -88,7 +98,7 @@ ORDER_WITHIN = {
     "drawing": "shapes easel glassbox",
     "comparing": "grids sweeps comparisons folds",
     "interface": "terminal widgets kernels batch pages app given training_commands"
-    " photo_commands cli",
+    " photo_commands map_commands cli",
 }
 
 
