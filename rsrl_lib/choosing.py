@@ -32,7 +32,9 @@ class Answers:
 
     def expected(self, scores: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Expected score (n,) and its standard deviation (n,)."""
-        return moments(self.shares.to_numpy(), scores)
+        # In rows, so that the sum of a photo does not depend on how many others there are.
+        shares = np.ascontiguousarray(self.shares.to_numpy())
+        return moments(shares, scores)
 
 
 def answers_of(judges: Judges, pixels: Pixels, of_training: np.ndarray) -> Answers:

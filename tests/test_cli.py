@@ -63,7 +63,9 @@ def test_train_makes_a_run_and_assess_reads_it(monkeypatch, train, folder, tmp_p
     )
     assessed = pd.read_csv(table)
     likelihood_columns = [f"likelihood_{s}" for s in (2, 3, 4, 5)]
-    assert list(assessed) == ["photo", "score", "expected", "spread", *likelihood_columns]
+    first = ["photo", "score", "expected", "spread", "rank", "percentile"]
+    share_columns = [f"share_{s}" for s in (2, 3, 4, 5)]
+    assert list(assessed) == [*first, *share_columns, *likelihood_columns]
     assert len(assessed) == 61
     best = assessed.filter(like="likelihood").idxmax(axis=1).str[-1].astype(int)
     assert (assessed.score == best).all()
@@ -72,7 +74,10 @@ def test_train_makes_a_run_and_assess_reads_it(monkeypatch, train, folder, tmp_p
     words = ["assess", "--run", tmp_path / "run", folder, "--csv", table, "--cache"]
     rsrl(monkeypatch, *words, tmp_path / "kept")
     assert len(list((tmp_path / "kept").glob("*.npy"))) == 2  # the photos, and which are broken
-    assert pd.read_csv(table).equals(assessed[1:].reset_index(drop=True))
+    again = pd.read_csv(table)
+    assert (again["rank"].to_numpy() <= assessed["rank"][1:].to_numpy()).all()
+    others = assessed[1:].reset_index(drop=True).drop(columns="rank")
+    pd.testing.assert_frame_equal(again.drop(columns="rank"), others, check_exact=True)
 
 
 def test_several_runs_judge_by_the_mean_of_their_posteriors(
@@ -258,7 +263,9 @@ def test_train_makes_gap_networks_and_assess_reads_their_levels(
     assert network.attributes == ["sharp", "colour=blue", "colour=green", "colour=red"]
     rsrl(monkeypatch, "assess", "--run", gap_run, folder, "--csv", tmp_path / "a.csv")
     table = pd.read_csv(tmp_path / "a.csv")
-    assert list(table) == ["photo", "level", "likelihood_low", "likelihood_high"]
+    levels = ["share_low", "share_high", "likelihood_low", "likelihood_high"]
+    attributes = [f"attribute_{name}" for name in network.attributes]
+    assert list(table) == ["photo", "level", "rank", "percentile", *levels, *attributes]
     assert ((table.level == "high") == (table.likelihood_high > table.likelihood_low)).all()
     samples = runs.open_run(gap_run).samples
     judged = samples.set_index("photo").assigned[table.photo.map(lambda p: Path(p).name)]
@@ -386,7 +393,7 @@ def test_a_reader_that_leaves_ends_a_command_quietly_with_the_status_of_a_pipe(l
 
 def test_a_table_is_cut_off_by_its_reader_without_a_word(gap_run, folder):
     done = in_a_shell(f"rsrl assess --run {gap_run} {folder} 2>/dev/null | head -1")
-    assert done.stdout.split() == ["photo", "level", "likelihood_low", "likelihood_high"]
+    assert done.stdout.split()[:4] == ["photo", "level", "rank", "percentile"]
     words = "Traceback", "Broken pipe"
     done = in_a_shell(f"rsrl assess --run {gap_run} {folder} | true")
     assert done.returncode == 141

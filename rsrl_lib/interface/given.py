@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Source = Literal["folder", "ava", "eva", "aadb", "para", "oasis"]
 TABLES = (".csv", ".jsonl")
-"""Endings of the tables that are written."""
+"""Endings of the tables that are written; a name without one is a CSV's."""
 RUN = "run", "give a whole one, or make one with rsrl train"
 
 
@@ -131,7 +131,7 @@ def check_table(path: Path) -> None:
         raise InputError(
             f"{found}; give one for the table, such as assessed.csv, then the photos."
         )
-    if ending not in TABLES and not path.is_dir():
+    if ending not in ("", *TABLES):
         raise InputError(
             f"--out {path} is to be the table, which is written as {' or '.join(TABLES)}; give a "
             f"name that ends so, such as {path.with_suffix('.csv').name}."
@@ -184,23 +184,20 @@ def targets_of(
     names: list[str],
     out: Path,
     table: str,
-    endings: tuple[str, ...] = ("",),
+    files: tuple[str, ...] = ("{stem}{ending}",),
 ) -> list[list[Path]]:
-    """Files to write for each photo, named like it, one for each of the endings ("": the photo's
-    own), in sub-folders as `names` say; numbered where two would be the same.
+    """Files to write for each photo, by its name without and its ending, in sub-folders as `names`
+    say; numbered where two would be the same.
 
     Raises `InputError` where one of them is a photo, where a sub-folder is a link to elsewhere, and
     where another file is there that no earlier call has written. What such a call wrote is removed,
     since what is written over a link lands in another folder.
     """
-    stems = [str(Path(name).with_suffix("")) for name in names]
-    stems = _told_apart(stems, paths, endings)
     targets = []
-    for stem, path in zip(stems, paths, strict=True):
-        own = Path(path).suffix
-        targets.append([out / f"{stem}{ending or own}" for ending in endings])
-    listed = out / f"{table}.csv"
+    for of_photo in _told_apart(names, files):
+        targets.append([out / file for file in of_photo])
     every = [target for of_photo in targets for target in of_photo]
+    listed = out / f"{table}.csv"
     _check_targets(every, paths, out, listed)
     for folder in {target.parent for target in every} | {out}:
         folder.mkdir(parents=True, exist_ok=True)
@@ -209,30 +206,41 @@ def targets_of(
     return targets
 
 
-def _told_apart(
-    stems: list[str], paths: list[str], endings: tuple[str, ...]
-) -> list[str]:
-    """The stems of files, those with a number in front whose files another photo would have too.
+def targets_of_whole(
+    paths: list[str], targets: list[list[Path]], whole: list[str]
+) -> list[list[Path]]:
+    """Of the photos' targets those of the `whole` ones, in their order."""
+    readable = set(whole)
+    both = zip(paths, targets, strict=True)
+    return [of_photo for path, of_photo in both if path in readable]
+
+
+def _told_apart(names: list[str], files: tuple[str, ...]) -> list[list[str]]:
+    """Files of each photo by its name, with a number in front where another one has the same.
 
     Some drives take names for one that differ in case.
     """
+    plain = [_files_of(name, files) for name in names]
     numbered = []
-    for number, stem in enumerate(stems, 1):
-        folder, _, name = stem.rpartition("/")
-        numbered.append(f"{folder}/{number:05d}_{name}".removeprefix("/"))
-
-    def shared(stems: list[str]) -> list[bool]:
-        files = []
-        for stem, path in zip(stems, paths, strict=True):
-            own = Path(path).suffix
-            files.append([f"{stem}{ending or own}".casefold() for ending in endings])
-        counts = Counter(file for of_photo in files for file in of_photo)
-        return [any(counts[file] > 1 for file in of_photo) for of_photo in files]
-
+    for number, name in enumerate(names, 1):
+        folder, slash, last = name.rpartition("/")
+        numbered.append(_files_of(f"{folder}{slash}{number:05d}_{last}", files))
     some = []
-    for stem, other, is_shared in zip(stems, numbered, shared(stems), strict=True):
-        some.append(other if is_shared else stem)
-    return numbered if any(shared(some)) else some
+    for own, other, is_shared in zip(plain, numbered, _shared(plain), strict=True):
+        some.append(other if is_shared else own)
+    return numbered if any(_shared(some)) else some
+
+
+def _files_of(name: str, files: tuple[str, ...]) -> list[str]:
+    """Files of a photo by its name."""
+    stem = str(Path(name).with_suffix(""))
+    return [file.format(stem=stem, ending=Path(name).suffix) for file in files]
+
+
+def _shared(files: list[list[str]]) -> list[bool]:
+    """Whether another photo has a file of the same name, for each photo."""
+    counts = Counter(file.casefold() for of_photo in files for file in of_photo)
+    return [any(counts[file.casefold()] > 1 for file in own) for own in files]
 
 
 def _check_targets(

@@ -14,6 +14,7 @@ from rsrl_lib.interface.given import (
     nothing_left,
     photos_of,
     targets_of,
+    targets_of_whole,
 )
 
 if TYPE_CHECKING:
@@ -72,13 +73,13 @@ def maps(
         shrink_to = opened.view["shrink_to"]
     of = _check_kind(network, run, kind, of, shrink_to)
     paths, names = photos_of(photos, skip_broken)
-    endings = (f"_{kind}.png", f"_{kind}.npy")
-    targets = targets_of(paths, names, out, f"maps_{kind}", endings)
-    targets_by = dict(zip(paths, targets, strict=True))
+    files = (f"{{stem}}_{kind}.png", f"{{stem}}_{kind}.npy")
+    targets = targets_of(paths, names, out, f"maps_{kind}", files)
     work = decoded_photos(paths, "map", skip_broken, cache, network.side)
     with work as (whole, views):
         found = _maps_of(network, views, kind, of, shrink_to)
-    written = _write_maps(whole, found, targets_by, out, kind, skip_broken)
+    of_whole = targets_of_whole(paths, targets, whole)
+    written = _write_maps(whole, found, of_whole, out, kind, skip_broken)
     if not written:
         raise InputError(nothing_left("map", len(paths)))
     print(
@@ -148,7 +149,7 @@ def _maps_of(
 def _write_maps(
     photos: list[str],
     found: list[tuple[str, "np.ndarray"]],
-    targets: dict[str, list[Path]],
+    targets: list[list[Path]],
     out: Path,
     kind: Kind,
     skip_broken: bool,
@@ -164,9 +165,9 @@ def _write_maps(
     with (out / f"maps_{kind}.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(MAP_COLUMNS)
-        both = zip(photos, found, strict=True)
-        for path, (of, values) in tqdm(both, "pictures", len(photos), unit="photo"):
-            picture_to, array_to = targets[path]
+        each = zip(photos, found, targets, strict=True)
+        bar = tqdm(each, "pictures", len(photos), unit="photo")
+        for path, (of, values), (picture_to, array_to) in bar:
             try:
                 _draw_map(path, values, reach, of, kind, picture_to)
             except InputError as error:

@@ -16,6 +16,7 @@ from rsrl_lib.interface.given import (
     nothing_left,
     photos_of,
     targets_of,
+    targets_of_whole,
     write_table,
 )
 from rsrl_lib.recipe import MOST_BITS
@@ -34,7 +35,7 @@ OF_LEVELS = ("share_", "likelihood_")
 """How columns begin that every level has."""
 HIGHLIGHT_COLUMNS = ["photo", "J", "correlation", "area_share"]
 HIGHLIGHT_COLUMNS += ["left", "top", "width", "height"]
-HIGHLIGHT_ENDINGS = (".png", "_mask.png", "_contour.png")
+HIGHLIGHT_FILES = ("{stem}.png", "masks/{stem}.png", "contours/{stem}.png")
 MOST_PIXELS = 1600
 """Of the longer side of a photo that a contour is drawn over."""
 CROP_COLUMNS = ["photo", "left", "top", "width", "height", "reason", "attribute", "iou"]
@@ -55,7 +56,7 @@ def assess(
     them.
 
     Example: rsrl assess --run runs/mine holiday --out holiday.csv --sort rank
-    The ten best, one of each burst: rsrl assess --run runs/mine holiday --top 10 --near-duplicates 6
+    Ten, one of each burst: rsrl assess --run runs/mine holiday --top 10 --near-duplicates 6
     Three runs: rsrl assess --run runs/a --run runs/b --run runs/c holiday/*.jpg
 
     Args:
@@ -223,10 +224,10 @@ def highlight(
         run: Folder of a run.
         rounds: The later and the earlier round.
         photos: Photos, or folders of photos.
-        out: Folder for what is written of each photo, in sub-folders as the photos are: NAME.png,
-            NAME_mask.png (the region in white, as large as the photo) and NAME_contour.png; and
-            for highlights.csv, whose boxes are those of a region's largest part, in pixels of the
-            photo.
+        out: Folder for the pictures, under the photos' names and in sub-folders as the photos are;
+            for masks (as large as the photo, the region white) in masks/, for contours in
+            contours/, and for highlights.csv, whose box is that of the region's largest part, in
+            pixels of the photo.
         channel: J, counted from 0; the least correlated one of each photo when not given.
         after_relu: Take the maps after ReLU.
         absolute: Take the absolute difference.
@@ -253,7 +254,7 @@ def highlight(
     options = {"channel": channel, "shrink_to": shrink_to}
     options |= {"after_relu": after_relu, "absolute": absolute, "flip": flip}
     paths, names = photos_of(photos, skip_broken)
-    targets = targets_of(paths, names, out, "highlights", HIGHLIGHT_ENDINGS)
+    targets = targets_of(paths, names, out, "highlights", HIGHLIGHT_FILES)
     written = 0
     with (out / "highlights.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, HIGHLIGHT_COLUMNS)
@@ -365,22 +366,14 @@ def crop(
     paths, names = photos_of(photos, skip_broken)
     targets = targets_of(paths, names, out, "crops")
     written = 0
-    with (
-        decoded_photos(paths, "crop", skip_broken, cache, network.side) as (
-            whole,
-            views,
-        ),
-        (out / "crops.csv").open("w", newline="", encoding="utf-8") as file,
-    ):
+    work = decoded_photos(paths, "crop", skip_broken, cache, network.side)
+    listed = (out / "crops.csv").open("w", newline="", encoding="utf-8")
+    with listed as file, work as (whole, views):
         table = csv.writer(file)
         table.writerow(CROP_COLUMNS)
-        readable = set(whole)
-        of_whole = [
-            (path, target)
-            for path, (target,) in zip(paths, targets, strict=True)
-            if path in readable
-        ]
-        for row, (path, target) in enumerate(tqdm(of_whole, "crops", unit="photo")):
+        of_whole = targets_of_whole(paths, targets, whole)
+        bar = tqdm(zip(whole, of_whole, strict=True), "crops", len(whole), unit="photo")
+        for row, (path, (target,)) in enumerate(bar):
             try:
                 view = views.crops([row], view="whole")
                 maps = activation_maps(network, view, **look)[0]
