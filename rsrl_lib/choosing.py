@@ -4,6 +4,7 @@ The expected score ranks them, of two levels the share of the high one: unlike t
 it tells photos apart that get the same one.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -109,8 +110,10 @@ def table_of(
     assigned = answers.shares.to_numpy().argmax(1)
     are_scores = "high" not in levels
     table = pd.DataFrame({"photo": list(photos)})
-    table["score" if are_scores else "level"] = [levels[node] for node in assigned]
-    if are_scores:
+    if not are_scores:
+        table["level"] = [levels[node] for node in assigned]
+    else:
+        table["score"] = np.array(scores)[assigned]
         table["expected"] = expected
         table["spread"] = spread
     rank = pd.Series(expected).rank(ascending=False, method="min")
@@ -123,6 +126,13 @@ def table_of(
     likelihoods = answers.likelihoods.add_prefix("likelihood_")
     attributes = answers.attributes.add_prefix("attribute_")
     return pd.concat([table, shares, likelihoods, attributes], axis=1)
+
+
+def as_json_lines(table: pd.DataFrame) -> str:
+    """A line of JSON for each row; what is not known is null."""
+    known = table.astype(object).where(table.notna(), None)
+    lines = [json.dumps(row, ensure_ascii=False) for row in known.to_dict("records")]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def groups_of(pixels: Pixels, bits: int) -> np.ndarray:

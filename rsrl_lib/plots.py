@@ -28,6 +28,8 @@ PART_DASHES = {"train": "", "validation": (1, 1), "test": (4, 2)}
 PART_COLOURS = {"train": "#1b3a6b", "validation": "#7a7a7a", "test": "#b5541c"}
 IN_COLOUR = "in colour: the region; grey, hatched: the rest"
 REST = ((110, 110, 110), (190, 190, 190))
+PALE = ((45, 45, 45), (235, 235, 235))
+"""Black and white of a photo in grey that colours can be told on."""
 HATCH = (40, 60, 190)
 OUTLINE = (255, 170, 0)
 BLUE = "#35618f"
@@ -590,7 +592,7 @@ def map_picture(
     scale = min(1280, max(640, longer)) / longer
     width, height = (max(1, round(side * scale)) for side in photo.size)
     photo = photo.resize((width, height), Image.Resampling.LANCZOS)
-    grey = ImageOps.grayscale(photo).convert("RGB")
+    grey = ImageOps.colorize(ImageOps.grayscale(photo), *PALE)
     large = at_size(values.astype(np.float32), photo.size)
     shown = _laid_over(grey, large, reach)
 
@@ -601,7 +603,7 @@ def map_picture(
     lowest = -reach if signed else 0
     bar_width = min(360, page.width - 140)
     steps = np.linspace(lowest, reach, bar_width, dtype=np.float32)
-    empty = Image.new("RGB", (bar_width, 14), (150, 150, 150))
+    empty = Image.new("RGB", (bar_width, 14), (160, 160, 160))
     bar = _laid_over(empty, np.tile(steps, (14, 1)), reach)
     left = (page.width - bar_width) // 2
     page.paste(bar, (left, height + 34))
@@ -613,11 +615,12 @@ def map_picture(
 
 
 def _laid_over(picture: Image.Image, values: np.ndarray, reach: float) -> Image.Image:
-    """A picture with a map (height, width) of its size in colours, none where it is zero."""
-    coloured = _coloured(values, _signed_scale(reach))
-    share = np.clip(np.abs(values) / reach, 0, 1) ** 0.7
-    opacity = Image.fromarray((share * 200).astype(np.uint8))
-    return Image.composite(coloured, picture, opacity)
+    """A picture with a map (height, width) of its size over it: one colour for each sign, so that
+    where the map is nearly zero the picture shows and no white, which the colours have there."""
+    shares = np.clip(values / reach, -1, 1)
+    colours = _coloured(0.75 * np.sign(values), _signed_scale(1))
+    opacity = Image.fromarray((np.abs(shares) * 225).astype(np.uint8))
+    return Image.composite(colours, picture, opacity)
 
 
 def framed(

@@ -141,9 +141,11 @@ def check_table(path: Path) -> None:
 
 def write_table(rows: "pd.DataFrame", path: Path) -> None:
     """Write a table as its name ends: CSV, or a line of JSON for each row."""
+    from rsrl_lib.choosing import as_json_lines
+
     with writing(path):
         if path.suffix.lower() == ".jsonl":
-            rows.to_json(path, orient="records", lines=True, force_ascii=False)
+            path.write_text(as_json_lines(rows), "utf-8")
         else:
             rows.to_csv(path, index=False)
 

@@ -94,6 +94,7 @@ def assess(
                 groups = choosing.groups_of(decoded, near_duplicates)
     together = choosing.mean_of(answers)
     rows = choosing.table_of(whole, together, scores=scores, groups=groups)
+    sentences = _how_to_read(rows, in_file=out is not None)
     if top is not None:
         rows = choosing.best(rows, top)
     if sort is not None:
@@ -106,7 +107,7 @@ def assess(
         if len(rows) < len(whole):
             count = f"The {len(rows)} best of {len(whole)} photos"
         print(f"{count} are assessed in {out}.")
-    print(*_how_to_read(rows, in_file=out is not None), sep="\n")
+    print(*sentences, sep="\n")
 
 
 def _check_choice(
@@ -148,9 +149,11 @@ def _how_to_read(rows: "pd.DataFrame", *, in_file: bool) -> list[str]:
     sentences = []
     if "group" in rows:
         in_groups = rows["group"][rows["group"] > 0]
+        count = in_groups.nunique()
+        groups = "1 group" if count == 1 else f"{count} groups"
         sentences.append(
-            f"{len(in_groups)} of these photos are near-duplicates, in {in_groups.nunique()} "
-            "groups; best_of_group marks the one to keep of each, and photos without any."
+            f"{len(in_groups)} of {len(rows)} photos are near-duplicates, in {groups}; "
+            "best_of_group marks the one to keep of each, and photos that are like no other."
         )
     if rows["percentile"].isna().any():
         sentences.append(
@@ -161,15 +164,13 @@ def _how_to_read(rows: "pd.DataFrame", *, in_file: bool) -> list[str]:
         sentences.append(
             "percentile: percent of the run's training photos that rank below the photo."
         )
-    if in_file:
-        sentences.append(
-            "likelihood_ columns are sigmoids, as in the papers: each level is a question of its "
-            "own, so they need not add up to 1. share_ columns (softmax) do."
-        )
-    else:
-        sentences.append(
-            "--out FILE.csv keeps these columns, and share and likelihood of every level."
-        )
+    of_levels = "share_ columns add up to 1 (softmax)"
+    if not in_file:
+        of_levels = f"--out FILE.csv keeps more: {of_levels}"
+    sentences.append(
+        f"{of_levels}; likelihood_ columns are sigmoids, as in the papers, each level a question "
+        "of its own, so they need not add up to 1."
+    )
     return sentences
 
 

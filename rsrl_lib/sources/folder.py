@@ -49,7 +49,9 @@ def read_folder(
     else, and where any score has a fraction, the score. A column `mask` names files beside the CSV.
     `part_column`, or the CSV `parts` (photo, part), says of each photo whether it is for train,
     validation or test. Photos with the same word in `group_column`, or of one sub-folder with
-    `group_by_folder`, are to lie in one part. Bad input raises `InputError`.
+    `group_by_folder`, are to lie in one part. A name that is no file's is taken for the one photo
+    that it can mean, and a row that is there twice counts once (`Note`). Bad input raises
+    `InputError`.
     """
     _check_either({"--part-column": part_column, "--parts": parts})
     _check_either(
