@@ -435,6 +435,7 @@ OUTPUTS = {
     "assess": ["--run", "r", "p.jpg", "--csv", "OUT"],
     "highlight": ["--run", "r", "p.jpg", "--rounds", "2", "1", "--out", "OUT"],
     "crop": ["--run", "r", "p.jpg", "--out", "OUT"],
+    "maps": ["--run", "r", "p.jpg", "--out", "OUT"],
     "glassbox": ["--out", "OUT"],
     "fetch": ["oasis", "--out", "OUT"],
     "sweep": ["g.toml", "--out", "OUT"],
@@ -474,7 +475,7 @@ def test_a_folder_for_the_table_is_made(monkeypatch, gap_run, folder, tmp_path):
     assert len(pd.read_csv(table)) == 1
 
 
-@pytest.mark.parametrize("command", ["assess", "highlight", "crop"])
+@pytest.mark.parametrize("command", ["assess", "highlight", "crop", "maps"])
 def test_with_nothing_left_there_is_a_sentence_and_no_empty_table(
     monkeypatch, gap_run, tmp_path, capsys, command
 ):
@@ -490,7 +491,8 @@ def test_with_nothing_left_there_is_a_sentence_and_no_empty_table(
     words = [word.replace("OUT", str(tmp_path / "out")) for word in OUTPUTS[command][2:]]
     words = [photos if word == "p.jpg" else word for word in words]
     said = refused(monkeypatch, command, "--run", two_rounds, *words, "--skip-broken")
-    assert said == f"rsrl: There is nothing to {command}: all 2 photos had to be left out, for " + (
+    work = "map" if command == "maps" else command
+    assert said == f"rsrl: There is nothing to {work}: all 2 photos had to be left out, for " + (
         "the reasons above."
     )
     told = capsys.readouterr()
@@ -542,7 +544,7 @@ def test_a_channel_is_compared_with_the_network_and_no_photo_is_blamed(
     assert not list((tmp_path / "out").iterdir())
 
 
-@pytest.mark.parametrize("command", ["assess", "highlight", "crop"])
+@pytest.mark.parametrize("command", ["assess", "highlight", "crop", "maps"])
 def test_a_run_that_is_no_folder_is_told(monkeypatch, tmp_path, command):
     file = tmp_path / "network_best.safetensors"
     file.write_bytes(b"x")
@@ -577,7 +579,7 @@ def test_help_of_train_begins_with_a_dozen_options_and_leaves_comparisons_to_gri
     assert not {"--control", "--resplit", "--first-steps", "--literal-weights"} & set(names)
 
 
-@pytest.mark.parametrize("command", ["train", "assess", "crop", "glassbox", "notebooks"])
+@pytest.mark.parametrize("command", ["train", "assess", "crop", "maps", "glassbox", "notebooks"])
 def test_help_of_every_command_has_an_example(monkeypatch, capsys, command):
     with pytest.raises(SystemExit) as stopped:
         rsrl(monkeypatch, command, "--help")

@@ -26,7 +26,7 @@ from rsrl_lib import network, pixels, sources
 from rsrl_lib.comparing import sweeps
 from rsrl_lib.cropping import save_crop
 from rsrl_lib.files import InputError
-from rsrl_lib.interface import batch, cli, photo_commands
+from rsrl_lib.interface import batch, cli, map_commands, photo_commands
 from rsrl_lib.reading.pictures import open_rgb, read_unscored
 from tests.conftest import draw_coloured_photos
 from tests.odd_pictures import png, ramp, tiff, whole
@@ -476,6 +476,7 @@ COMMANDS = {
     "assess": ["--csv", "OUT/table.csv"],
     "highlight": ["--rounds", "2", "1", "--out", "OUT"],
     "crop": ["--out", "OUT"],
+    "maps": ["--out", "OUT"],
 }
 
 
@@ -500,7 +501,7 @@ def test_whatever_photos_are_called_nothing_is_written_outside_the_output_folder
     assert snapshot(world) == before
     folders = {"masks", "contours"} if command == "highlight" else set()
     written = [path for path in (tmp_path / "out").iterdir() if path.name not in folders]
-    assert len(written) == (1 if command == "assess" else 6)
+    assert len(written) == {"assess": 1, "highlight": 6, "crop": 6, "maps": 11}[command]
     assert all(len(list((tmp_path / "out" / name).iterdir())) == 5 for name in folders)
     with pytest.raises(SystemExit) as stopped:
         rsrl(*words, "--", world / ("a" * 5000 + ".png"))
@@ -619,6 +620,8 @@ def test_a_damaged_run_is_read_or_refused(world, command, tmp_path_factory, data
         told(photo_commands.assess, (run,), photo, run / "table.csv")
     elif command == "highlight":
         told(photo_commands.highlight, run, (2, 1), photo, run / "out", skip_broken=True)
+    elif command == "maps":
+        told(map_commands.maps, run, photo, run / "out")
     else:
         told(photo_commands.crop, run, photo, run / "out")
     (run / victim).unlink()

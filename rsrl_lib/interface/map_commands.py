@@ -71,6 +71,8 @@ def maps(
         opened = open_run(run)
         network = opened.network()
         shrink_to = opened.view["shrink_to"]
+        if "high" not in network.levels:
+            list(map(int, network.levels))  # then they are scores
     of = _check_kind(network, run, kind, of, shrink_to)
     paths, names = photos_of(photos, skip_broken)
     files = (f"{{stem}}_{kind}.png", f"{{stem}}_{kind}.npy")
