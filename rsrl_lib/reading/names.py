@@ -58,6 +58,12 @@ class Names:
         for same in (stem, _stem_of(stem)):  # some have two endings
             if same in self._by_stem:
                 return self._by_stem[same][:3]
+        if stem.isdecimal():  # spreadsheets make 1 of 001
+            same_number = [
+                s for s in self._by_stem if s.lstrip("0") == stem.lstrip("0")
+            ]
+            if same_number:
+                return self._by_stem[same_number[0]][:3]
         stems = list(self._by_stem)[:MOST_COMPARED]
         near = difflib.get_close_matches(stem, stems, 2, 0.75)
         return [self._by_stem[stem][0] for stem in near]
