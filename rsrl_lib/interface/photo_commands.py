@@ -368,8 +368,8 @@ def crop(
     targets = targets_of(paths, names, out, "crops")
     written = 0
     work = decoded_photos(paths, "crop", skip_broken, cache, network.side)
-    listed = (out / "crops.csv").open("w", newline="", encoding="utf-8")
-    with listed as file, work as (whole, views):
+    listed = out / "crops.csv"
+    with work as (whole, views), listed.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(CROP_COLUMNS)
         of_whole = targets_of_whole(paths, targets, whole)
