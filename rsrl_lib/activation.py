@@ -17,10 +17,10 @@ import torch
 from torch import nn
 
 from rsrl_lib.backbones import Body, check_side
-from rsrl_lib.files import InputError, needing
+from rsrl_lib.files import InputError
 from rsrl_lib.machine import device
 from rsrl_lib.network import AestheticNet
-from rsrl_lib.pixels import normalised
+from rsrl_lib.pixels import at_size, normalised
 from rsrl_lib.recipe import Torchvision
 
 
@@ -41,11 +41,8 @@ class ActivationMaps:
         """
         if "high" in self.levels:
             return self.levels["high"]
-        names = [int(name) for name in self.levels]
-        scores = np.array(names, np.float32)
-        weights = scores - scores.mean()
         maps = np.stack(list(self.levels.values()))  # (scores, S, S)
-        return np.tensordot(weights, maps, 1)
+        return np.tensordot(high_weights(list(self.levels)), maps, 1)
 
 
 def pooling(network: AestheticNet) -> nn.Module:
@@ -75,8 +72,8 @@ def _no_maps(body: Body) -> str:
     if body.name in ("alexnet", "vgg16"):
         return (
             "Activation maps need a head of global average pooling, do not exist for the several "
-            f"fully connected layers of this {body.name}; train with head 'gap', or take "
-            "grad_cam."
+            f"fully connected layers of this {body.name}; train with head 'gap', or take Grad-CAM "
+            "(grad_cam, rsrl maps --kind gradcam)."
         )
     return (
         "Activation maps need a head of global average pooling, and what the head of this "
@@ -238,26 +235,83 @@ def grad_cam(
     """Grad-CAM of a level, (batch, side, side) scaled to 0..1: a map for heads of several layers.
 
     Before a GAP head it is the positive part of AesAM. `photos` are bytes (batch, 3, 256, 256),
-    `level` is one of `network.levels`, `shrink_to` is that of the training; the side is 256, or
-    what that leaves of it. Raises `InputError` without the package `grad-cam`, and for other
-    networks than torchvision's.
+    `level` is one of `network.levels` or "high" (see `ActivationMaps.high`), `shrink_to` is that of
+    the training; the side is 256, or what that leaves of it. Raises `InputError` for other networks
+    than torchvision's.
     """
+    side = normalised(photos[:1], shrink_to=shrink_to).shape[-1]
+    scaled = []
+    for values in grad_cam_maps(network, photos, level, shrink_to=shrink_to):
+        large = at_size(values, (side, side))
+        lowest = large.min()
+        scaled.append((large - lowest) / max(large.max() - lowest, 1e-7))
+    return np.stack(scaled)
+
+
+def grad_cam_maps(
+    network: AestheticNet, photos: torch.Tensor, level: str, *, shrink_to: int | None
+) -> np.ndarray:
+    """Grad-CAM (batch, S, S) on the grid of the last maps, not scaled: the positive part of their
+    sum, each weighed by the mean of the logit's gradient (Selvaraju et al. 2017, eq. 1 and 2).
+
+    Arguments and errors are those of `grad_cam`.
+    """
+    weights = torch.tensor(_weights_of(network, level), device=device())
+    layer = _last_maps(network)
+    kept = []
+
+    def keep(_layer: nn.Module, _given: tuple, maps: torch.Tensor) -> torch.Tensor:
+        kept.append(maps.detach().requires_grad_())
+        return kept[-1]
+
+    network.to(device()).eval()
+    views = normalised(photos.to(device()), shrink_to=shrink_to)
+    hook = layer.register_forward_hook(keep)
+    with (
+        torch.enable_grad(),
+        torch.autocast(device().type, enabled=False),
+        ExitStack() as after,
+    ):
+        after.callback(hook.remove)
+        logits = network(views)[:, : len(weights)]
+        asked = (logits * weights).sum()
+        (gradient,) = torch.autograd.grad(asked, kept)
+    weighed = kept[0] * gradient.mean((2, 3), keepdim=True)  # (batch, M, S, S)
+    maps = weighed.sum(1).relu().detach().cpu().numpy()
+    if not np.isfinite(maps).all():
+        raise InputError(
+            "A map of Grad-CAM is not finite; the network is broken, train it anew."
+        )
+    return maps
+
+
+def _weights_of(network: AestheticNet, level: str) -> np.ndarray:
+    """Weight of each logit (levels,) in what a map is asked of: a level, or a rising score."""
+    if level in network.levels:
+        return np.array([name == level for name in network.levels], np.float32)
+    return high_weights(network.levels)
+
+
+def high_weights(levels: Sequence[str]) -> np.ndarray:
+    """Weight of each score (levels,) in what "high" is of scores: how far it lies above their
+    mean."""
+    scores = np.array([int(name) for name in levels], np.float32)
+    return scores - scores.mean()
+
+
+def check_grad_cam(network: AestheticNet) -> None:
+    """`InputError` where a network's last maps are not known."""
     if network.backbone not in get_args(Torchvision):
         raise InputError(
             f"Grad-CAM is here for {', '.join(get_args(Torchvision))}, not for "
-            f"{network.backbone}; take activation_maps."
+            f"{network.backbone}; take activation_maps (--kind aesam)."
         )
-    with needing("Grad-CAM", "study"):
-        from pytorch_grad_cam import GradCAM
-        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-    network.to(device()).eval()
+
+
+def _last_maps(network: AestheticNet) -> nn.Module:
+    """The layer that gives the last maps of one of torchvision's networks."""
+    check_grad_cam(network)
     is_resnet = network.backbone == "resnet18"
     layers = network.body.layer4 if is_resnet else network.body.features
     last = layers[-1]
-    if isinstance(last, nn.MaxPool2d):
-        last = layers[-2]
-    target = ClassifierOutputTarget(network.levels.index(level))
-    targets = [target] * len(photos)
-    views = normalised(photos.to(device()), shrink_to=shrink_to)
-    with GradCAM(network, [last]) as cam:
-        return cam(views, targets)
+    return layers[-2] if isinstance(last, nn.MaxPool2d) else last

@@ -17,12 +17,11 @@ import numpy as np
 import torch
 from PIL import Image
 from PIL.ExifTags import IFD, Base
-from scipy import ndimage
 from torchvision.ops import box_iou
 
 from rsrl_lib.activation import ActivationMaps
 from rsrl_lib.files import InputError
-from rsrl_lib.pixels import SIDE, at_size
+from rsrl_lib.pixels import SIDE, at_size, largest_part
 from rsrl_lib.reading.pictures import upright
 from rsrl_lib.settings import check_type
 
@@ -86,13 +85,7 @@ def largest_region(
 ) -> np.ndarray | None:
     """Largest connected part (256, 256) of the `region` of a map (S, S), None without one."""
     is_inside = region(values, threshold=threshold)
-    parts, count = ndimage.label(is_inside)
-    if not count:
-        return None
-    areas = np.bincount(parts.ravel())
-    areas[0] = 0  # part 0 is what is not in the region
-    largest = areas.argmax()
-    return parts == largest
+    return largest_part(is_inside) if is_inside.any() else None
 
 
 def region_box(values: np.ndarray, *, threshold: float = THRESHOLD) -> Box | None:

@@ -147,13 +147,13 @@ def contact_sheet(
     row_height = THUMB + 48
     sheet = Image.new("RGB", (width, 52 + shown * row_height + 28), "white")
     draw = ImageDraw.Draw(sheet)
-    large, small = _font(18), _font(11)
+    large, small = font(18), font(11)
     title = f"Photos whose hashes differ in at most {near.bits} of 64 bits"
     draw.text((12, 14), title, "black", large)
     for number in range(1, shown + 1):
         rows = np.flatnonzero(near.group == number)
         top = 52 + (number - 1) * row_height
-        draw.text((12, top), f"group {number}", "black", _font(13))
+        draw.text((12, top), f"group {number}", "black", font(13))
         draw.text((12, top + 20), f"{len(rows)} photos", "black", small)
         if len(rows) > COLUMNS:
             draw.text((12, top + 36), f"{COLUMNS} are shown", "black", small)
@@ -170,11 +170,11 @@ def contact_sheet(
     last = "Bits: in so many a photo differs from the one nearest to it."
     if left_out:
         last += f" {left_out} more groups stand in near_duplicates.csv."
-    draw.text((12, sheet.height - 24), last, "black", _font(12))
+    draw.text((12, sheet.height - 24), last, "black", font(12))
     return sheet
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def font(size: int) -> ImageFont.FreeTypeFont:
     """The one that figures are written in, which knows most letters of Europe."""
     path = f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf"
     return ImageFont.truetype(path, size)

@@ -23,7 +23,7 @@ from torch.nn.functional import cosine_similarity
 from rsrl_lib.backbones import Body, check_side
 from rsrl_lib.files import InputError
 from rsrl_lib.network import AestheticNet
-from rsrl_lib.pixels import normalised
+from rsrl_lib.pixels import largest_part, normalised
 from rsrl_lib.recipe import names_of
 from rsrl_lib.runs import Run
 
@@ -55,14 +55,14 @@ class Highlight:
 
     def mask(self, size: tuple[int, int]) -> np.ndarray:
         """The region at the size (width, height) of a photo, boolean (height, width)."""
-        region = Image.fromarray(self.region)
-        resized = region.resize(size, Image.Resampling.NEAREST)
-        return np.asarray(resized)
+        return _at_size(self.region, size)
 
     def facts(self, size: tuple[int, int]) -> dict[str, float]:
-        """J, its correlation, share of the area, and the box in pixels of a photo of that size."""
+        """J, its correlation, the region's share of the area, and the box of its largest connected
+        part, in pixels of a photo of that size."""
         mask = self.mask(size)
-        box = Image.fromarray(mask).getbbox()
+        largest = _at_size(largest_part(self.region), size)
+        box = Image.fromarray(largest).getbbox()
         left, top, right, foot = box or (0, 0, 0, 0)
         correlation = self.correlations[self.channel]
         return {
@@ -74,6 +74,12 @@ class Highlight:
             "width": right - left,
             "height": foot - top,
         }
+
+
+def _at_size(region: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A region (h, w) at the size (width, height) of a photo, boolean (height, width)."""
+    resized = Image.fromarray(region).resize(size, Image.Resampling.NEAREST)
+    return np.asarray(resized)
 
 
 def pair_of_rounds(

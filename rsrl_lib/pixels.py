@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from scipy import ndimage
 from torch.nn.functional import interpolate
 from tqdm.auto import tqdm
 
@@ -301,6 +302,17 @@ def at_size(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     as_image = Image.fromarray(values)
     resized = as_image.resize(size, Image.Resampling.BILINEAR)
     return np.asarray(resized)
+
+
+def largest_part(inside: np.ndarray) -> np.ndarray:
+    """The largest connected part of a region (h, w) of booleans; the region where it has none."""
+    parts, count = ndimage.label(inside)
+    if not count:
+        return inside
+    areas = np.bincount(parts.ravel())
+    areas[0] = 0  # part 0 is what is not in the region
+    largest = areas.argmax()
+    return parts == largest
 
 
 def decode(

@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
+from rsrl_lib.duplicates import font
 from rsrl_lib.files import InputError, replacing
 from rsrl_lib.highlight import Highlight
 from rsrl_lib.learning_curve import NAMES, LearningCurve
@@ -28,6 +29,8 @@ PART_DASHES = {"train": "", "validation": (1, 1), "test": (4, 2)}
 PART_COLOURS = {"train": "#1b3a6b", "validation": "#7a7a7a", "test": "#b5541c"}
 IN_COLOUR = "in colour: the region; grey, hatched: the rest"
 REST = ((110, 110, 110), (190, 190, 190))
+PALE = ((45, 45, 45), (235, 235, 235))
+"""Black and white of a photo in grey that colours can be told on."""
 HATCH = (40, 60, 190)
 OUTLINE = (255, 170, 0)
 BLUE = "#35618f"
@@ -570,6 +573,22 @@ def outlined(
     return shown
 
 
+def contoured(photo: Image.Image, mask: Image.Image) -> Image.Image:
+    """A photo with the outline of a region, `mask` of its size, and nothing else changed."""
+    shorter_side = min(photo.size)
+    width = max(2, shorter_side // 200)
+    mask = mask.convert("L")
+    line = ImageChops.difference(
+        mask, mask.filter(ImageFilter.MinFilter(2 * width + 1))
+    )
+    around = mask.filter(ImageFilter.MaxFilter(2 * (width // 2) + 1))
+    edge = ImageChops.difference(around, mask)
+    shown = photo.copy()
+    shown.paste("black", mask=edge)  # so that it can be told on what is orange itself
+    shown.paste(OUTLINE, mask=line)
+    return shown
+
+
 def _hatching(size: tuple[int, int]) -> Image.Image:
     """Diagonal lines on a picture of `size` (width, height), about 22 along its shorter side."""
     width, height = size
@@ -594,6 +613,54 @@ def activation_picture(
     grey = ImageOps.grayscale(photo)
     grey = grey.convert("RGB")
     return Image.blend(grey, coloured, 0.6)
+
+
+def map_picture(
+    photo: Image.Image,
+    values: np.ndarray,
+    reach: float,
+    title: str,
+    *,
+    signed: bool = True,
+) -> Image.Image:
+    """A map (S, S) over the photo in grey, in the photo's own aspect, with a bar of its colours.
+
+    Orange is above zero and purple below, the fuller the farther, up to `reach`; a map that is not
+    `signed` begins at zero. The photo is enlarged or shrunk to sides of 640 to 1280 pixels.
+    """
+    longer = max(photo.size)
+    scale = min(1280, max(640, longer)) / longer
+    width, height = (max(1, round(side * scale)) for side in photo.size)
+    photo = photo.resize((width, height), Image.Resampling.LANCZOS)
+    grey = ImageOps.colorize(ImageOps.grayscale(photo), *PALE)
+    large = at_size(values.astype(np.float32), photo.size)
+    shown = _laid_over(grey, large, reach)
+
+    page = Image.new("RGB", (max(width, 480), height + 74), "white")
+    page.paste(shown, ((page.width - width) // 2, 0))
+    draw = ImageDraw.Draw(page)
+    draw.text((12, height + 8), title, "black", font(15))
+    lowest = -reach if signed else 0
+    bar_width = min(360, page.width - 140)
+    steps = np.linspace(lowest, reach, bar_width, dtype=np.float32)
+    empty = Image.new("RGB", (bar_width, 14), (160, 160, 160))
+    bar = _laid_over(empty, np.tile(steps, (14, 1)), reach)
+    left = (page.width - bar_width) // 2
+    page.paste(bar, (left, height + 34))
+    for value in sorted({lowest, 0, reach}):
+        across = left + bar_width * (value - lowest) / (reach - lowest)
+        number = f"{value:+.3g}" if value else "0"
+        draw.text((across, height + 51), number, "black", font(12), "ma")
+    return page
+
+
+def _laid_over(picture: Image.Image, values: np.ndarray, reach: float) -> Image.Image:
+    """A picture with a map (height, width) of its size over it: one colour for each sign, so that
+    where the map is nearly zero the picture shows and no white, which the colours have there."""
+    shares = np.clip(values / reach, -1, 1)
+    colours = _coloured(0.75 * np.sign(values), _signed_scale(1))
+    opacity = Image.fromarray((np.abs(shares) * 225).astype(np.uint8))
+    return Image.composite(colours, picture, opacity)
 
 
 def framed(

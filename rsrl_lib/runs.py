@@ -269,13 +269,16 @@ class Judges:
     def chosen(self) -> AestheticNet:
         return self.networks[0]
 
-    def logits(self, pixels: Pixels) -> tuple[np.ndarray, np.ndarray]:
+    def logits(
+        self, pixels: Pixels, *, attributes: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Logits (n, levels) of photos by the chosen network, and those of all together, by which
-        the rule decides."""
-        of_networks = [
-            logits(network, pixels, **self.view) for network in self.networks
-        ]
-        return of_networks[0], judged_together(of_networks)
+        the rule decides; with `attributes` the former have those of the attributes behind them."""
+        how = {**self.view, "attributes": attributes}
+        of_networks = [logits(network, pixels, **how) for network in self.networks]
+        levels = len(self.chosen.levels)
+        of_levels = [of_network[:, :levels] for of_network in of_networks]
+        return of_networks[0], judged_together(of_levels)
 
 
 def open_run(folder: Path) -> Run:

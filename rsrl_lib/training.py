@@ -199,8 +199,10 @@ def logits(
     precision: str = "auto",
     crops: str = "random",
     shrink_to: int | None = None,
+    attributes: bool = False,
 ) -> np.ndarray:
-    """Logits (n, scores), float32, of all photos or some `rows`.
+    """Logits (n, scores), float32, of all photos or some `rows`; with `attributes` those of the
+    network's attributes come after them.
 
     `crops` says how the network was trained: by "random" ones, then it judges the centre, or by
     "five", then its answer is the mean over these, or on "resized" photos, then it judges such a
@@ -213,8 +215,10 @@ def logits(
     rows = torch.as_tensor(rows)
     views = views_of(crops, pixels.side)
     network.to(device(), memory_format=torch.channels_last).eval()
-    scores = len(network.scores)
-    judged = [torch.empty(0, scores, device=device())]
+    nodes = len(network.scores)
+    if attributes:
+        nodes += len(network.attributes)
+    judged = [torch.empty(0, nodes, device=device())]
     with torch.inference_mode(), autocast(precision):
         for some in own_share(rows).split(JUDGED_AT_ONCE):
             total = 0
@@ -223,7 +227,7 @@ def logits(
                 photos = normalised(photos, shrink_to=shrink_to)
                 total = total + network(photos)  # (photos, nodes)
             mean = total / len(views)
-            judged.append(mean[:, :scores].float())
+            judged.append(mean[:, :nodes].float())
     own = torch.cat(judged).cpu()
     return all_shares(own, len(rows)).numpy()
 

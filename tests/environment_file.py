@@ -29,6 +29,7 @@ CONDA_FORGE = {
     "jupyterlab": ("jupyterlab", "jupyterlab-feedstock"),
     "matplotlib": ("matplotlib", "matplotlib-feedstock"),
     "numpy": ("numpy", "numpy-feedstock"),
+    "openpyxl": ("openpyxl", "openpyxl-feedstock"),
     "pandas": ("pandas", "pandas-feedstock"),
     "papermill": ("papermill", "papermill-feedstock"),
     "pillow": ("pillow", "pillow-feedstock"),

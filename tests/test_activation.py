@@ -1,5 +1,3 @@
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -169,7 +167,37 @@ def test_grad_cam_weighs_the_last_maps_of_alexnet_by_their_mean_gradient(photos)
     assert weighed.abs().max() > 1e-3
 
 
-def test_grad_cam_without_its_package_names_the_extra(photos, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
-    with pytest.raises(InputError, match=r"extra 'study' .*install rsrl-lib\[study\]"):
-        a.grad_cam(gap("squeezenet1_1"), photos, "3", shrink_to=None)
+@pytest.mark.parametrize("head", ["fc", "gap"])
+@pytest.mark.parametrize("backbone", ["alexnet", "squeezenet1_1", "resnet18", "vgg16"])
+def test_grad_cam_is_that_of_its_library(backbone, head, photos):
+    library = pytest.importorskip("pytorch_grad_cam", reason="grad-cam is not installed")
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    network = aesthetic_net(backbone, [3, 4, 7], weights="none", head=head).eval()
+    with torch.no_grad():  # a new head is nearly zero
+        network.head.weight.mul_(1e3)
+    layer = network.body.layer4 if backbone == "resnet18" else network.body.features
+    last = layer[-2] if isinstance(layer[-1], torch.nn.MaxPool2d) else layer[-1]
+    largest = []
+    for node, level in enumerate(network.levels):
+        found = a.grad_cam(network, photos[:2], level, shrink_to=None)
+        with library.GradCAM(network, [last]) as cam:
+            theirs = cam(normalised(photos[:2]), [ClassifierOutputTarget(node)] * 2)
+        np.testing.assert_allclose(found, theirs, atol=0.02)
+        largest.append(found.max())
+    assert max(largest) > 0.9
+
+
+def test_grad_cam_of_high_is_that_of_a_rising_score_and_leaves_the_network_as_it_was(photos):
+    network = gap("squeezenet1_1")
+    before = {name: values.clone() for name, values in network.state_dict().items()}
+    maps = a.activation_maps(network, photos, shrink_to=None)
+    found = a.grad_cam_maps(network, photos, "high", shrink_to=None)
+    for own, cam in zip(maps, found, strict=True):
+        high = np.maximum(own.high, 0)
+        # Its weights are means over the positions, AesAM's are sums.
+        np.testing.assert_allclose(cam * cam.size, high, rtol=1e-3, atol=1e-3 * high.max())
+    assert found.max() > 0
+    assert all((before[name] == values).all() for name, values in network.state_dict().items())
+    assert all(p.grad is None for p in network.parameters())
+    assert not any(layer._forward_hooks for layer in network.modules())

@@ -63,7 +63,9 @@ def test_train_makes_a_run_and_assess_reads_it(monkeypatch, train, folder, tmp_p
     )
     assessed = pd.read_csv(table)
     likelihood_columns = [f"likelihood_{s}" for s in (2, 3, 4, 5)]
-    assert list(assessed) == ["photo", "score", "expected", "spread", *likelihood_columns]
+    first = ["photo", "score", "expected", "spread", "rank", "percentile"]
+    share_columns = [f"share_{s}" for s in (2, 3, 4, 5)]
+    assert list(assessed) == [*first, *share_columns, *likelihood_columns]
     assert len(assessed) == 61
     best = assessed.filter(like="likelihood").idxmax(axis=1).str[-1].astype(int)
     assert (assessed.score == best).all()
@@ -72,7 +74,10 @@ def test_train_makes_a_run_and_assess_reads_it(monkeypatch, train, folder, tmp_p
     words = ["assess", "--run", tmp_path / "run", folder, "--csv", table, "--cache"]
     rsrl(monkeypatch, *words, tmp_path / "kept")
     assert len(list((tmp_path / "kept").glob("*.npy"))) == 2  # the photos, and which are broken
-    assert pd.read_csv(table).equals(assessed[1:].reset_index(drop=True))
+    again = pd.read_csv(table)
+    assert (again["rank"].to_numpy() <= assessed["rank"][1:].to_numpy()).all()
+    others = assessed[1:].reset_index(drop=True).drop(columns="rank")
+    pd.testing.assert_frame_equal(again.drop(columns="rank"), others, check_exact=True)
 
 
 def test_several_runs_judge_by_the_mean_of_their_posteriors(
@@ -258,7 +263,9 @@ def test_train_makes_gap_networks_and_assess_reads_their_levels(
     assert network.attributes == ["sharp", "colour=blue", "colour=green", "colour=red"]
     rsrl(monkeypatch, "assess", "--run", gap_run, folder, "--csv", tmp_path / "a.csv")
     table = pd.read_csv(tmp_path / "a.csv")
-    assert list(table) == ["photo", "level", "likelihood_low", "likelihood_high"]
+    levels = ["share_low", "share_high", "likelihood_low", "likelihood_high"]
+    attributes = [f"attribute_{name}" for name in network.attributes]
+    assert list(table) == ["photo", "level", "rank", "percentile", *levels, *attributes]
     assert ((table.level == "high") == (table.likelihood_high > table.likelihood_low)).all()
     samples = runs.open_run(gap_run).samples
     judged = samples.set_index("photo").assigned[table.photo.map(lambda p: Path(p).name)]
@@ -386,7 +393,7 @@ def test_a_reader_that_leaves_ends_a_command_quietly_with_the_status_of_a_pipe(l
 
 def test_a_table_is_cut_off_by_its_reader_without_a_word(gap_run, folder):
     done = in_a_shell(f"rsrl assess --run {gap_run} {folder} 2>/dev/null | head -1")
-    assert done.stdout.split() == ["photo", "level", "likelihood_low", "likelihood_high"]
+    assert done.stdout.split()[:4] == ["photo", "level", "rank", "percentile"]
     words = "Traceback", "Broken pipe"
     done = in_a_shell(f"rsrl assess --run {gap_run} {folder} | true")
     assert done.returncode == 141
@@ -428,6 +435,7 @@ OUTPUTS = {
     "assess": ["--run", "r", "p.jpg", "--csv", "OUT"],
     "highlight": ["--run", "r", "p.jpg", "--rounds", "2", "1", "--out", "OUT"],
     "crop": ["--run", "r", "p.jpg", "--out", "OUT"],
+    "maps": ["--run", "r", "p.jpg", "--out", "OUT"],
     "glassbox": ["--out", "OUT"],
     "fetch": ["oasis", "--out", "OUT"],
     "sweep": ["g.toml", "--out", "OUT"],
@@ -467,7 +475,7 @@ def test_a_folder_for_the_table_is_made(monkeypatch, gap_run, folder, tmp_path):
     assert len(pd.read_csv(table)) == 1
 
 
-@pytest.mark.parametrize("command", ["assess", "highlight", "crop"])
+@pytest.mark.parametrize("command", ["assess", "highlight", "crop", "maps"])
 def test_with_nothing_left_there_is_a_sentence_and_no_empty_table(
     monkeypatch, gap_run, tmp_path, capsys, command
 ):
@@ -483,7 +491,8 @@ def test_with_nothing_left_there_is_a_sentence_and_no_empty_table(
     words = [word.replace("OUT", str(tmp_path / "out")) for word in OUTPUTS[command][2:]]
     words = [photos if word == "p.jpg" else word for word in words]
     said = refused(monkeypatch, command, "--run", two_rounds, *words, "--skip-broken")
-    assert said == f"rsrl: There is nothing to {command}: all 2 photos had to be left out, for " + (
+    work = "map" if command == "maps" else command
+    assert said == f"rsrl: There is nothing to {work}: all 2 photos had to be left out, for " + (
         "the reasons above."
     )
     told = capsys.readouterr()
@@ -535,7 +544,7 @@ def test_a_channel_is_compared_with_the_network_and_no_photo_is_blamed(
     assert not list((tmp_path / "out").iterdir())
 
 
-@pytest.mark.parametrize("command", ["assess", "highlight", "crop"])
+@pytest.mark.parametrize("command", ["assess", "highlight", "crop", "maps"])
 def test_a_run_that_is_no_folder_is_told(monkeypatch, tmp_path, command):
     file = tmp_path / "network_best.safetensors"
     file.write_bytes(b"x")
@@ -570,7 +579,7 @@ def test_help_of_train_begins_with_a_dozen_options_and_leaves_comparisons_to_gri
     assert not {"--control", "--resplit", "--first-steps", "--literal-weights"} & set(names)
 
 
-@pytest.mark.parametrize("command", ["train", "assess", "crop", "glassbox", "notebooks"])
+@pytest.mark.parametrize("command", ["train", "assess", "crop", "maps", "glassbox", "notebooks"])
 def test_help_of_every_command_has_an_example(monkeypatch, capsys, command):
     with pytest.raises(SystemExit) as stopped:
         rsrl(monkeypatch, command, "--help")

@@ -26,7 +26,7 @@ from rsrl_lib import network, pixels, sources
 from rsrl_lib.comparing import sweeps
 from rsrl_lib.cropping import save_crop
 from rsrl_lib.files import InputError
-from rsrl_lib.interface import batch, cli, photo_commands
+from rsrl_lib.interface import batch, cli, map_commands, photo_commands
 from rsrl_lib.reading.pictures import open_rgb, read_unscored
 from tests.conftest import draw_coloured_photos
 from tests.odd_pictures import png, ramp, tiff, whole
@@ -267,9 +267,9 @@ def test_any_table_of_scores_and_votes_is_read_or_refused(
         (b"photo,score\na.jpg,1e300\n", "is not a finite number"),
         (b"photo,score\n" + b"a" * 5000 + b".jpg,4\nb.jpg,5\n", "no such file"),
         (b"photo,score\na\0.jpg,4\nb.jpg,5\n", "no such file"),
-        (GOOD.decode().encode("utf-16"), "give a UTF-8 table"),
+        (GOOD.decode().encode("utf-16")[:-1], "give a UTF-8 table"),
     ],
-    ids=["wide", "huge field", "huge number", "long name", "NUL", "UTF-16"],
+    ids=["wide", "huge field", "huge number", "long name", "NUL", "half a letter of UTF-16"],
 )
 def test_a_table_of_absurd_size_or_kind_is_refused_with_its_fault(tmp_path, text, says):
     (tmp_path / "s.csv").write_bytes(text)
@@ -476,6 +476,7 @@ COMMANDS = {
     "assess": ["--csv", "OUT/table.csv"],
     "highlight": ["--rounds", "2", "1", "--out", "OUT"],
     "crop": ["--out", "OUT"],
+    "maps": ["--out", "OUT"],
 }
 
 
@@ -498,7 +499,10 @@ def test_whatever_photos_are_called_nothing_is_written_outside_the_output_folder
     with only_below(tmp_path / "out", tmp_path / "temporary"):
         rsrl(*words, "--", *odd)
     assert snapshot(world) == before
-    assert len(list((tmp_path / "out").iterdir())) == (1 if command == "assess" else 6)
+    folders = {"masks", "contours"} if command == "highlight" else set()
+    written = [path for path in (tmp_path / "out").iterdir() if path.name not in folders]
+    assert len(written) == {"assess": 1, "highlight": 6, "crop": 6, "maps": 11}[command]
+    assert all(len(list((tmp_path / "out" / name).iterdir())) == 5 for name in folders)
     with pytest.raises(SystemExit) as stopped:
         rsrl(*words, "--", world / ("a" * 5000 + ".png"))
     assert "File name too long" in str(stopped.value) and str(stopped.value).endswith("written.")
@@ -616,6 +620,8 @@ def test_a_damaged_run_is_read_or_refused(world, command, tmp_path_factory, data
         told(photo_commands.assess, (run,), photo, run / "table.csv")
     elif command == "highlight":
         told(photo_commands.highlight, run, (2, 1), photo, run / "out", skip_broken=True)
+    elif command == "maps":
+        told(map_commands.maps, run, photo, run / "out")
     else:
         told(photo_commands.crop, run, photo, run / "out")
     (run / victim).unlink()

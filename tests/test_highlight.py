@@ -256,7 +256,8 @@ def test_rsrl_highlight_writes_a_picture_a_photo_and_one_table(
     rsrl(monkeypatch, *words, files[0], grey, files[1], "--skip-broken")
     table = pd.read_csv(tmp_path / "out" / "highlights.csv")
     assert table.photo.tolist() == files[:2]
-    assert (tmp_path / "out" / "00003_01.png").exists()
+    assert (tmp_path / "out" / "00001_00.png").exists()
+    assert (tmp_path / "out" / "01.png").exists()  # no other photo is called so
     with pytest.raises(SystemExit, match="not of round 9"):
         rsrl(
             monkeypatch, "highlight", "--run", run.folder, "--rounds", "9", "1", *words[6:], *files

@@ -80,18 +80,18 @@ ORDER = [
     *("papers", "pixels", "duplicates", "losses", "backbones", "network", "machine"),
     *("features", "heads"),
     *("deciding", "training", "protocols", "controls", "duration"),
-    *("notices", "runs", "dataset", "record", "rounds", "chapters", "summary", "comparing"),
-    *("highlight", "learning_curve"),
+    *("notices", "runs", "choosing", "dataset", "record", "rounds", "chapters", "summary"),
+    *("comparing", "highlight", "learning_curve"),
     *("activation", "cropping", "plots", "interface"),
 ]
 # Within a sub-package the same holds of its modules.
 ORDER_WITHIN = {
-    "reading": "texts tables tiffs pngs pictures",
+    "reading": "texts sheets tables tiffs pngs pictures names",
     "sources": "checked folder public_sets download __init__",
     "drawing": "shapes easel failures glassbox",
     "comparing": "grids sweeps arms comparisons folds",
     "interface": "terminal widgets rating kernels batch pages app given training_commands"
-    " photo_commands rating_commands cli",
+    " photo_commands map_commands rating_commands cli",
 }
 
 

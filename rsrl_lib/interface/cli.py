@@ -19,6 +19,7 @@ import tyro
 from rsrl_lib.drop_rules import THRESHOLDS
 from rsrl_lib.files import Note, check_writable
 from rsrl_lib.interface.given import Source
+from rsrl_lib.interface.map_commands import maps
 from rsrl_lib.interface.photo_commands import assess, crop, highlight
 from rsrl_lib.interface.rating_commands import curve, rate
 from rsrl_lib.interface.terminal import in_one_sentence
@@ -185,6 +186,7 @@ COMMANDS = {
     "assess": assess,
     "highlight": highlight,
     "crop": crop,
+    "maps": maps,
     "glassbox": draw,
     "fetch": fetch,
     "sweep": run_sweep,

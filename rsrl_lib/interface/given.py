@@ -2,18 +2,23 @@
 
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
-from rsrl_lib.files import InputError, check_writable, reading, size_of
+from rsrl_lib.files import InputError, check_writable, reading, size_of, writing
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from rsrl_lib.pixels import Pixels
 
 Source = Literal["folder", "ava", "eva", "aadb", "para", "oasis"]
+TABLES = (".csv", ".jsonl")
+"""Endings of the tables that are written; a name without one is a CSV's."""
 RUN = "run", "give a whole one, or make one with rsrl train"
 
 
@@ -78,8 +83,14 @@ def _refuse(options: list[str], source: str) -> NoReturn:
     )
 
 
-def paths_of(photos: tuple[Path, ...], skip_broken: bool) -> list[str]:
-    """Files, and the pictures of folders; with `skip_broken` also names of no file."""
+def photos_of(
+    photos: tuple[Path, ...], skip_broken: bool
+) -> tuple[list[str], list[str]]:
+    """Files, and the pictures of folders; with `skip_broken` also names of no file. Beside them the
+    names that go by them where something is written: of a folder's photos, as they lie in it.
+
+    Of several folders each photo's name begins with that of its folder.
+    """
     from rsrl_lib.reading.pictures import read_unscored
 
     absent = [str(path) for path in photos if not path.is_dir() and size_of(path) < 0]
@@ -89,26 +100,54 @@ def paths_of(photos: tuple[Path, ...], skip_broken: bool) -> list[str]:
         raise InputError(
             f"{found}; correct the name, or leave it out by --skip-broken."
         )
-    found = [read_unscored(p).path if p.is_dir() else [str(p)] for p in photos]
-    if not (paths := [path for some in found for path in some]):
+    paths = []
+    names = []
+    for given in photos:
+        if not given.is_dir():
+            paths.append(str(given))
+            names.append(given.name)
+            continue
+        below = read_unscored(given)
+        paths += list(below["path"])
+        home = given.resolve().name if len(photos) > 1 else ""
+        names += [f"{home}/{photo}".removeprefix("/") for photo in below["photo"]]
+    if not paths:
         raise InputError("At least one photo is needed; give files or folders.")
     with reading(
         f"One of {len(paths)} names of photos", "path in UTF-8", "rename that photo"
     ):
         "".join(str(Path(path).resolve()) for path in paths).encode()
-    return paths
+    return paths, names
 
 
 def check_table(path: Path) -> None:
-    """`InputError` where a table cannot be written, or would be written over a photo."""
+    """`InputError` where a table cannot be written, in the format that its name ends in, or would
+    be written over a photo."""
     from rsrl_lib.reading.pictures import PICTURES
 
-    if path.suffix.lower() in PICTURES:  # --csv *.jpg names the first photo
-        found = f"--csv {path} is the name of a picture"
+    ending = path.suffix.lower()
+    if ending in PICTURES:  # --out *.jpg names the first photo
+        found = f"--out {path} is the name of a picture"
         raise InputError(
             f"{found}; give one for the table, such as assessed.csv, then the photos."
         )
-    check_writable(path, "--csv")
+    if ending not in ("", *TABLES):
+        raise InputError(
+            f"--out {path} is to be the table, which is written as {' or '.join(TABLES)}; give a "
+            f"name that ends so, such as {path.with_suffix('.csv').name}."
+        )
+    check_writable(path, "--out")
+
+
+def write_table(rows: "pd.DataFrame", path: Path) -> None:
+    """Write a table as its name ends: CSV, or a line of JSON for each row."""
+    from rsrl_lib.choosing import as_json_lines
+
+    with writing(path):
+        if path.suffix.lower() == ".jsonl":
+            path.write_text(as_json_lines(rows), "utf-8")
+        else:
+            rows.to_csv(path, index=False)
 
 
 @contextmanager
@@ -142,22 +181,90 @@ def nothing_left(work: str, count: int) -> str:
     return f"There is nothing to {work}: {photos} had to be left out, for the reasons above."
 
 
-def targets_of(paths: list[str], out: Path, table: str, ending: str = "") -> list[Path]:
-    """Files to write for the photos, named like them, numbered where two names are the same.
+def targets_of(
+    paths: list[str],
+    names: list[str],
+    out: Path,
+    table: str,
+    files: tuple[str, ...] = ("{stem}{ending}",),
+) -> list[list[Path]]:
+    """Files to write for each photo, by its name without and its ending, in sub-folders as `names`
+    say; numbered where two would be the same.
 
-    Raises `InputError` where one of them is a photo; what else is there is removed, since what is
-    written over a link lands in another folder.
+    Raises `InputError` where one of them is a photo, where a sub-folder is a link to elsewhere, and
+    where another file is there that no earlier call has written. What such a call wrote is removed,
+    since what is written over a link lands in another folder.
     """
-    names = [Path(path).stem for path in paths]
-    if len({*names, table}) <= len(names):
-        names = [f"{number:05d}_{name}" for number, name in enumerate(names, 1)]
-    pairs = zip(names, paths, strict=True)
-    targets = [out / (name + (ending or Path(path).suffix)) for name, path in pairs]
-    if {t.resolve() for t in targets} & {Path(path).resolve() for path in paths}:
-        raise InputError(
-            f"{out} holds photos that {table} would overwrite; give another folder."
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    for target in (*targets, out / f"{table}.csv"):
+    targets = []
+    for of_photo in _told_apart(names, files):
+        targets.append([out / file for file in of_photo])
+    every = [target for of_photo in targets for target in of_photo]
+    listed = out / f"{table}.csv"
+    _check_targets(every, paths, out, listed)
+    for folder in {target.parent for target in every} | {out}:
+        folder.mkdir(parents=True, exist_ok=True)
+    for target in (*every, listed):
         target.unlink(missing_ok=True)
     return targets
+
+
+def targets_of_whole(
+    paths: list[str], targets: list[list[Path]], whole: list[str]
+) -> list[list[Path]]:
+    """Of the photos' targets those of the `whole` ones, in their order."""
+    readable = set(whole)
+    both = zip(paths, targets, strict=True)
+    return [of_photo for path, of_photo in both if path in readable]
+
+
+def _told_apart(names: list[str], files: tuple[str, ...]) -> list[list[str]]:
+    """Files of each photo by its name, with a number in front where another one has the same.
+
+    Some drives take names for one that differ in case.
+    """
+    plain = [_files_of(name, files) for name in names]
+    numbered = []
+    for number, name in enumerate(names, 1):
+        folder, slash, last = name.rpartition("/")
+        numbered.append(_files_of(f"{folder}{slash}{number:05d}_{last}", files))
+    some = []
+    for own, other, is_shared in zip(plain, numbered, _shared(plain), strict=True):
+        some.append(other if is_shared else own)
+    return numbered if any(_shared(some)) else some
+
+
+def _files_of(name: str, files: tuple[str, ...]) -> list[str]:
+    """Files of a photo by its name."""
+    stem = str(Path(name).with_suffix(""))
+    return [file.format(stem=stem, ending=Path(name).suffix) for file in files]
+
+
+def _shared(files: list[list[str]]) -> list[bool]:
+    """Whether another photo has a file of the same name, for each photo."""
+    counts = Counter(file.casefold() for of_photo in files for file in of_photo)
+    return [any(counts[file.casefold()] > 1 for file in own) for own in files]
+
+
+def _check_targets(
+    targets: list[Path], paths: list[str], out: Path, listed: Path
+) -> None:
+    """`InputError` where a file must not be written; see `targets_of`."""
+    home = out.resolve()
+    photos = {Path(path).resolve() for path in paths}
+    for target in targets:
+        folder = target.parent.resolve()
+        if not folder.is_relative_to(home):
+            raise InputError(
+                f"{target.parent} is a link to {folder}, where nothing is to be written; give "
+                "another folder, or remove the link."
+            )
+        if target.resolve() in photos:
+            raise InputError(
+                f"{out} holds photos that {listed.stem} would overwrite; give another folder."
+            )
+        is_own = target.is_file() and not target.is_symlink()
+        if is_own and target.stat().st_nlink == 1 and not listed.exists():
+            raise InputError(
+                f"{out} holds {target.name}, and no {listed.name} that says rsrl has written it; "
+                "give another folder, or move it away."
+            )

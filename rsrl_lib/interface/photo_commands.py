@@ -4,21 +4,26 @@ import csv
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from rsrl_lib.files import InputError, check_writable, reading, writing
+from rsrl_lib.files import InputError, check_writable, reading
 from rsrl_lib.interface.given import (
     RUN,
     check_table,
     decoded_photos,
     nothing_left,
-    paths_of,
+    photos_of,
     targets_of,
+    targets_of_whole,
+    write_table,
 )
+from rsrl_lib.recipe import MOST_BITS
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
     from torch import nn
 
     from rsrl_lib.activation import ActivationMaps
@@ -26,85 +31,167 @@ if TYPE_CHECKING:
     from rsrl_lib.runs import Judges
 
 Listed = tyro.conf.Positional
+OF_LEVELS = ("share_", "likelihood_")
+"""How columns begin that every level has."""
 HIGHLIGHT_COLUMNS = ["photo", "J", "correlation", "area_share"]
 HIGHLIGHT_COLUMNS += ["left", "top", "width", "height"]
+HIGHLIGHT_FILES = ("{stem}.png", "masks/{stem}.png", "contours/{stem}.png")
+MOST_PIXELS = 1600
+"""Of the longer side of a photo that a contour is drawn over."""
 CROP_COLUMNS = ["photo", "left", "top", "width", "height", "reason", "attribute", "iou"]
 
 
 def assess(
     run: tyro.conf.UseAppendAction[tuple[Path, ...]],
     photos: Listed[tuple[Path, ...]],
-    csv: Path | None = None,
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["--csv"])] = None,
+    sort: Literal["rank", "expected", "score", "spread", "photo", "group"]
+    | None = None,
+    top: int | None = None,
+    near_duplicates: int | None = None,
     skip_broken: bool = False,
     cache: Path | None = None,
 ) -> None:
-    """Assign scores to photos with the chosen network of a run, or of several together.
+    """Assign scores to photos with the chosen network of a run, or of several together, and rank
+    them.
 
-    Example: rsrl assess --run runs/mine holiday/*.jpg --csv holiday.csv
+    Example: rsrl assess --run runs/mine holiday --out holiday.csv --sort rank
+    Ten, one of each burst: rsrl assess --run runs/mine holiday --top 10 --near-duplicates 6
     Three runs: rsrl assess --run runs/a --run runs/b --run runs/c holiday/*.jpg
 
     Args:
         run: Folder of a run; of several, each given by its own --run, the answers are averaged.
         photos: Photos, or folders of photos.
-        csv: Write the table here instead of printing it.
+        out: Write the whole table here, as its name ends: .csv, or .jsonl for a line of JSON each.
+        sort: Order of the rows: the best first (rank, expected), the highest score or the widest
+            spread first, by name, or the groups of near-duplicates together; as given without it.
+        top: Only so many photos, those of the best rank; of near-duplicates the best one alone.
+        near_duplicates: Bits of 64 in which photos may differ that are near-duplicates, such as 6;
+            the table then has their groups, and which photo is the best of its group.
         skip_broken: Leave out unreadable photos, and name them.
         cache: Folder to keep the decoded photos in, for another time; else they are deleted.
     """
-    if csv is not None:
-        check_table(csv)
+    if out is not None:
+        check_table(out)
     if cache is not None:
         check_writable(cache, "--cache", folder=True)
+    _check_choice(sort, top, near_duplicates)
 
-    import numpy as np
-    import pandas as pd
+    from rsrl_lib import choosing
 
-    from rsrl_lib.deciding import moments
-    from rsrl_lib.training import likelihoods
-
-    judges = _judges_of_one_scale(run)
-    whole = paths_of(photos, skip_broken)
-    likelihoods_of, posteriors = [], []  # (photos, levels), of each run
+    judges, of_training = _judges_of_one_scale(run)
+    scores = judges[0].chosen.scores
+    _check_sort(sort, judges[0].chosen.levels)
+    whole, _ = photos_of(photos, skip_broken)
+    answers, groups = [], None
     for side in {judge.chosen.side: None for judge in judges}:
-        with decoded_photos(whole, "assess", skip_broken, cache, side) as (
-            whole,
-            decoded,
-        ):
-            for judge in judges:
+        work = decoded_photos(whole, "assess", skip_broken, cache, side)
+        with work as (whole, decoded):
+            for judge, own in zip(judges, of_training, strict=True):
                 if judge.chosen.side == side:
-                    own, together = judge.logits(decoded)
-                    likelihoods_of.append(likelihoods(own))
-                    posteriors.append(np.exp(judge.rule.log_posterior(together)))
-    posterior = np.mean(posteriors, 0)
-    assigned = posterior.argmax(1)
-
-    network = judges[0].chosen
-    levels = network.levels
-    column = "level" if "high" in levels else "score"
-    rows = pd.DataFrame({"photo": whole, column: [levels[node] for node in assigned]})
-    if column == "score":
-        rows["expected"], rows["spread"] = moments(posterior, network.scores)
-    columns = [f"likelihood_{level}" for level in levels]
-    rows[columns] = np.mean(likelihoods_of, 0)
-    if csv is None:
-        print(rows.to_string(index=False, float_format="{:.3f}".format))
+                    answers.append(choosing.answers_of(judge, decoded, own))
+            if near_duplicates is not None and groups is None:
+                groups = choosing.groups_of(decoded, near_duplicates)
+    together = choosing.mean_of(answers)
+    rows = choosing.table_of(whole, together, scores=scores, groups=groups)
+    sentences = _how_to_read(rows, in_file=out is not None)
+    if top is not None:
+        rows = choosing.best(rows, top)
+    if sort is not None:
+        rows = choosing.sorted_by(rows, sort)
+    if out is None:
+        _print_rows(rows)
     else:
-        with writing(csv):
-            rows.to_csv(csv, index=False)
-        print(f"{len(rows)} photos are assessed in {csv}.")
+        write_table(rows, out)
+        count = f"{len(rows)} photos"
+        if len(rows) < len(whole):
+            count = f"The {len(rows)} best of {len(whole)} photos"
+        print(f"{count} are assessed in {out}.")
+    print(*sentences, sep="\n")
 
 
-def _judges_of_one_scale(runs: tuple[Path, ...]) -> list["Judges"]:
-    """Who judges for each run; `InputError` where the runs have other levels."""
+def _check_choice(
+    sort: str | None, top: int | None, near_duplicates: int | None
+) -> None:
+    """`InputError` for options of a choice that cannot be."""
+    if top is not None and top < 1:
+        raise InputError(f"--top is a number of photos, 1 or more, not {top}.")
+    if near_duplicates is not None and not 0 <= near_duplicates <= MOST_BITS:
+        raise InputError(
+            f"--near-duplicates must lie in 0..{MOST_BITS}, not {near_duplicates}: of photos that "
+            "have nothing in common about half of the 64 bits differ; 6 finds bursts and copies."
+        )
+    if sort == "group" and near_duplicates is None:
+        raise InputError(
+            "--sort group needs groups; add --near-duplicates 6, or sort by rank."
+        )
+
+
+def _check_sort(sort: str | None, levels: list[str]) -> None:
+    """`InputError` where a network of two levels is to sort by what scores alone have."""
+    if sort in ("expected", "score", "spread") and "high" in levels:
+        raise InputError(
+            f"--sort {sort} needs scores, this run has the levels {', '.join(levels)}; sort by "
+            "rank, which is by the share of the high level."
+        )
+
+
+def _print_rows(rows: "pd.DataFrame") -> None:
+    """Print what tells photos apart; shares and likelihoods of every score would not fit."""
+    shown = [name for name in rows if not name.startswith(OF_LEVELS)]
+    as_text = rows[shown].copy()
+    as_text["percentile"] = as_text["percentile"].map("{:.1f}".format)
+    print(as_text.to_string(index=False, float_format="{:.3f}".format))
+
+
+def _how_to_read(rows: "pd.DataFrame", *, in_file: bool) -> list[str]:
+    """What the columns mean that are not told by their names, in a sentence each."""
+    sentences = []
+    if "group" in rows:
+        in_groups = rows["group"][rows["group"] > 0]
+        count = in_groups.nunique()
+        groups = "1 group" if count == 1 else f"{count} groups"
+        sentences.append(
+            f"{len(in_groups)} of {len(rows)} photos are near-duplicates, in {groups}; "
+            "best_of_group marks the one to keep of each, and photos that are like no other."
+        )
+    if rows["percentile"].isna().any():
+        sentences.append(
+            "No percentiles: a run has not kept the expected scores of its training photos; train "
+            "it anew for them."
+        )
+    else:
+        sentences.append(
+            "percentile: percent of the run's training photos that rank below the photo."
+        )
+    of_levels = "share_ columns add up to 1 (softmax)"
+    if not in_file:
+        of_levels = f"--out FILE.csv keeps more: {of_levels}"
+    sentences.append(
+        f"{of_levels}; likelihood_ columns are sigmoids, as in the papers, each level a question "
+        "of its own, so they need not add up to 1."
+    )
+    return sentences
+
+
+def _judges_of_one_scale(
+    runs: tuple[Path, ...],
+) -> tuple[list["Judges"], list["np.ndarray"]]:
+    """Who judges for each run, and the expected scores of its training photos; `InputError` where
+    the runs have other levels."""
+    from rsrl_lib.choosing import expected_of_training
     from rsrl_lib.runs import open_run
 
     if not runs:
         raise InputError("--run is needed; give the folder of a run.")
     judges = []
+    of_training = []
     scales = []
     for folder in runs:
         with reading(folder, *RUN):
             opened = open_run(folder)
             judges.append(opened.judges())
+            of_training.append(expected_of_training(opened))
             recipe = opened.info["recipe"]
         scale = ", ".join(judges[-1].chosen.levels)
         if recipe["levels"] == "low-high":
@@ -116,7 +203,7 @@ def _judges_of_one_scale(runs: tuple[Path, ...]) -> list["Judges"]:
                 f"Runs that judge together need the same scores; {runs[0]} has {scales[0]}, "
                 f"{folder} has {scale}; leave one out."
             )
-    return judges
+    return judges, of_training
 
 
 def highlight(
@@ -130,7 +217,7 @@ def highlight(
     flip: bool = False,
     skip_broken: bool = False,
 ) -> None:
-    """Show in photos what two rounds of a run see differently: one picture a photo, and a table.
+    """Show in photos what two rounds of a run see differently: pictures of each photo, and a table.
 
     Example: rsrl highlight --run runs/mine --rounds 6 5 holiday/*.jpg --out highlights
 
@@ -138,7 +225,10 @@ def highlight(
         run: Folder of a run.
         rounds: The later and the earlier round.
         photos: Photos, or folders of photos.
-        out: Folder for the pictures and for highlights.csv (boxes in pixels of each photo).
+        out: Folder for the pictures, under the photos' names and in sub-folders as the photos are;
+            for masks (as large as the photo, the region white) in masks/, for contours in
+            contours/, and for highlights.csv, whose box is that of the region's largest part, in
+            pixels of the photo.
         channel: J, counted from 0; the least correlated one of each photo when not given.
         after_relu: Take the maps after ReLU.
         absolute: Take the absolute difference.
@@ -164,16 +254,16 @@ def highlight(
     _check_channel(channel, pair.out_channels // 2)  # of each of the two
     options = {"channel": channel, "shrink_to": shrink_to}
     options |= {"after_relu": after_relu, "absolute": absolute, "flip": flip}
-    paths = paths_of(photos, skip_broken)
-    targets = targets_of(paths, out, "highlights", ".png")
+    paths, names = photos_of(photos, skip_broken)
+    targets = targets_of(paths, names, out, "highlights", HIGHLIGHT_FILES)
     written = 0
     with (out / "highlights.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, HIGHLIGHT_COLUMNS)
         table.writeheader()
         bar = tqdm(paths, "highlights", unit="photo")
-        for path, target in zip(bar, targets, strict=True):
+        for path, own_targets in zip(bar, targets, strict=True):
             try:
-                facts = _draw_highlight(path, target, pair, side, options)
+                facts = _draw_highlight(path, own_targets, pair, side, options)
             except InputError as error:
                 reason = str(error) if path in str(error) else f"{path}: {error}"
                 if not skip_broken:
@@ -187,7 +277,7 @@ def highlight(
     if not written:
         raise InputError(nothing_left("highlight", len(paths)))
     shown = "original, later map, earlier map, difference and region"
-    print(f"{written} photos: {shown} in {out}.")
+    print(f"{written} photos: {shown} in {out}; beside them masks and contours.")
 
 
 def _check_channel(channel: int | None, count: int) -> None:
@@ -200,25 +290,31 @@ def _check_channel(channel: int | None, count: int) -> None:
 
 
 def _draw_highlight(
-    path: str, target: Path, pair: "nn.Conv2d", side: int, options: dict
+    path: str, targets: list[Path], pair: "nn.Conv2d", side: int, options: dict
 ) -> dict:
-    """Write the pictures of a photo's highlight; returns the facts of it."""
+    """Write the pictures of a photo's highlight, its mask and its contour; returns the facts."""
     import numpy as np
     import torch
     from PIL import Image
 
     from rsrl_lib.highlight import highlights
     from rsrl_lib.pixels import square
-    from rsrl_lib.plots import highlight_pictures
+    from rsrl_lib.plots import contoured, highlight_pictures
     from rsrl_lib.reading.pictures import open_rgb
 
     photo = open_rgb(path)
     crops = torch.from_numpy(square(photo, side)).permute(2, 0, 1)[None]
     highlight = highlights(pair, crops, **options)[0]
     facts = highlight.facts(photo.size)
+    pictures_to, mask_to, contour_to = targets
+    mask = np.where(highlight.mask(photo.size), 255, 0).astype(np.uint8)
+    Image.fromarray(mask).save(mask_to)
+    photo.thumbnail((MOST_PIXELS, MOST_PIXELS))
+    mask_of_shown = Image.fromarray(highlight.mask(photo.size))
+    contoured(photo, mask_of_shown).save(contour_to, compress_level=1)
     photo.thumbnail((480, 480))
     pictures = highlight_pictures(photo, highlight).values()
-    Image.fromarray(np.hstack(list(pictures))).save(target, compress_level=1)
+    Image.fromarray(np.hstack(list(pictures))).save(pictures_to, compress_level=1)
     return facts
 
 
@@ -242,7 +338,8 @@ def crop(
     Args:
         run: Folder of a run whose network ends in global average pooling (--head gap).
         photos: Photos, or folders of photos.
-        out: Folder for the crops, and for crops.csv (boxes in pixels of the upright photos).
+        out: Folder for the crops, in sub-folders as the photos are, and for crops.csv (boxes in
+            pixels of the upright photos).
         map: Crop by the map of the high level (aes) or of an attribute (att); or by the mean of
             both boxes where they agree, else as aes (both).
         threshold: The region is where the map reaches this share of its maximum.
@@ -267,21 +364,17 @@ def crop(
     shape = {"aspect": aspect and aspect_ratio(aspect), "least": least}
     shape |= {"threshold": threshold, "iou": iou}
     network, look = _network_with_maps(run, map, attribute)
-    paths = paths_of(photos, skip_broken)
-    targets = list(zip(paths, targets_of(paths, out, "crops"), strict=True))
+    paths, names = photos_of(photos, skip_broken)
+    targets = targets_of(paths, names, out, "crops")
     written = 0
-    with (
-        decoded_photos(paths, "crop", skip_broken, cache, network.side) as (
-            whole,
-            views,
-        ),
-        (out / "crops.csv").open("w", newline="", encoding="utf-8") as file,
-    ):
+    work = decoded_photos(paths, "crop", skip_broken, cache, network.side)
+    listed = out / "crops.csv"
+    with work as (whole, views), listed.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(CROP_COLUMNS)
-        readable = set(whole)
-        of_whole = [(path, target) for path, target in targets if path in readable]
-        for row, (path, target) in enumerate(tqdm(of_whole, "crops", unit="photo")):
+        of_whole = targets_of_whole(paths, targets, whole)
+        bar = tqdm(zip(whole, of_whole, strict=True), "crops", len(whole), unit="photo")
+        for row, (path, (target,)) in enumerate(bar):
             try:
                 view = views.crops([row], view="whole")
                 maps = activation_maps(network, view, **look)[0]

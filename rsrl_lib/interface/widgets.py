@@ -743,7 +743,8 @@ class _HighlightExplorer(_Explorer):
             chosen = "the least correlated"
         share = facts["area_share"]
         photo = "{} x {}".format(*self.size)
-        box = "box {width} x {height} at ({left}, {top})".format(**facts)
+        box = "its largest part: box {width} x {height} at ({left}, {top})"
+        box = box.format(**facts)
         return (
             f"rounds {later} and {earlier}, channel {facts['J']} "
             f"({chosen}: {facts['correlation']:.5f}), "

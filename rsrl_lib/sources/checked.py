@@ -2,6 +2,7 @@
 
 import os
 import unicodedata
+import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rsrl_lib.files import File, InputError, size_of
+from rsrl_lib.files import File, InputError, Note, size_of
 from rsrl_lib.photos import PARTS, ScoredPhotos, round_half_up
-from rsrl_lib.reading.tables import numbers, read_table
+from rsrl_lib.reading.names import Names, PhotosBelow, as_meant
+from rsrl_lib.reading.tables import are_numbers, numbers, read_table
 
 OPTIONAL = ("mask", "part", "group")
 
@@ -23,11 +25,13 @@ def scored_photos(
     rounding: str = "",
     parts: File | None = None,
     rater: dict | None = None,
+    below: PhotosBelow | None = None,
     **known,
 ) -> ScoredPhotos:
     """Check a table of photo, path and mean_score (or known votes), and complete it.
 
-    `parts` is a CSV of photo and part, where the user divides the photos.
+    `parts` is a CSV of photo and part, where the user divides the photos. `below` are the photos of
+    the user's folder, which tables may call otherwise than their files.
     """
     _check_once(table, "score the same photo")
     _check_unaliased(table)
@@ -45,9 +49,9 @@ def scored_photos(
         rounding = rounding_of(table["mean_score"].to_numpy())
     absent = _absent(table)
     if len(absent) and (strict or len(absent) == len(table)):
-        raise _photos_missing(table, absent)
+        raise _photos_missing(table, absent, below)
     if parts is not None:
-        table["part"] = _parts_by_photo(parts, table["photo"])
+        table["part"] = _parts_by_photo(parts, table["photo"], below)
     columns = ["photo", "path", "score", "mean_score"]
     columns += [name for name in OPTIONAL if name in table]
     scored = ScoredPhotos(
@@ -73,13 +77,50 @@ def parts_of(cells: pd.Series) -> pd.Series:
     return parts
 
 
-def _parts_by_photo(path: File, photos: pd.Series) -> np.ndarray:
+def _parts_by_photo(
+    path: File, photos: pd.Series, below: PhotosBelow | None
+) -> np.ndarray:
     """Part of each of the photos by a CSV of photo and part; empty where it names no such photo."""
     cells = read_table(Path(path), {"photo": "photo", "part": "part"})
+    cells["photo"] = named_as(cells["photo"], photos, below)
+    cells = without_repeats(cells)
     _check_once(cells, "give the same photo a part ({photo})")
     parts = parts_of(cells["part"])
     part_of = dict(zip(cells["photo"], parts, strict=True))
     return np.array([part_of.get(photo, "") for photo in photos], dtype=object)
+
+
+def named_as(
+    given: pd.Series, photos: pd.Series, below: PhotosBelow | None
+) -> pd.Series:
+    """Names of another table as the photos are called, where they mean one of these.
+
+    They may mean any photo of a folder, where there is one; else they mean one of the photos.
+    """
+    is_other = ~given.isin(photos)
+    if not is_other.any():
+        return given
+    others = given[is_other].drop_duplicates()
+    meant = as_meant(others, Names(photos)) if below is None else below.as_meant(others)
+    name_of = dict(zip(others, meant, strict=True))
+    return given.map(lambda name: name_of.get(name, name))
+
+
+def without_repeats(cells: pd.DataFrame) -> pd.DataFrame:
+    """A table without the rows that are another one once more; a `Note` tells how many."""
+    if not cells["photo"].duplicated().any():
+        return cells
+    is_again = cells.duplicated()
+    if is_again.any():
+        row = cells.index[is_again][0]
+        photo = cells["photo"][is_again].iloc[0]
+        warnings.warn(
+            f"{row}: the row of {photo} is there a second time and counts once; rows like that: "
+            f"{is_again.sum()}.",
+            Note,
+            stacklevel=3,
+        )
+    return cells[~is_again]
 
 
 def _check_all_have_a_part(table: pd.DataFrame) -> None:
@@ -110,17 +151,25 @@ def _check_once(table: pd.DataFrame, what: str) -> None:
 def _absent(table: pd.DataFrame) -> pd.DataFrame:
     """Photos without a file or with an empty one (photo, reason), by their rows of `table`."""
     paths = table["path"]
-    sizes = np.array([size_of(path) for path in paths])
+    if "bytes" in table:
+        sizes = table["bytes"].to_numpy()
+    else:
+        sizes = np.array([size_of(path) for path in paths])
     faults = np.where(sizes < 0, "no such file: ", "0 bytes in ")
     reasons = faults.astype(object) + paths
     photos = table[["photo"]].assign(reason=reasons)
     return photos[sizes <= 0]
 
 
-def _photos_missing(table: pd.DataFrame, absent: pd.DataFrame) -> InputError:
+def _photos_missing(
+    table: pd.DataFrame, absent: pd.DataFrame, below: PhotosBelow | None
+) -> InputError:
     """An error that tells of the first photo that is absent, and how many are."""
     row = absent.index[0]
     reason = _missing(Path(table["path"][row])) or absent["reason"][row]
+    near = below.names.near(table["photo"][row]) if below is not None else []
+    if near:
+        reason += f" (did you mean {' or '.join(near)}?)"
     remedy = "add them or correct the folder"
     if len(absent) < len(table):
         remedy += ", or leave them out (--skip-broken; a public set: no --strict)"
@@ -142,12 +191,15 @@ def rounding_of(given: np.ndarray) -> str:
     )
 
 
-def attributes_of(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Numbers; of a column of words a 0/1 attribute `column=word` each, unknown where blank."""
+def attributes_of(
+    table: pd.DataFrame, columns: Sequence[str], photos: pd.Series
+) -> pd.DataFrame:
+    """Attributes of the photos, which are the table's rows: numbers; of a column of words a 0/1
+    attribute `column=word` each, unknown where blank."""
     attributes = {}
     for name in columns:
         cells = table[name]
-        if pd.to_numeric(cells, errors="coerce").notna().any():
+        if are_numbers(cells):
             attributes[name] = numbers(table, name)
             continue
         if cells.nunique() > 200:
@@ -159,7 +211,7 @@ def attributes_of(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
         words = set(cells) - {""}
         for word in sorted(words):
             attributes[f"{name}={word}"] = np.where(is_blank, np.nan, cells == word)
-    return pd.DataFrame(attributes, table["photo"])
+    return pd.DataFrame(attributes, photos)
 
 
 def _check_unaliased(table: pd.DataFrame) -> None:
@@ -222,19 +274,13 @@ def _are_one_file(spellings: list[Path]) -> bool:
 
 
 def _missing(path: Path) -> str:
-    """Why there is no such photo, where its folder tells: none, or a name that nearly is it."""
+    """Why there is no such photo, where its folder tells; else nothing."""
     folder = path.parent
     try:
         if folder.is_file():
             return f"{folder} is a file, a folder of photos is needed"
         if not folder.is_dir():
             return f"there is no folder {folder}"
-        neighbours = sorted(folder.iterdir())
-    except OSError:  # a name that cannot be, a folder that cannot be listed
-        return ""
-    stem = path.stem.lower()
-    for file in neighbours:
-        is_near = stem in (file.stem.lower(), file.name.lower())
-        if is_near and file.is_file() and file.name != path.name:
-            return f"no such file: {path} (there is {file.name}: write it as it stands there)"
+    except OSError:  # a name that cannot be
+        pass
     return ""

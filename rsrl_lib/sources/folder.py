@@ -7,15 +7,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from rsrl_lib.files import File, InputError, Note
+from rsrl_lib.files import File, InputError, Note, size_of
 from rsrl_lib.photos import ScoredPhotos, round_half_up
+from rsrl_lib.reading.names import PhotosBelow
 from rsrl_lib.reading.tables import numbers, read_table
 from rsrl_lib.repeatability import beside
 from rsrl_lib.sources.checked import (
     attributes_of,
+    named_as,
     parts_of,
     rounding_of,
     scored_photos,
+    without_repeats,
 )
 
 COLUMN_OPTIONS = {
@@ -48,8 +51,10 @@ def read_folder(
     else, and where any score has a fraction, the score. A column `mask` names files beside the CSV.
     `part_column`, or the CSV `parts` (photo, part), says of each photo whether it is for train,
     validation or test. Photos with the same word in `group_column`, or of one sub-folder with
-    `group_by_folder`, are to lie in one part. Where the CSV comes from `rsrl rate`, the log of its
-    ratings beside it tells how well the rater repeats a score. Bad input raises `InputError`.
+    `group_by_folder`, are to lie in one part. A name that is no file's is taken for the one photo
+    that it can mean, and a row that is there twice counts once (`Note`). Where the CSV comes from
+    `rsrl rate`, the log of its ratings beside it tells how well the rater repeats a score. Bad
+    input raises `InputError`.
     """
     _check_either({"--part-column": part_column, "--parts": parts})
     _check_either(
@@ -63,11 +68,12 @@ def read_folder(
         "group": group_column,
     }
     columns = {name: header for name, header in headers.items() if header}
-    cells = read_table(Path(scores), columns, options=COLUMN_OPTIONS)
+    below = PhotosBelow(folder)
+    cells = _cells_of(Path(scores), columns, attribute_columns, below)
     given = numbers(cells, "score")
     photos = cells["photo"]
     table = cells[["photo"]].assign(score=round_half_up(given))
-    table["path"] = [str(Path(folder, photo)) for photo in photos]
+    table["path"], table["bytes"] = below.files(photos)
     if "mask" in cells:
         table["mask"] = _masks(cells["mask"], Path(scores).parent)
     if mean_column:
@@ -84,17 +90,14 @@ def read_folder(
 
     known = {}
     if votes:
-        known["votes"] = _count_votes(votes, photos, scores)
+        known["votes"] = _count_votes(votes, photos, scores, below)
     if attribute_columns:
-        # Read by themselves: one may bear a name that is used above.
-        columns = {name: name for name in attribute_columns}
-        columns["photo"] = photo_column
-        options = dict.fromkeys(attribute_columns, "--attributes")
-        cells = read_table(Path(scores), columns, options=options)
-        known["attributes"] = attributes_of(cells, attribute_columns)
+        own_names = {f"attribute {name}": name for name in attribute_columns}
+        named = cells[list(own_names)].rename(columns=own_names)
+        known["attributes"] = attributes_of(named, attribute_columns, photos)
     known["rounding"] = rounding_of(given)
     known["rater"] = _rater(Path(scores))
-    return scored_photos(table, strict, parts=parts, **known)
+    return scored_photos(table, strict, parts=parts, below=below, **known)
 
 
 def _rater(scores: Path) -> dict | None:
@@ -108,6 +111,23 @@ def _rater(scores: Path) -> dict | None:
         said = f"How well the rater repeats a score is not told: {error}"
         warnings.warn(said, Note, stacklevel=3)
         return None
+
+
+def _cells_of(
+    scores: Path,
+    columns: dict[str, str],
+    attributes: Sequence[str],
+    below: PhotosBelow,
+) -> pd.DataFrame:
+    """Cells of the scores' table, photos by the names of their files, no row twice.
+
+    An attribute is a column "attribute <name>", as it may bear a name that is used for another.
+    """
+    of_attributes = {f"attribute {name}": name for name in attributes}
+    options = COLUMN_OPTIONS | dict.fromkeys(of_attributes, "--attributes")
+    cells = read_table(scores, columns | of_attributes, options=options)
+    cells["photo"] = below.as_meant(cells["photo"])
+    return without_repeats(cells)
 
 
 def _check_either(given: dict[str, object]) -> None:
@@ -135,12 +155,21 @@ def _groups(names: pd.Series, where: str) -> pd.Series:
 
 def _masks(names: pd.Series, folder: Path) -> list[str | None]:
     """Paths of the masks; None where no name stands."""
-    return [str(folder / name) if name else None for name in names]
+    paths = []
+    for name in names:
+        path = folder / name
+        if "\\" in name and size_of(path) < 0:
+            path = folder / name.replace("\\", "/")
+        paths.append(str(path) if name else None)
+    return paths
 
 
-def _count_votes(votes: File, photos: pd.Series, scores: File) -> pd.DataFrame:
+def _count_votes(
+    votes: File, photos: pd.Series, scores: File, below: PhotosBelow
+) -> pd.DataFrame:
     """How often each photo was given each score; `InputError` where none is of `photos`."""
     cast = read_table(Path(votes), {"photo": "photo", "score": "score"})
+    cast["photo"] = named_as(cast["photo"], photos, below)
     # A wider range is a wrong column, and a table larger than the memory.
     given = numbers(cast, "score", "whole", -100, 100)
     counts = pd.crosstab(cast["photo"], given)

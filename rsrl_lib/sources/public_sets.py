@@ -205,7 +205,7 @@ def read_oasis(
     photos = table["photo"]
     table["path"] = f"{folder}/images/" + photos
     votes = votes.set_index(photos)
-    categories = attributes_of(table, ["category"])
+    categories = attributes_of(table, ["category"], photos)
 
     is_shown = ~is_hidden.to_numpy()
     shown = table.loc[is_shown, ["photo", "path"]]
