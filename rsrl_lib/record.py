@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from rsrl_lib.backbones import Body
 from rsrl_lib.dataset import Dataset
 from rsrl_lib.deciding import DecisionRule
+from rsrl_lib.dropped import NOTHING, joined
 from rsrl_lib.duplicates import contact_sheet, table_of
 from rsrl_lib.files import InputError, reading, replacing
 from rsrl_lib.machine import machine
@@ -27,7 +28,7 @@ from rsrl_lib.photos import PARTS
 from rsrl_lib.recipe import Choose, Recipe
 from rsrl_lib.runs import PART_OF_A_RUN, Run
 
-TABLES = ("rounds", "per_class", "confusion", "samples")
+TABLES = ("rounds", "per_class", "confusion", "samples", "dropped")
 ENDING = ("rounds", "stop", "loss_threshold", "patience")
 """Settings that say when a run ends and change no round; a run can be given others."""
 
@@ -44,6 +45,7 @@ class Record:
         self.writes = writes
         self.body = body
         self.tables = {name: pd.DataFrame() for name in TABLES}
+        self.tables["dropped"] = NOTHING
         # Of the round after which a run goes on; none in a new run.
         self.network: AestheticNet | None = None
         self.halves: list[AestheticNet] = []
@@ -55,6 +57,11 @@ class Record:
     def rounds(self) -> pd.DataFrame:
         """One row for each finished round."""
         return self.tables["rounds"]
+
+    @property
+    def dropped(self) -> pd.DataFrame:
+        """What was said of photos below K before the finished rounds, see `dropped`."""
+        return self.tables["dropped"]
 
     @property
     def last_samples(self) -> pd.DataFrame:
@@ -135,11 +142,13 @@ class Record:
         self,
         facts: dict[str, object],
         samples: pd.DataFrame,
+        dropped: pd.DataFrame,
         networks: list[AestheticNet],
         rule: DecisionRule,
         recipe: Recipe,
     ) -> None:
-        """Add a round: `facts` of it, what its network says of all photos and by which `rule`.
+        """Add a round: `facts` of it, what its network says of all photos and by which `rule`,
+        and which photos it did without.
 
         Of `networks` the first is the round's own, others are those of halves. Of the rounds so
         far the one is chosen that the recipe says.
@@ -150,10 +159,11 @@ class Record:
         row = pd.DataFrame([{"round": i, **facts}])
         news["rounds"] = pd.concat([row, news["rounds"]], axis=1)
         news["samples"] = samples
-        for name in TABLES:
+        for name, table in news.items():
             before = self.tables[name]
-            added = news[name].assign(round=i)
+            added = table.assign(round=i)
             self.tables[name] = pd.concat([before, added], ignore_index=True)
+        self.tables["dropped"] = joined(self.tables["dropped"], dropped)
 
         best = chosen_of(self.rounds, recipe.choose)
         self.rounds["chosen"] = np.arange(1, i + 1) == best
@@ -164,7 +174,7 @@ class Record:
 
     def _save_tables(self) -> None:
         folder = self.run.folder
-        for name in ("rounds", "per_class", "confusion"):
+        for name in ("rounds", "per_class", "confusion", "dropped"):
             with replacing(folder / f"{name}.csv") as partial:
                 self.tables[name].to_csv(partial, index=False)
         with replacing(folder / "samples.parquet") as partial:

@@ -22,6 +22,7 @@ from rsrl_lib.controls import CONTROLS, Judged, all_of, half_of_each
 from rsrl_lib.dataset import Dataset, Strangers, make_dataset
 from rsrl_lib.deciding import DecisionRule, fit_rule
 from rsrl_lib.drop_rules import Decision, largest_classes
+from rsrl_lib.dropped import told
 from rsrl_lib.features import features
 from rsrl_lib.files import InputError, locked
 from rsrl_lib.heads import cross_fitted, fit_head, freeze, head_logits
@@ -108,6 +109,7 @@ def learn(data: Dataset, recipe: Recipe, record: Record) -> None:
         else:
             judged = judged_photos(data, recipe, record, original, halves.unseen())
             decision = control.keep(recipe.drop, judged)
+        dropped = told(decision, data.table.iloc[original], i, record.dropped)
 
         # Train on, from the last network.
         if recipe.new_head and i > 1:
@@ -134,7 +136,7 @@ def learn(data: Dataset, recipe: Recipe, record: Record) -> None:
         if recipe.decide != "largest":
             facts["power"] = rule.power
         networks = [network, *halves.networks]
-        record.add(facts, samples, networks, rule, recipe)
+        record.add(facts, samples, dropped, networks, rule, recipe)
 
 
 def finished(rounds: pd.DataFrame, recipe: Recipe) -> bool:

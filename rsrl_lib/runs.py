@@ -12,6 +12,9 @@ per_class.csv         one row per round, part and score; confusion.csv beside it
 samples.parquet       one row per round and photo: assigned score, expected score and its spread;
                       logit and likelihood of the assigned, own and top score; logit of every
                       score; kept
+dropped.csv           one row per training photo that a later round found below K, left out,
+                      rescued or took back: its likelihood then, and K
+attributes.csv        one row per learned attribute: how well the chosen network tells it
 conv1.safetensors     round_01.weight, round_01.bias (where conv1 has one), ...
 network_best.safetensors, network_last.safetensors
                       networks of the chosen and the last round, and how each decides
@@ -35,6 +38,7 @@ from scipy.special import logit as logit_of
 
 from rsrl_lib.backbones import Body
 from rsrl_lib.deciding import DecisionRule, read_rule
+from rsrl_lib.dropped import derived
 from rsrl_lib.files import InputError, reading
 from rsrl_lib.network import AestheticNet, facts_of, load_network, side_of_network
 from rsrl_lib.pixels import Pixels
@@ -126,6 +130,21 @@ class Run:
     def samples(self) -> pd.DataFrame:
         samples = self._read("samples.parquet", pd.read_parquet)
         return _with_logits(samples)
+
+    @property
+    def dropped(self) -> pd.DataFrame:
+        """What was said of photos below K; of runs of before as far as other tables tell it."""
+        if (self.folder / "dropped.csv").exists():
+            return self._table("dropped.csv")
+        with reading(self.folder, *PART_OF_A_RUN):
+            return derived(self.samples, self.rounds, self.split, self.info["recipe"])
+
+    @property
+    def attributes(self) -> pd.DataFrame | None:
+        """How well the chosen network tells the attributes; None where it learned none."""
+        if not (self.folder / "attributes.csv").exists():
+            return None
+        return self._table("attributes.csv")
 
     @property
     def chosen(self) -> int:

@@ -78,7 +78,17 @@ ORDER = [
     *("papers", "pixels", "duplicates", "losses", "backbones", "network", "machine"),
     *("features", "heads", "measures"),
     *("deciding", "training", "protocols", "controls"),
-    *("notices", "runs", "dataset", "record", "rounds", "summary", "comparing", "highlight"),
+    *(
+        "notices",
+        "dropped",
+        "runs",
+        "dataset",
+        "record",
+        "rounds",
+        "summary",
+        "comparing",
+        "highlight",
+    ),
     *("activation", "cropping", "plots", "interface"),
 ]
 # Within a sub-package the same holds of its modules.
