@@ -16,6 +16,9 @@ from sklearn import metrics
 
 from rsrl_lib.files import InputError
 
+ATTRIBUTE_COLUMNS = ["attribute", "photos", "share", "accuracy", "majority_accuracy"]
+ATTRIBUTE_COLUMNS += ["auc", "spearman", "mean_absolute_error"]
+
 
 def per_class(
     labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]
@@ -227,6 +230,52 @@ def of_parts(
         "rounds": pd.DataFrame([row], columns=columns),
         "per_class": pd.concat(classes),
         "confusion": pd.concat(pairs),
+    }
+
+
+def of_attributes(
+    likelihoods: pd.DataFrame, targets: pd.DataFrame, values: pd.DataFrame
+) -> pd.DataFrame:
+    """How well attributes are told: a row an attribute, of tables (n, attributes) of one form.
+
+    `targets` lie in 0..1, NaN where unknown; `values` are what the user gave, maybe on another
+    scale. Columns: `photos` with a known target; where each of these is 0 or 1 their `share` of 1,
+    `accuracy` of a likelihood of 0.5 or more, `majority_accuracy` of always giving the commoner
+    answer, and `auc`; else `mean_absolute_error`. Where the values are numbers, `spearman` is the
+    rank correlation with them. What is undefined is NaN.
+    """
+    rows = []
+    for name in targets:
+        is_known = targets[name].notna()
+        target = targets[name][is_known].to_numpy(float)
+        said = likelihoods[name][is_known].to_numpy(float)
+        row = {"attribute": name, "photos": len(target)}
+        is_yes_or_no = bool(np.isin(target, (0, 1)).all())
+        if len(target) and is_yes_or_no:
+            row |= _of_yes_or_no(said, target)
+        elif len(target):
+            row["mean_absolute_error"] = float(np.abs(said - target).mean())
+        value = values[name][is_known]
+        if value.nunique() > 2:
+            has_value = value.notna().to_numpy()
+            of_value = value[has_value].to_numpy(float)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)
+                ranks = stats.spearmanr(said[has_value], of_value)
+            row["spearman"] = float(ranks.statistic)
+        rows.append(row)
+    return pd.DataFrame(rows, columns=ATTRIBUTE_COLUMNS)
+
+
+def _of_yes_or_no(said: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    share = float(target.mean())
+    is_said = said >= 0.5
+    has_both = 0 < share < 1
+    return {
+        "share": share,
+        "accuracy": float((is_said == (target == 1)).mean()),
+        "majority_accuracy": max(share, 1 - share),
+        "auc": float(metrics.roc_auc_score(target, said)) if has_both else np.nan,
     }
 
 

@@ -24,10 +24,11 @@ from rsrl_lib.deciding import DecisionRule, fit_rule
 from rsrl_lib.drop_rules import Decision, largest_classes
 from rsrl_lib.dropped import told
 from rsrl_lib.features import features
-from rsrl_lib.files import InputError, locked
+from rsrl_lib.files import InputError, locked, replacing
 from rsrl_lib.heads import cross_fitted, fit_head, freeze, head_logits
 from rsrl_lib.losses import LevelLoss, joint_loss, joint_targets
 from rsrl_lib.machine import team, threads, threads_of, wait_for_all
+from rsrl_lib.measures import of_attributes
 from rsrl_lib.network import AestheticNet, aesthetic_net, renew_head
 from rsrl_lib.notices import notices, of_division
 from rsrl_lib.photos import ScoredPhotos
@@ -36,7 +37,14 @@ from rsrl_lib.protocols import fold_of_each
 from rsrl_lib.recipe import OWN, Recipe
 from rsrl_lib.record import Record, check_same, chosen_of
 from rsrl_lib.runs import Run, check_folder
-from rsrl_lib.training import fine_tune, judged_together, judgement, logits
+from rsrl_lib.training import (
+    fine_tune,
+    judged_together,
+    judgement,
+    likelihoods,
+    logits,
+    logits_of_all_nodes,
+)
 
 
 def repeat(
@@ -87,6 +95,7 @@ def repeat(
         if is_first:
             on_start(run)
         learn(data, recipe, record)
+        tell_attributes(data, photos, recipe, run, body)
     wait_for_all()  # the others read what the first process has written
     return run
 
@@ -137,6 +146,37 @@ def learn(data: Dataset, recipe: Recipe, record: Record) -> None:
             facts["power"] = rule.power
         networks = [network, *halves.networks]
         record.add(facts, samples, dropped, networks, rule, recipe)
+
+
+def tell_attributes(
+    data: Dataset,
+    photos: ScoredPhotos,
+    recipe: Recipe,
+    run: Run,
+    body: Body | None = None,
+) -> None:
+    """Write how well the chosen network tells the attributes it has learned, on the photos that are
+    shown, unless that stands there already."""
+    wait_for_all()  # each process is to see the same
+    there = run.attributes
+    is_told = there is not None and (there["round"] == run.chosen).all()
+    if data.attributes.empty or is_told:
+        return
+    network = run.network(body=body)
+    rows = np.flatnonzero(data.table.part == run.shown_part)
+    of_nodes = logits_of_all_nodes(network, data.pixels, rows, **recipe.view)
+    said = likelihoods(of_nodes[:, len(network.scores) :])
+    table = of_attributes(
+        pd.DataFrame(said, columns=network.attributes),
+        data.attributes.iloc[rows].reset_index(drop=True),
+        photos.attributes[list(data.attributes)].iloc[rows].reset_index(drop=True),
+    )
+    table.insert(1, "part", run.shown_part)
+    table.insert(2, "round", run.chosen)
+    wait_for_all()
+    if team()[0] == 0:
+        with replacing(run.folder / "attributes.csv") as partial:
+            table.to_csv(partial, index=False)
 
 
 def finished(rounds: pd.DataFrame, recipe: Recipe) -> bool:

@@ -15,7 +15,7 @@ from rsrl_lib.files import File, InputError
 from rsrl_lib.reading.texts import read_text
 
 NAMES = ("photo", "path", "reason", "digest", "cell", "dataset", "labels", "arm")
-NAMES += ("fingerprint", "scores_fingerprint", "group")
+NAMES += ("fingerprint", "scores_fingerprint", "group", "attribute")
 
 
 def read_ours(path: File) -> pd.DataFrame:
