@@ -20,7 +20,8 @@ class ScoredPhotos:
     are to lie in one part; empty: the photo is alone).
     `votes` (counts; vote values across) and `attributes` (real; names across) go with its rows.
     `strict`: a photo that turns out broken at decoding is an error, otherwise it is left out.
-    `rounding` says in a sentence how many scores were rounded, where any was.
+    `rounding` says in a sentence how many scores were rounded, where any was. `origin` is what the
+    reader was given (source, folder, scores, options), so that it can be asked again.
     """
 
     table: pd.DataFrame
@@ -29,6 +30,7 @@ class ScoredPhotos:
     attributes: pd.DataFrame | None = None
     left_out: pd.DataFrame = field(default_factory=NOTHING.copy)
     rounding: str = ""
+    origin: dict[str, object] | None = None
 
     def __len__(self) -> int:
         return len(self.table)

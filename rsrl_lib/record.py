@@ -25,6 +25,7 @@ from rsrl_lib.measures import of_parts
 from rsrl_lib.network import AestheticNet, load_network, save_network
 from rsrl_lib.papers import deviations
 from rsrl_lib.photos import PARTS
+from rsrl_lib.provenance import gone_on
 from rsrl_lib.recipe import Choose, Recipe
 from rsrl_lib.runs import PART_OF_A_RUN, Run
 
@@ -103,11 +104,21 @@ class Record:
             return False
         return self.run.info["recipe"] == described(recipe)
 
-    def describe(self, recipe: Recipe, data: Dataset, notices: list[str]) -> None:
-        """Make the folder the run's own; of a run that goes on, only end and notices change."""
+    def describe(
+        self,
+        recipe: Recipe,
+        data: Dataset,
+        notices: list[str],
+        made: dict[str, object],
+    ) -> None:
+        """Make the folder the run's own, `made` as `provenance` says; of a run that goes on, only
+        end and notices change."""
         has_begun = self.run.has_begun
         if has_begun:
-            info = self.run.info | {
+            info = self.run.info
+            if "provenance" in info:  # runs of before have none
+                info = info | {"provenance": gone_on(info["provenance"])}
+            info = info | {
                 "recipe": described(recipe),
                 "deviations": deviations(recipe),
                 "notices": notices,
@@ -120,6 +131,7 @@ class Record:
                 "deviations": deviations(recipe),
                 "notices": notices,
                 **machine(recipe.training.precision),
+                "provenance": made,
             }
         with replacing(self.run.folder / "run.json") as partial:
             partial.write_text(json.dumps(info, indent=1))

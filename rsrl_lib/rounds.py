@@ -34,6 +34,7 @@ from rsrl_lib.notices import notices, of_division
 from rsrl_lib.photos import ScoredPhotos
 from rsrl_lib.pixels import Pixels
 from rsrl_lib.protocols import fold_of_each
+from rsrl_lib.provenance import provenance
 from rsrl_lib.recipe import OWN, Recipe
 from rsrl_lib.record import Record, check_same, chosen_of
 from rsrl_lib.runs import Run, check_folder
@@ -91,7 +92,7 @@ def repeat(
             said += notices(
                 recipe, photos, pixels.digests, data.training_rows, data.attributes
             )
-            record.describe(recipe, data, said)
+            record.describe(recipe, data, said, provenance(photos))
         if is_first:
             on_start(run)
         learn(data, recipe, record)

@@ -74,7 +74,17 @@ def test_every_file_that_a_page_shows_or_links_to_is_there(path):
 LIBRARY = ROOT / "rsrl_lib"
 # Rooms of the house; each knows those above it. A sub-package is one room.
 ORDER = [
-    *("files", "settings", "reading", "photos", "sources", "drawing", "drop_rules", "recipe"),
+    *(
+        "files",
+        "settings",
+        "reading",
+        "photos",
+        "provenance",
+        "sources",
+        "drawing",
+        "drop_rules",
+        "recipe",
+    ),
     *("papers", "pixels", "duplicates", "losses", "backbones", "network", "machine"),
     *("features", "heads", "measures"),
     *("deciding", "training", "protocols", "controls"),
@@ -94,7 +104,7 @@ ORDER = [
 # Within a sub-package the same holds of its modules.
 ORDER_WITHIN = {
     "reading": "texts tables tiffs pngs pictures",
-    "sources": "checked folder public_sets download __init__",
+    "sources": "checked folder public_sets download remembered __init__",
     "drawing": "shapes easel glassbox",
     "comparing": "grids sweeps comparisons folds",
     "interface": "terminal widgets kernels batch pages app given training_commands"

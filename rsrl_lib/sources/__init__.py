@@ -12,6 +12,8 @@ from rsrl_lib.sources.public_sets import (
     read_oasis,
     read_para,
 )
+from rsrl_lib.sources.remembered import PLACES as FILES
+from rsrl_lib.sources.remembered import remembering
 
 __all__ = [
     "FILES",
@@ -27,6 +29,12 @@ __all__ = [
     "read_photos",
 ]
 
+read_folder = remembering("folder", read_folder)
+read_ava = remembering("ava", read_ava)
+read_eva = remembering("eva", read_eva)
+read_aadb = remembering("aadb", read_aadb)
+read_para = remembering("para", read_para)
+read_oasis = remembering("oasis", read_oasis)
 READERS = {
     "folder": read_folder,
     "ava": read_ava,
@@ -35,8 +43,6 @@ READERS = {
     "para": read_para,
     "oasis": read_oasis,
 }
-FILES = ("votes", "parts")
-"""Options of readers that name a file."""
 
 
 def read_photos(
