@@ -106,9 +106,14 @@ def of_confusions(counts: np.ndarray, scores: Sequence[int]) -> dict[str, np.nda
 
 
 def interval_over_photos(
-    counts: np.ndarray, scores: Sequence[int], *, resamples: int = 2000
+    counts: np.ndarray,
+    scores: Sequence[int],
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
 ) -> dict[str, tuple[float, float]]:
-    """95 % interval over photos of each measure, from a confusion matrix (labels, assigned).
+    """Interval over photos, 95 % unless another `level` is given, of each measure, from a confusion
+    matrix (labels, assigned).
 
     Photos are drawn with replacement (percentile bootstrap); of a matrix that is a multinomial
     draw. It covers the choice of test photos alone, not that of seeds or training photos.
@@ -117,11 +122,60 @@ def interval_over_photos(
     shares = counts.ravel() / photos
     drawn = np.random.default_rng(0).multinomial(photos, shares, resamples)
     resampled = of_confusions(drawn.reshape(resamples, *counts.shape), scores)
+    outside = 100 * (1 - level) / 2
     intervals = {}
     for name, values in resampled.items():
-        low, high = np.nanpercentile(values, [2.5, 97.5])
+        low, high = np.nan, np.nan
+        if not np.isnan(values).all():
+            low, high = np.nanpercentile(values, [outside, 100 - outside])
         intervals[name] = (float(low), float(high))
     return intervals
+
+
+def paired_differences(
+    labels: np.ndarray,
+    assigned: np.ndarray,
+    baseline: np.ndarray,
+    scores: Sequence[int],
+    *,
+    level: float = 0.95,
+    resamples: int = 4000,
+) -> pd.DataFrame:
+    """Every measure of `of_confusions` for two answers to the same photos: a row a measure.
+
+    Columns: `assigned`, `baseline`, their `difference`, and `low` to `high`, its interval of that
+    level over photos, as `paired_interval` has it, of all measures on the same resamples. A
+    resample in which a measure is undefined does not count for it. Labels and answers are among
+    `scores`.
+    """
+    scores = np.asarray(scores)
+    count = len(scores)
+    node, ours, theirs = (
+        np.searchsorted(scores, values) for values in (labels, assigned, baseline)
+    )
+    triples = (node * count + ours) * count + theirs
+    kinds, photos = np.unique(triples, return_counts=True)  # photos of a kind are alike
+    drawn = np.random.default_rng(0).multinomial(
+        len(labels), photos / len(labels), resamples
+    )
+    weights = np.vstack([photos, drawn])  # the photos as they are come first
+    measured = []
+    for answer in (kinds // count % count, kinds % count):
+        pair = kinds // count**2 * count + answer
+        counts = np.zeros((len(weights), count**2))
+        for kind, place in enumerate(pair):
+            counts[:, place] += weights[:, kind]
+        measured.append(of_confusions(counts.reshape(-1, count, count), scores))
+    outside = 100 * (1 - level) / 2
+    rows = {}
+    for name, values in measured[0].items():
+        difference = values - measured[1][name]
+        low = high = np.nan
+        if not np.isnan(difference[1:]).all():
+            low, high = np.nanpercentile(difference[1:], [outside, 100 - outside])
+        rows[name] = (values[0], measured[1][name][0], difference[0], low, high)
+    columns = ["assigned", "baseline", "difference", "low", "high"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
 def of_majorities(per_class: pd.DataFrame, majorities: Sequence[int]) -> pd.DataFrame:
