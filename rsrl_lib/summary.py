@@ -68,7 +68,7 @@ def of_start(photos: ScoredPhotos, run: Run, recipe: Recipe) -> list[str]:
         sentences.append(
             f"{high} of them are high, with a mean score above {recipe.cut:g}."
         )
-    sentences.append(_parts(split, recipe))
+    sentences.append(parts_in_words(split, recipe))
     sentences += info.get("notices", [])
     rounds = _rounds_done(run)
     if finished(rounds, recipe):
@@ -308,7 +308,8 @@ def few_of_sweep(
     ]
 
 
-def _parts(split: pd.DataFrame, recipe: Recipe) -> str:
+def parts_in_words(split: pd.DataFrame, recipe: Recipe) -> str:
+    """How many photos train, validate and test, and what that is for."""
     train, validation, test = (int((split.part == part).sum()) for part in PARTS)
     purposes = [f"{train} photos train"]
     if validation and recipe.choose == "validation":

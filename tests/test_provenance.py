@@ -1,6 +1,5 @@
 """What run.json says of where a run comes from."""
 
-import os
 import sys
 from dataclasses import replace
 from datetime import datetime
@@ -50,7 +49,7 @@ def test_a_run_remembers_photos_command_and_date(coloured, tmp_path, monkeypatch
     folder = Path(coloured[0].table.path[0]).parent
     assert made["folder"] == made["photos"]["folder"] == str(folder)
     assert made["command"] == "rsrl train --run 'a b'"
-    assert made["given_in"] == os.getcwd()
+    assert made["given_in"] == str(Path.cwd())
     age = datetime.now().astimezone() - datetime.fromisoformat(made["begun"])
     assert 0 <= age.total_seconds() < 600
 

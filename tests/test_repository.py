@@ -99,7 +99,7 @@ ORDER = [
         "comparing",
         "highlight",
     ),
-    *("activation", "cropping", "plots", "interface"),
+    *("activation", "cropping", "plots", "report", "interface"),
 ]
 # Within a sub-package the same holds of its modules.
 ORDER_WITHIN = {
@@ -107,8 +107,9 @@ ORDER_WITHIN = {
     "sources": "checked folder public_sets download remembered __init__",
     "drawing": "shapes easel glassbox",
     "comparing": "grids sweeps comparisons folds",
-    "interface": "terminal widgets kernels batch pages app given training_commands"
-    " photo_commands cli",
+    "report": "answers besides figures thumbnails page verdicts did_it_work of_a_run of_several",
+    "interface": "terminal widgets kernels batch pages given app training_commands"
+    " photo_commands report_commands cli",
 }
 
 

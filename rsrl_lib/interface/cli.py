@@ -19,6 +19,7 @@ from rsrl_lib.drop_rules import THRESHOLDS
 from rsrl_lib.files import Note, check_writable
 from rsrl_lib.interface.given import Source
 from rsrl_lib.interface.photo_commands import assess, crop, highlight
+from rsrl_lib.interface.report_commands import compare, report
 from rsrl_lib.interface.terminal import in_one_sentence
 from rsrl_lib.interface.training_commands import Method, run_sweep, show_papers, train
 from rsrl_lib.recipe import PaperName, recipe_from
@@ -137,6 +138,8 @@ def show_app(
 COMMANDS = {
     "train": train,
     "papers": show_papers,
+    "report": report,
+    "compare": compare,
     "assess": assess,
     "highlight": highlight,
     "crop": crop,

@@ -82,8 +82,15 @@ def of_run(run: Run, number: int | None = None) -> pd.DataFrame:
         )
     test = samples[is_asked][["photo", "label", "assigned"]]
     test = test.astype({"label": int, "assigned": int})
-    digests = run.split.set_index("photo").digest
-    return test.assign(digest=digests[test.photo].to_numpy()).reset_index(drop=True)
+    return test.assign(digest=digests(run)[test.photo].to_numpy()).reset_index(
+        drop=True
+    )
+
+
+def digests(run: Run) -> pd.Series:
+    """Digest of each photo's file; empty in runs of before, which have none."""
+    split = run.split.set_index("photo")
+    return split.get("digest", pd.Series("", split.index))
 
 
 def scale(run: Run) -> str:

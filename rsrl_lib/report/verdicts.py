@@ -8,8 +8,9 @@ The rule, which was written before any result was looked at:
 2. The last two are decided by one measure, macro-F1, as every score counts alike in it. Scores with
    fewer than five test photos are counted with their neighbour: one photo would decide too much,
    and resampling would not show it. All other measures are shown and decide nothing.
-3. Each question is answered by an interval over test photos, of the level 1 - 0.05 / 3 (Bonferroni),
-   so that all answers together hold in 95 of 100 cases. An interval that reaches 0 says nothing.
+3. Each question is answered by an interval over test photos of the level 1 - 0.05 / 3, as three
+   are asked (Bonferroni), so that all answers together hold in 95 of 100 cases. An interval that
+   reaches 0 says nothing.
 4. Below 30 test photos nothing is recommended: a resampled interval is too narrow there.
 5. What is recommended is the first of these that holds.
    - Nothing was learned for sure: no recommendation, and how small an effect could not be seen.
@@ -173,7 +174,9 @@ def recommended(found: Evidence) -> Recommendation:
                 "Train without dropping (--k 0): dropping made the answers worse."
             )
             return Recommendation("keep_all", headline, reasons)
-        headline = "Take this run: it is better than the same one that keeps all photos."
+        headline = (
+            "Take this run: it is better than the same one that keeps all photos."
+        )
         return Recommendation("run", headline, reasons)
     if not found.drops and _is_best_of_plain(found):
         return Recommendation("run", "Take this run.", reasons)
@@ -181,7 +184,8 @@ def recommended(found: Evidence) -> Recommendation:
 
 
 MORE_PHOTOS = (
-    "More test photos tell more: score more photos, or let each photo test once by --folds all."
+    "More test photos tell more: score more photos, or let each one test in turn "
+    "(--folds all)."
 )
 
 
@@ -253,7 +257,9 @@ def _undecided(found: Evidence, reasons: list[str]) -> Recommendation:
         f"Whether {what} cannot be told from so few photos: a difference of macro-F1 below about "
         f"{estimate.reach:.2f} cannot be seen with {found.photos} test photos."
     )
-    advice = "Until more photos tell, take what is simplest and fastest: --tune head --k 0."
+    advice = (
+        "Until more photos tell, take what is simplest and fastest: --tune head --k 0."
+    )
     is_better = found.against_frozen is not None and (
         found.against_frozen.outcome == "better"
     )

@@ -1,0 +1,239 @@
+"""Did it work on these photos? The section that a reader of a page looks for first.
+
+One run is judged on its test photos, the runs of all folds on all photos, each by the run that
+tests it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from rsrl_lib.measures import measures, paired_differences
+from rsrl_lib.report import figures
+from rsrl_lib.report.answers import ERRORS, MEASURES, of_run
+from rsrl_lib.report.besides import NAMES, Beside, drops, recipe_of
+from rsrl_lib.report.page import Panels, Section, Table, Words
+from rsrl_lib.report.verdicts import Recommendation, evidence, recommended
+from rsrl_lib.runs import Run
+
+TITLE = "Did it work on these photos?"
+SHOWN = ("accuracy", "macro_f1")
+"""Measures whose differences are drawn."""
+FEWEST_REPEATS = 20
+"""Photos that the rater scored twice, below which they say nothing."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """All answers to the photos that test, side by side."""
+
+    table: pd.DataFrame
+    """photo, label, assigned, and a column for each of `NAMES` that is known."""
+    scores: list[int]
+    besides: list[Mapping[str, Beside]]
+    """Of each run."""
+    runs: list[Run]
+
+    @property
+    def known(self) -> list[str]:
+        """What the run can be compared with, in order."""
+        return [name for name in NAMES if name in self.table]
+
+    @property
+    def drops(self) -> bool:
+        return drops(recipe_of(self.runs[0]))
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the head alone is trained."""
+        return recipe_of(self.runs[0]).tune == "head"
+
+    @property
+    def recommendation(self) -> Recommendation:
+        others = {}
+        for name in ("keep_all", "frozen"):
+            if name in self.table:
+                others[name] = self.table[name].to_numpy()
+        if self.is_frozen and "frozen" in others:
+            others["keep_all"] = others["frozen"]
+        found = evidence(
+            self.table.label.to_numpy(),
+            self.table.assigned.to_numpy(),
+            others,
+            self.scores,
+            drops=self.drops,
+            is_frozen=self.is_frozen,
+        )
+        return recommended(found)
+
+
+def judged(runs: Sequence[Run], besides: Sequence[Mapping[str, Beside]]) -> Judged:
+    """The answers of runs and of what stands beside them; what one of them lacks, all lack."""
+    tables = []
+    for run, of_run_beside in zip(runs, besides, strict=True):
+        table = of_run(run)[["photo", "label", "assigned"]]
+        for name, beside in of_run_beside.items():
+            if beside.answers is not None:
+                answers = beside.answers[table.photo].to_numpy()
+                table = table.assign(**{name: answers.astype(int)})
+        tables.append(table)
+    scores = sorted(set().union(*(run.split.label for run in runs)))
+    together = pd.concat(tables, join="inner", ignore_index=True)
+    return Judged(together, [int(s) for s in scores], list(besides), list(runs))
+
+
+def section(found: Judged) -> Section:
+    """The recommendation, what it rests on, and all measures."""
+    recommendation = found.recommendation
+    verdict = Words([recommendation.headline, *recommendation.reasons], "verdict")
+    blocks = [
+        verdict,
+        Words([in_points(found), *_of_chosen(found)]),
+        measured(found),
+        Words(_of_besides(found), "list"),
+    ]
+    panels = [_differences(found, measure) for measure in SHOWN]
+    blocks.append(Panels(panels))
+    blocks.append(
+        Words(
+            [
+                "Lines are 95 % intervals over the test photos. The recommendation asks up to "
+                "three questions, of macro-F1 and kappa alone, with wider intervals. None of them "
+                "covers another training, or another division of your photos.",
+                *of_rater(found.runs[0]),
+            ],
+            "note",
+        )
+    )
+    return Section(TITLE, blocks)
+
+
+def in_points(found: Judged) -> str:
+    """How often the answer is right, beside always giving the commonest score."""
+    table = found.table
+    accuracy = _against(found, "commonest").loc["accuracy"]
+    right = int((table.assigned == table.label).sum())
+    commonest = sorted(set(table.commonest))
+    what = f"always answering {_name(found, commonest[0])}"
+    if len(commonest) > 1:
+        what = "always giving the commonest score"
+    difference, low, high = (
+        f"{100 * accuracy[name]:+.0f}" for name in ("difference", "low", "high")
+    )
+    return (
+        f"It gives the right score to {right} of {len(table)} test photos "
+        f"({accuracy.assigned:.0%}). For {accuracy.baseline:.0%} of them {what} is right. The "
+        f"difference is {difference} points, 95 % interval {low} to {high}."
+    )
+
+
+def _name(found: Judged, label: int) -> str:
+    return names_of_labels(found.runs[0])[label]
+
+
+def names_of_labels(run: Run) -> dict[int, str]:
+    """What each label is called: its score, or low and high."""
+    if run.info["recipe"]["levels"] == "low-high":
+        return {0: "low", 1: "high"}
+    return {int(label): str(label) for label in sorted(run.split.label.unique())}
+
+
+def _of_chosen(found: Judged) -> list[str]:
+    """Whether what is judged was trained on all photos, as the first round is chosen."""
+    chosen = [run.chosen for run in found.runs]
+    if not found.drops or max(chosen) > 1:
+        return []
+    return [
+        "Round 1 was chosen, before anything was dropped: no later round was better on the photos "
+        "that choose."
+    ]
+
+
+def measured(found: Judged) -> Table:
+    """All measures of the run and of what stands beside it."""
+    rows = []
+    for column, name in {"assigned": "this run", **NAMES}.items():
+        if column not in found.table:
+            continue
+        of_all = measures(
+            found.table.label.to_numpy(), found.table[column].to_numpy(), found.scores
+        )
+        rows.append([name, *(number(of_all[measure]) for measure in MEASURES)])
+    head = ["", *MEASURES.values()]
+    caption = f"On {len(found.table)} test photos. Of macro MAE, less is better."
+    return Table(head, rows, caption)
+
+
+def number(value: float) -> str:
+    """A measure as it stands in tables; a dash where it is undefined."""
+    return "-" if np.isnan(value) else f"{value:.3f}"
+
+
+def _of_besides(found: Judged) -> list[str]:
+    """What each of the others is, or why it is missing."""
+    return list(
+        dict.fromkeys(
+            beside.sentence for besides in found.besides for beside in besides.values()
+        )
+    )
+
+
+def _against(found: Judged, name: str) -> pd.DataFrame:
+    table = found.table
+    return paired_differences(
+        table.label.to_numpy(),
+        table.assigned.to_numpy(),
+        table[name].to_numpy(),
+        found.scores,
+    )
+
+
+def _differences(found: Judged, measure: str) -> figures.Picture:
+    """What the run is above each of the others in a measure, with 95 % intervals."""
+    rows = {}
+    said = []
+    for name in found.known:
+        row = _against(found, name).loc[measure]
+        rows[NAMES[name]] = (row.difference, row.low, row.high)
+        said.append(
+            f"{NAMES[name]} {row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+        )
+    table = pd.DataFrame.from_dict(
+        rows, orient="index", columns=["mean", "low", "high"]
+    )
+    if measure in ERRORS:
+        table = -table
+    title = f"{MEASURES[measure]}: this run less …"
+    alt = f"{MEASURES[measure]} of this run less that of: {'; '.join(said)}."
+    return figures.drawn(figures.differences, table, title, alt=alt)
+
+
+def of_rater(run: Run) -> list[str]:
+    """How well the rater agrees with herself, where photos were scored twice."""
+    rater = run.info.get("rater")
+    if not rater:
+        return []
+    repeats = rater.get("repeats", 0)
+    exact = rater.get("exact")
+    if repeats < FEWEST_REPEATS or not exact or None in exact:
+        return [
+            f"{repeats} photos were scored twice by the same person. From {FEWEST_REPEATS} on it "
+            "is told here how often the two scores agree."
+        ]
+    value, low, high = exact
+    words = (
+        f"The rater gave the same score again in {value:.0%} of {repeats} photos (95 % interval "
+        f"{low:.0%} to {high:.0%})"
+    )
+    within = rater.get("within_one")
+    if within and None not in within:
+        words += f", and a score at most one away in {within[0]:.0%}"
+    kappa = rater.get("kappa")
+    if kappa and None not in kappa:
+        words += f"; kappa {kappa[0]:.2f} [{kappa[1]:.2f}, {kappa[2]:.2f}]"
+    return [
+        f"{words}. This is a yardstick for the accuracy above and no ceiling: a network may agree "
+        "with her more often than she does herself."
+    ]
