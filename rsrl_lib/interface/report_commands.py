@@ -62,7 +62,8 @@ def report(
     target = out or _place(runs)
     if target.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out {target} is no page; give a name that ends in .html.")
-    check_writable(target, "--out")
+    if out is not None or target.parent.is_dir():  # else there is no run, which is told
+        check_writable(target, "--out")
 
     from rsrl_lib.report.page import write
 

@@ -161,13 +161,15 @@ def plain(recipe: Recipe, **changes: object) -> Recipe:
 def frozen_head(run: Run, found: Found, cache: Path) -> Beside:
     """What the best head on the network that was not trained answers; made if it is not there."""
     path = run.folder / "frozen_head.csv"
+    recipe = recipe_of(run)
     sentence = (
         "The frozen head: the last layer alone, fitted to all training photos of this run on what "
         "the network sees before it is trained."
     )
+    if recipe.tune == "head":
+        sentence += " This run trains no more than that, so it is also what keeping all photos is."
     if path.exists():
         return Beside(read_ours(path).set_index("photo").assigned, sentence)
-    recipe = recipe_of(run)
     if recipe.backbone == OWN:
         return Beside(
             None,

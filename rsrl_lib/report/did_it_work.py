@@ -14,7 +14,7 @@ from rsrl_lib.measures import measures, paired_differences
 from rsrl_lib.report import figures
 from rsrl_lib.report.answers import ERRORS, MEASURES, of_run
 from rsrl_lib.report.besides import NAMES, Beside, drops, recipe_of
-from rsrl_lib.report.page import Panels, Section, Table, Words
+from rsrl_lib.report.page import Pair, Panels, Section, Table, Words
 from rsrl_lib.report.verdicts import Recommendation, evidence, recommended
 from rsrl_lib.runs import Run
 
@@ -40,6 +40,13 @@ class Judged:
     def known(self) -> list[str]:
         """What the run can be compared with, in order."""
         return [name for name in NAMES if name in self.table]
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What each of these is called."""
+        if not self.is_frozen:
+            return NAMES
+        return NAMES | {"frozen": "keeping all photos, which is the frozen head"}
 
     @property
     def drops(self) -> bool:
@@ -74,6 +81,10 @@ def judged(runs: Sequence[Run], besides: Sequence[Mapping[str, Beside]]) -> Judg
     tables = []
     for run, of_run_beside in zip(runs, besides, strict=True):
         table = of_run(run)[["photo", "label", "assigned"]]
+        last = int(run.rounds["round"].iloc[-1])
+        if run.chosen < last:
+            of_last = of_run(run, last).set_index("photo").assigned
+            table["last"] = of_last[table.photo].to_numpy()
         for name, beside in of_run_beside.items():
             if beside.answers is not None:
                 answers = beside.answers[table.photo].to_numpy()
@@ -88,14 +99,13 @@ def section(found: Judged) -> Section:
     """The recommendation, what it rests on, and all measures."""
     recommendation = found.recommendation
     verdict = Words([recommendation.headline, *recommendation.reasons], "verdict")
+    panels = [_differences(found, measure) for measure in SHOWN]
+    numbers = [Words([in_points(found), *_of_chosen(found)]), measured(found)]
     blocks = [
         verdict,
-        Words([in_points(found), *_of_chosen(found)]),
-        measured(found),
+        Pair(numbers, [Panels(panels)]),
         Words(_of_besides(found), "list"),
     ]
-    panels = [_differences(found, measure) for measure in SHOWN]
-    blocks.append(Panels(panels))
     blocks.append(
         Words(
             [
@@ -124,8 +134,8 @@ def in_points(found: Judged) -> str:
     )
     return (
         f"It gives the right score to {right} of {len(table)} test photos "
-        f"({accuracy.assigned:.0%}). For {accuracy.baseline:.0%} of them {what} is right. The "
-        f"difference is {difference} points, 95 % interval {low} to {high}."
+        f"({percent(accuracy.assigned)}). For {percent(accuracy.baseline)} of them {what} is "
+        f"right. The difference is {difference} points, 95 % interval {low} to {high}."
     )
 
 
@@ -152,18 +162,24 @@ def _of_chosen(found: Judged) -> list[str]:
 
 
 def measured(found: Judged) -> Table:
-    """All measures of the run and of what stands beside it."""
+    """All measures of the run and of what stands beside it, a column each."""
+    columns = {"assigned": "this run", "last": "its last round", **found.names}
+    columns = {name: head for name, head in columns.items() if name in found.table}
+    labels = found.table.label.to_numpy()
+    of_columns = []
+    for column in columns:
+        answers = found.table[column].to_numpy()
+        of_columns.append(measures(labels, answers, found.scores))
     rows = []
-    for column, name in {"assigned": "this run", **NAMES}.items():
-        if column not in found.table:
-            continue
-        of_all = measures(
-            found.table.label.to_numpy(), found.table[column].to_numpy(), found.scores
-        )
-        rows.append([name, *(number(of_all[measure]) for measure in MEASURES)])
-    head = ["", *MEASURES.values()]
+    for measure, name in MEASURES.items():
+        values = [of_column[measure] for of_column in of_columns]
+        rows.append([name, *(number(value) for value in values)])
     caption = f"On {len(found.table)} test photos. Of macro MAE, less is better."
-    return Table(head, rows, caption)
+    return Table(["", *columns.values()], rows, caption)
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def number(value: float) -> str:
@@ -196,9 +212,9 @@ def _differences(found: Judged, measure: str) -> figures.Picture:
     said = []
     for name in found.known:
         row = _against(found, name).loc[measure]
-        rows[NAMES[name]] = (row.difference, row.low, row.high)
+        rows[found.names[name]] = (row.difference, row.low, row.high)
         said.append(
-            f"{NAMES[name]} {row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+            f"{found.names[name]} {row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
         )
     table = pd.DataFrame.from_dict(
         rows, orient="index", columns=["mean", "low", "high"]
@@ -224,12 +240,12 @@ def of_rater(run: Run) -> list[str]:
         ]
     value, low, high = exact
     words = (
-        f"The rater gave the same score again in {value:.0%} of {repeats} photos (95 % interval "
-        f"{low:.0%} to {high:.0%})"
+        f"The rater gave the same score again in {percent(value)} of {repeats} photos (95 % "
+        f"interval {percent(low)} to {percent(high)})"
     )
     within = rater.get("within_one")
     if within and None not in within:
-        words += f", and a score at most one away in {within[0]:.0%}"
+        words += f", and a score at most one away in {percent(within[0])}"
     kappa = rater.get("kappa")
     if kappa and None not in kappa:
         words += f"; kappa {kappa[0]:.2f} [{kappa[1]:.2f}, {kappa[2]:.2f}]"

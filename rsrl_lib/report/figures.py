@@ -8,6 +8,7 @@ import io
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -170,8 +171,9 @@ def training_sets(sizes: pd.DataFrame, names: Names) -> Axes:
 def differences(table: pd.DataFrame, title: str) -> Axes:
     """Differences with their intervals, a row each; the index names them, `mean`, `low` and `high`
     are drawn."""
-    _, ax = plt.subplots(figsize=(SIZE[0], 0.55 * len(table) + 1.2))
-    intervals(ax, table, colour=DARK)
+    _, ax = plt.subplots(figsize=(SIZE[0] - 1, 0.6 * len(table) + 1))
+    named = table.set_axis([fill(name, 20) for name in table.index])
+    intervals(ax, named, colour=DARK)
     ax.set_title(title)
     ax.set_xlabel("difference (right of 0 is better)")
     ax.locator_params(axis="x", nbins=6)

@@ -15,6 +15,7 @@ from rsrl_lib.report.did_it_work import Judged, names_of_labels, number
 from rsrl_lib.report.page import (
     Folded,
     Page,
+    Pair,
     Panels,
     Section,
     Table,
@@ -66,12 +67,12 @@ def trained(run: Run) -> Section:
         )
     if made.levels == "low-high":
         sentences.append(f"High is a mean score above {made.cut:g}.")
-    blocks = [Words(sentences)]
+    words = [Words(sentences)]
     if run.info.get("notices"):
-        blocks.append(Words(run.info["notices"], "list"))
+        words.append(Words(run.info["notices"], "list"))
     alt = f"Bars: photos by {levels} {', '.join(told)}."
-    blocks.append(Panels([figures.drawn(figures.class_counts, split, names, alt=alt)]))
-    return Section("What was trained on what", blocks)
+    picture = figures.drawn(figures.class_counts, split, names, alt=alt)
+    return Section("What was trained on what", [Pair(words, [Panels([picture])])])
 
 
 def _training(run: Run, made: Recipe) -> str:
@@ -186,11 +187,16 @@ def per_class(run: Run) -> Section:
     first = of_part[of_part["round"] == 1].set_index("score").f
     chosen = of_part[of_part["round"] == run.chosen]
     rows = []
+    is_first = run.chosen == 1
     for row in chosen.itertuples():
-        measured = [number(v) for v in (row.precision, row.recall, row.f)]
+        values = [row.precision, row.recall, row.f]
+        if not is_first:
+            values.append(first[row.score])
         counts = [str(int(row.photos)), str(int(row.assigned))]
-        rows.append([names[row.score], *counts, *measured, number(first[row.score])])
-    head = ["score", "photos", "got it", "precision", "recall", "F", "F in round 1"]
+        rows.append([names[row.score], *counts, *(number(value) for value in values)])
+    head = ["score", "photos", "got it", "precision", "recall", "F"]
+    if not is_first:
+        head.append("F in round 1")
     words = (
         f"Round {run.chosen} on the {figures.IN_WORDS[part]} photos. Precision is the share that "
         "is right of those that got a score, recall that of those that have it. F joins the two."
@@ -241,8 +247,9 @@ def training_sets(run: Run) -> Section:
         for i, row in zip(sizes.index, sizes.to_numpy(), strict=True)
     ]
     head = ["round", *(names[s] for s in sizes), "all"]
-    numbers = Folded("The numbers", [Table(head, rows, "Photos by score")])
-    return Section("What each round learned from", [Panels([picture]), numbers])
+    numbers = Table(head, rows, "Photos of each score")
+    pair = Pair([Panels([picture])], [numbers])
+    return Section("What each round learned from", [pair])
 
 
 def photos_to_look_at(run: Run, found: Found, photos: Photos) -> Section:
@@ -355,8 +362,9 @@ def maps(run: Run, photos: Photos) -> Section:
                 Words([f"{title.split(':')[0]}: none, as no photo was found."], "note")
             )
             continue
-        pictures = [picture for _, row in rows for picture in row]
-        blocks.append(Thumbnails(title, pictures))
+        for pictures in rows:
+            blocks.append(Thumbnails(title, pictures))
+            title = ""  # of all rows of a kind the first has it
     blocks.append(
         Words(["Whether such regions mark the subject was not confirmed."], "note")
     )
@@ -412,7 +420,8 @@ def provenance(run: Run) -> Section:
     for number_of_more, more in enumerate(made.get("continued", []), 1):
         rows[f"gone on ({number_of_more})"] = f"{more['begun']}: {more['command']}"
     for name, value in info["fingerprint"].items():
-        rows[f"fingerprint of {name}"] = value
+        if value != "none":
+            rows[f"fingerprint of {name}"] = value
     told = [[name, str(value)] for name, value in rows.items() if value]
     blocks = [Table([], told, is_text=True)]
     if not made:

@@ -3,12 +3,17 @@
 Whoever fills a page does not write HTML: the template does, and escapes every word it is given.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rsrl_lib.files import replacing
 from rsrl_lib.report.figures import Picture
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,18 @@ class Panels:
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """Small photos with captions, under a title."""
+    """Small photos with captions, under a title where there is one."""
 
     title: str
     pictures: Sequence[Picture]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Blocks side by side where there is room, one half each."""
+
+    left: Sequence[object]
+    right: Sequence[object]
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,21 @@ class Page:
     sections: Sequence[Section]
 
 
+OPTION = re.compile(r"(--[a-z][a-z-]*(?: [\d.]+| all| yes| head)?)")
+"""An option in a sentence, with its value, which a line's end should not part."""
+
+
+def with_options(sentence: str) -> "Markup":
+    """A sentence as HTML, its options in the letters of a terminal."""
+    from markupsafe import Markup, escape
+
+    words = []
+    for number, part in enumerate(OPTION.split(str(sentence))):
+        is_option = number % 2 == 1
+        words.append(f"<code>{escape(part)}</code>" if is_option else escape(part))
+    return Markup("".join(words))
+
+
 def rendered(page: Page) -> str:
     """The page as HTML."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -77,6 +105,7 @@ def rendered(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    templates.filters["with_options"] = with_options
     templates.tests["block"] = lambda given, name: type(given).__name__ == name
     return templates.get_template("report.html.j2").render(page=page)
 

@@ -20,7 +20,7 @@ from rsrl_lib.report.besides import Found
 from rsrl_lib.report.figures import Picture
 from rsrl_lib.runs import Run
 
-SIDE = 200
+SIDE = 240
 """Longer side of a thumbnail, in pixels."""
 COUNT = 12
 """Photos of a row."""
@@ -79,7 +79,7 @@ def examples(run: Run) -> list[str]:
     return photos
 
 
-def highlight_rows(run: Run, photos: Photos) -> list[tuple[str, list[Picture]]]:
+def highlight_rows(run: Run, photos: Photos) -> list[list[Picture]]:
     """Highlights of the last two rounds in a few photos, a row of pictures each.
 
     Raises `InputError` where the run has none.
@@ -88,11 +88,11 @@ def highlight_rows(run: Run, photos: Photos) -> list[tuple[str, list[Picture]]]:
     pair = stacked(conv1_of(run, later), conv1_of(run, earlier))
     shrink_to = run.view["shrink_to"]
     rows = []
-    for photo, image, crops in _opened(run, photos):
+    for photo, told, image, crops in _opened(run, photos):
         highlight = highlights(pair, crops, shrink_to=shrink_to)[0]
         image.thumbnail((SIDE, SIDE))
         named = {
-            "photo": "photo",
+            "photo": told,
             "later map": f"map of round {later}",
             "earlier map": f"map of round {earlier}",
             "difference": "their difference",
@@ -103,11 +103,11 @@ def highlight_rows(run: Run, photos: Photos) -> list[tuple[str, list[Picture]]]:
             Picture(as_jpeg(shown[key]), f"{photo}: {words}", words)
             for key, words in named.items()
         ]
-        rows.append((photo, pictures))
+        rows.append(pictures)
     return rows
 
 
-def activation_rows(run: Run, photos: Photos) -> list[tuple[str, list[Picture]]]:
+def activation_rows(run: Run, photos: Photos) -> list[list[Picture]]:
     """Activation maps of the chosen network in a few photos, a row of pictures each.
 
     Raises `InputError` where its head has none.
@@ -115,10 +115,10 @@ def activation_rows(run: Run, photos: Photos) -> list[tuple[str, list[Picture]]]
     network = run.network()
     shrink_to = run.view["shrink_to"]
     rows = []
-    for photo, image, crops in _opened(run, photos):
+    for photo, told, image, crops in _opened(run, photos):
         maps = activation_maps(network, crops, shrink_to=shrink_to, top=1)[0]
         image.thumbnail((SIDE, SIDE))
-        pictures = [Picture(as_jpeg(image), f"{photo}: photo", "photo")]
+        pictures = [Picture(as_jpeg(image), told, told)]
         shown = {"what raises the score (AesAM)": maps.high}
         for name, values in maps.attributes.items():
             shown[f"likeliest attribute: {name} (AttAM)"] = values
@@ -126,16 +126,20 @@ def activation_rows(run: Run, photos: Photos) -> list[tuple[str, list[Picture]]]
             reach = max(abs(values).max(), 1e-12)
             picture = activation_picture(image, values, reach)
             pictures.append(Picture(as_jpeg(picture), f"{photo}: {words}", words))
-        rows.append((photo, pictures))
+        rows.append(pictures)
     return rows
 
 
-def _opened(run: Run, photos: Photos) -> list[tuple[str, Image.Image, torch.Tensor]]:
-    """The example photos that can be opened, and what the networks see of them."""
+def _opened(
+    run: Run, photos: Photos
+) -> list[tuple[str, str, Image.Image, torch.Tensor]]:
+    """The example photos that can be opened: name, name and score, picture, and what the networks
+    see of it."""
+    score = run.split.set_index("photo").score
     opened = []
     for photo in examples(run):
         image = photos.open(photo)
         if image is not None:
             crops = torch.from_numpy(square(image, run.side)).permute(2, 0, 1)[None]
-            opened.append((photo, image, crops))
+            opened.append((photo, f"{photo}, score {score[photo]}", image, crops))
     return opened

@@ -197,18 +197,23 @@ def _is_best_of_plain(found: Evidence) -> bool:
 
 def _not_learned(found: Evidence) -> Recommendation:
     kappa = found.kappa
-    if np.isnan(kappa.value):
-        reason = "It gives all test photos the same score."
-    else:
-        reason = f"Kappa is {_with_interval(kappa)}, and 0 is chance."
-    unseen = ""
-    if np.isfinite(kappa.reach):
-        unseen = f" (a kappa below about {kappa.reach:.2f} cannot be seen with {found.photos})"
+    is_constant = np.isnan(kappa.value) or kappa.reach == 0
+    if is_constant:
+        return Recommendation(
+            "unknown",
+            f"It has learned nothing that shows: all {found.photos} test photos get the same "
+            "score.",
+            ["Train it longer, by more rounds or --epochs, or score more photos."],
+        )
+    unseen = (
+        f" (a kappa below about {kappa.reach:.2f} cannot be seen with {found.photos} "
+        "test photos)"
+    )
     return Recommendation(
         "unknown",
         f"Whether it learned anything cannot be told from so few photos{unseen}. Do not trust its "
         "scores yet.",
-        [reason, MORE_PHOTOS],
+        [f"Kappa is {_with_interval(kappa)}, and 0 is chance.", MORE_PHOTOS],
     )
 
 
@@ -274,8 +279,7 @@ def _undecided(found: Evidence, reasons: list[str]) -> Recommendation:
 
 
 def _with_interval(estimate: Estimate, *, sign: str = "") -> str:
-    value, low, high = (
-        format(number, f"{sign}.2f")
-        for number in (estimate.value, estimate.low, estimate.high)
-    )
+    numbers = (estimate.value, estimate.low, estimate.high)
+    # Without 0.0 a number that is rounded to 0 would keep its sign.
+    value, low, high = (format(round(n, 2) + 0.0, f"{sign}.2f") for n in numbers)
     return f"{value} [{low}, {high}]"
