@@ -496,6 +496,14 @@ def test_a_head_that_drops_nothing_is_taken_where_it_learned():
     assert found.kind == "run"
 
 
+def test_whose_photos_all_test_already_is_not_told_to_let_them_test():
+    open_question = Evidence(90, SURE, OPEN, OPEN, drops=True)
+    said = " ".join(recommended(open_question).reasons)
+    assert "--folds all" in said
+    said = " ".join(recommended(replace(open_question, tests_all=True)).reasons)
+    assert "--folds all" not in said and "score more of them" in said
+
+
 def test_clear_wins_and_losses_are_seen_and_chance_is_not():
     rng = np.random.default_rng(0)
     scores = [2, 3, 4, 5]

@@ -72,6 +72,7 @@ class Judged:
             self.scores,
             drops=self.drops,
             is_frozen=self.is_frozen,
+            tests_all=len(self.runs) > 1,
         )
         return recommended(found)
 

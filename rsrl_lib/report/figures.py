@@ -32,6 +32,8 @@ SETTINGS = {
 }
 SIZE = (4.4, 3.0)
 """Of a panel, in inches."""
+MANY = 6
+"""Rows of a panel from which on it is a wide one."""
 SHADES = {"train": 1.0, "validation": 0.6, "test": 0.3}
 IN_WORDS = {"train": "training", "validation": "validation", "test": "test"}
 Names = Mapping[int, str]
@@ -171,8 +173,11 @@ def training_sets(sizes: pd.DataFrame, names: Names) -> Axes:
 def differences(table: pd.DataFrame, title: str) -> Axes:
     """Differences with their intervals, a row each; the index names them, `mean`, `low` and `high`
     are drawn."""
-    _, ax = plt.subplots(figsize=(SIZE[0] - 1, 0.6 * len(table) + 1))
-    named = table.set_axis([fill(name, 20) for name in table.index])
+    size, letters = (SIZE[0] - 1, 0.6 * len(table) + 1), 20
+    if len(table) > MANY:
+        size, letters = (4.2, 0.36 * len(table) + 1), 46
+    _, ax = plt.subplots(figsize=size)
+    named = table.set_axis([fill(name, letters) for name in table.index])
     intervals(ax, named, colour=DARK)
     ax.set_title(title)
     ax.set_xlabel("difference (right of 0 is better)")

@@ -211,10 +211,9 @@ def _of_set(trainings: Trainings, base: str) -> list[object]:
     table = comparisons.against(merged, base, tuple(TOLD))
     table = table.assign(method=table.arm.map(arms))
     blocks.insert(0, Words(_verdict(table, arms[base]), "verdict"))
-    blocks += [
-        Panels(_pictures(table, arms[base])),
-        Folded("The numbers", [_numbers(table)]),
-    ]
+    pictures = _pictures(table, arms[base])
+    are_wide = table.arm.nunique() > figures.MANY
+    blocks += [Panels(pictures, are_wide), Folded("The numbers", [_numbers(table)])]
     notes = [
         "Lines are 95 % intervals over other test photos. A difference is believed where this "
         "interval and the one over other trainings leave 0, after correction for all arms (Holm)."
@@ -280,6 +279,7 @@ def _pictures(table: pd.DataFrame, base: str) -> list[figures.Picture]:
         rows = table[table.measure == measure].set_index("method")
         drawn = rows[["difference", "photos_low", "photos_high"]]
         drawn = drawn.set_axis(["mean", "low", "high"], axis=1)
+        drawn = drawn.sort_values("mean", ascending=False)
         told = [
             f"{row.Index} {row.difference:+.3f} ({row.verdict})"
             for row in rows.itertuples()

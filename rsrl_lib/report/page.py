@@ -39,6 +39,7 @@ class Panels:
     """Figures side by side, or one below the other where there is no room."""
 
     pictures: Sequence[Picture]
+    are_wide: bool = False
 
 
 @dataclass(frozen=True)

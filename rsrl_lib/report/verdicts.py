@@ -86,6 +86,8 @@ class Evidence:
     """Whether the run drops photos at all."""
     is_frozen: bool = False
     """Whether the run trains the head alone, so that without dropping it is that head."""
+    tests_all: bool = False
+    """Whether each photo tests already, in one of the folds."""
     merged: Mapping[int, int] | None = None
     """Scores that were counted with another one, as they have too few test photos."""
 
@@ -107,6 +109,7 @@ def evidence(
     *,
     drops: bool,
     is_frozen: bool = False,
+    tests_all: bool = False,
 ) -> Evidence:
     """Ask the test photos (n,): `others` are the answers by 'keep_all' and 'frozen', where known.
 
@@ -136,6 +139,7 @@ def evidence(
         against_frozen=None if is_frozen else against.get("frozen"),
         drops=drops,
         is_frozen=is_frozen,
+        tests_all=tests_all,
         merged=merged,
     )
 
@@ -152,7 +156,7 @@ def recommended(found: Evidence) -> Recommendation:
             "unknown",
             f"Whether it worked cannot be told from so few photos: {found.photos} test, and "
             f"{FEWEST} are the least.",
-            [MORE_PHOTOS],
+            [_more_photos(found)],
         )
     if found.kappa.outcome != "better":
         return _not_learned(found)
@@ -183,10 +187,14 @@ def recommended(found: Evidence) -> Recommendation:
     return _undecided(found, reasons)
 
 
-MORE_PHOTOS = (
-    "More test photos tell more: score more photos, or let each one test in turn "
-    "(--folds all)."
-)
+def _more_photos(found: Evidence) -> str:
+    """What would tell more."""
+    if found.tests_all:
+        return "All photos test already; score more of them to tell more."
+    return (
+        "More test photos tell more: score more photos, or let each one test in turn "
+        "(--folds all)."
+    )
 
 
 def _is_best_of_plain(found: Evidence) -> bool:
@@ -213,7 +221,7 @@ def _not_learned(found: Evidence) -> Recommendation:
         "unknown",
         f"Whether it learned anything cannot be told from so few photos{unseen}. Do not trust its "
         "scores yet.",
-        [f"Kappa is {_with_interval(kappa)}, and 0 is chance.", MORE_PHOTOS],
+        [f"Kappa is {_with_interval(kappa)}, and 0 is chance.", _more_photos(found)],
     )
 
 
@@ -275,7 +283,7 @@ def _undecided(found: Evidence, reasons: list[str]) -> Recommendation:
             "Training the whole network was worth it. Until more photos tell, take what is "
             "simplest: drop nothing (--k 0)."
         )
-    return Recommendation("unknown", headline, [*reasons, advice, MORE_PHOTOS])
+    return Recommendation("unknown", headline, [*reasons, advice, _more_photos(found)])
 
 
 def _with_interval(estimate: Estimate, *, sign: str = "") -> str:
