@@ -12,8 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn import metrics
+from torch import nn
 
 from rsrl_lib import measures, rounds, sources
+from rsrl_lib.backbones import Body
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.files import InputError
 from rsrl_lib.interface import cli
@@ -319,6 +321,22 @@ def test_a_run_without_test_photos_has_a_page_that_says_so(photos, cache, monkey
     check_is_self_contained(page)
     assert "cannot be told: no photo tests" in page.said
     assert "Most wrong training photos" in page.said
+
+
+def test_a_run_of_a_module_of_ones_own_has_a_page_that_says_what_it_lacks(
+    photos, cache, monkeypatch, tmp_path
+):
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 9, stride=8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    recipe = altered(backbone="own", weights="own", rounds=2)
+    run = rounds.repeat(*photos, tmp_path / "run", recipe, body=Body(module, 4))
+    rsrl(monkeypatch, "report", run.folder, "--cache", cache)
+    page = Read(run.folder / "report.html")
+    check_is_self_contained(page)
+    assert "The frozen head is missing: a network of your own" in page.said
+    assert "Keeping all photos is missing: The backbone 'own' is a module" in page.said
+    assert "Highlight: none." in page.said and "Activation: none." in page.said
 
 
 def test_levels_are_called_low_and_high(photos, cache, monkeypatch, tmp_path):
