@@ -20,7 +20,7 @@ from rsrl_lib.drop_rules import Decision, DropRule, decide, largest_classes
 from rsrl_lib.files import needing
 from rsrl_lib.losses import LevelLoss, cross_entropy, emd, focal, logit_adjusted
 from rsrl_lib.protocols import fold_of_each
-from rsrl_lib.recipe import ControlName
+from rsrl_lib.recipe import OWN, ControlName
 
 
 @dataclass(frozen=True)
@@ -218,6 +218,7 @@ CONTROLS: dict[ControlName, Control] = {
     "focal": Control(level_loss=lambda labels: focal),
     "logit-adjusted": Control(level_loss=adjusted),
     "emd": Control(level_loss=lambda labels: emd),
+    OWN: Control(),  # what it does, only the Python program knows that it comes from
 }
 """Every control by its name in a recipe; "none" is the method itself."""
 

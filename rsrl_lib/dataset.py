@@ -6,11 +6,12 @@ It is made once, before the first round, and is the same in all of them.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from rsrl_lib.controls import CONTROLS
+from rsrl_lib.controls import CONTROLS, Control
 from rsrl_lib.deciding import borders_of, is_of_one_scale
 from rsrl_lib.duplicates import NearDuplicates, near_duplicates
 from rsrl_lib.files import InputError
@@ -60,8 +61,23 @@ class Dataset:
     near: NearDuplicates | None = None
     parts_are_given: bool = False
     """By the user, for each photo."""
+    control: Control = CONTROLS["none"]
+    """What the rounds do that the recipe's control says, or one of your own."""
+    origin: dict[str, object] | None = None
+    """Where the photos were read, if that is known."""
+    rater: dict | None = None
+    """How well whoever scored the photos repeats a score, where that is known."""
     frozen: Frozen | None = None
     """What the body sees in the photos before it is trained, where a round needs the best head."""
+
+    @property
+    def folder_of_other(self) -> str | None:
+        """Where the photos of another source lie, if there are any."""
+        if self.other is None:
+            return None
+        first = self.other[0].iloc[0]
+        folder = str(first["path"]).removesuffix(str(first["photo"]))
+        return str(Path(folder).resolve())
 
     @property
     def labels(self) -> np.ndarray:
@@ -111,10 +127,12 @@ def make_dataset(
     run: Run,
     *,
     other: Strangers | None = None,
+    control: Control | None = None,
 ) -> Dataset:
     """Divide the photos, or keep to how a run has begun, and prepare what its rounds learn from.
 
-    Raises `InputError` where the photos cannot be divided, or lack what the recipe asks for.
+    `control` is one of your own, which the recipe calls 'own'. Raises `InputError` where the photos
+    cannot be divided, or lack what the recipe asks for.
     """
     near = _near_duplicates(pixels, recipe)
     groups = _groups(photos, pixels, near)
@@ -134,7 +152,7 @@ def make_dataset(
     learned = np.column_stack([labels, weights, attributes])
     fingerprint = _fingerprints(photos, pixels, other, learned)
 
-    control = CONTROLS[recipe.control]
+    control = control or CONTROLS[recipe.control]
     weights[train] *= control.weights(labels[train])
     borders = (recipe.cut,)
     if recipe.levels == "scores":
@@ -154,7 +172,10 @@ def make_dataset(
         other,
         groups,
         near,
+        control=control,
         parts_are_given="part" in photos.table,
+        origin=photos.origin,
+        rater=photos.rater,
     )
 
 

@@ -8,8 +8,9 @@ Likelihoods are sigmoids of logits, and as float32 they are all 1 above a logit 
 photos are ranked, and compared with K, by their logits; K is given and told as a likelihood.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,6 +20,10 @@ from rsrl_lib.settings import check
 
 THRESHOLDS = ("k", "k_rounds", "keep_share")
 """Settings of a rule that say where its thresholds come from; one of them is given."""
+KEEP_SHARE = 0.667
+"""Of all photos stay where nothing is said of K: SSRL-2019's "about two thirds"."""
+LEAST_SHARE = 0.5
+"""Of the photos of the three largest classes stay then, where other scores hold the most."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +33,13 @@ class DropRule:
     rule: Literal["own-class", "top-class"] = "own-class"
     """Likelihood read: of the photo's own class (RSRL-a, -b), or of max1 for all (SSRL-2019)."""
     k: tuple[float, ...] | None = None
-    """K1 K2 K3 (own-class), K1 K2 (top-class), or one K for all; 0.9 if nothing else is given."""
+    """K1 K2 K3 (own-class), K1 K2 (top-class), or one K for all."""
     k_rounds: tuple[float, ...] | None = None
     """One K for all, decision by decision: the first after round 1, and the last one stays. RSRL-b:
     0.9 0.9 0.95, or 0.9 0.95, as its "after the 2th round" may be read either way."""
     keep_share: float | None = None
-    """Fit one K so that this share of the original photos is kept (SSRL-2019: 0.667)."""
+    """Fit one K so that this share of the original photos is kept (SSRL-2019: 0.667). If you say
+    nothing of K, it is 0.667, or more where the smaller classes hold most of the photos."""
     k_within: tuple[float, float] | None = None
     """Bounds of the fitted K (SSRL-2019: 0.85 0.95), which then may keep another share."""
     judges: Literal["own", "cross-fitted"] = "own"
@@ -73,6 +79,21 @@ class DropRule:
                     "k_within bounds the K that keep_share fits; give keep_share too, or leave "
                     "it out."
                 )
+
+
+def with_threshold(rule: DropRule, labels: np.ndarray) -> DropRule:
+    """The rule, and where it says nothing of K, with a share to keep of photos `labels` (n,).
+
+    It is `KEEP_SHARE`, or as much more as `LEAST_SHARE` of the three largest classes needs.
+    """
+    says_something = any(getattr(rule, name) is not None for name in THRESHOLDS)
+    if says_something:
+        return rule
+    majorities = largest_classes(labels)
+    of_majorities = np.isin(labels, majorities).mean()
+    least = 1 - (1 - LEAST_SHARE) * of_majorities
+    least_of_three_digits = math.ceil(1000 * least) / 1000
+    return replace(rule, keep_share=max(KEEP_SHARE, least_of_three_digits))
 
 
 def _check_shares(name: str, values: tuple[float, ...]) -> None:
@@ -124,6 +145,7 @@ def decide(
     # Slow to import, and help needs the rule's settings alone.
     from scipy.special import expit, logit
 
+    rule = with_threshold(rule, labels)
     logits = own if rule.rule == "own-class" else top
     logits = np.asarray(logits, np.float64)
     majorities = largest_classes(labels)  # max1, max2, max3
@@ -189,7 +211,7 @@ def _given(rule: DropRule, majorities: int, after_round: int) -> tuple[float, ..
     if rule.k_rounds is not None:
         decision = min(after_round, len(rule.k_rounds)) - 1
         return (rule.k_rounds[decision],) * majorities
-    k = rule.k or (0.9,)
+    k = rule.k
     if len(k) == 1:
         k = k * 3
     elif rule.rule == "top-class":

@@ -35,10 +35,14 @@ def told(
     k = unknown.copy()
     logit_k = unknown.copy()
     majorities = largest_classes(labels)
-    for number, threshold in enumerate(decision.thresholds):
-        has_score = labels == majorities[number]
+    # A control of one's own may give thresholds in part, or none.
+    of_each = zip(
+        majorities, decision.thresholds, decision.logit_thresholds, strict=False
+    )
+    for majority, threshold, logit_threshold in of_each:
+        has_score = labels == majority
         k[has_score] = threshold
-        logit_k[has_score] = decision.logit_thresholds[number]
+        logit_k[has_score] = logit_threshold
 
     logits = unknown
     if decision.logits is not None:

@@ -1,4 +1,4 @@
-"""Errors in one sentence, and files that are whole or not there: read, replaced, locked."""
+"""Errors and times in words, and files that are whole or not there: read, replaced, locked."""
 
 import errno
 import os
@@ -42,6 +42,23 @@ class InputError(Exception):
 
 class Note(UserWarning):
     """What a user should know and need not act on, in one sentence."""
+
+
+def in_words(seconds: float) -> str:
+    """A time as one says it.
+
+    >>> [in_words(seconds) for seconds in (0.4, 7.2, 64, 400, 3600, 9000)]
+    ['1 s', '7 s', '65 s', '7 min', '1 h', '2 h 30 min']
+    """
+    if seconds < 20:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 90:
+        return f"{5 * round(seconds / 5)} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
 @contextmanager

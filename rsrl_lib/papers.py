@@ -5,7 +5,7 @@ document used that and says no more, and a value of ours where neither says anyt
 beside it win, and are told as deviations.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -188,29 +188,6 @@ def paper_of(name: str) -> Paper:
     return PAPERS[name]
 
 
-def recipe_in_chapter(
-    paper: str,
-    given: Mapping[str, object],
-    small: Mapping[str, object],
-    *,
-    known: Sequence[str] = RETRAINING,
-) -> Recipe:
-    """The recipe of a chapter: that of a document by its name, or where none is named, of the
-    chapter's own `small` settings. Those of `given` that are not None win.
-
-    `known` are the documents that the chapter is of; `InputError` for another one.
-    """
-    asked = {name: value for name, value in given.items() if value is not None}
-    if paper:
-        if paper not in known:
-            raise InputError(
-                f"This chapter takes the paper {' or '.join(known)}, not {paper!r}; give one of "
-                "these, or none."
-            )
-        return recipe_of(paper, **asked)
-    return recipe_from({**beside(small, asked), **asked})
-
-
 def recipe_of(name: PaperName, **given: object) -> Recipe:
     """The recipe of a document, by its name; settings that are given beside it win.
 
@@ -255,7 +232,8 @@ def deviations(recipe: Recipe) -> list[dict[str, object]]:
     different = []
     for name, value in here.items():
         of_document = settings.get(name, nothing[name])
-        if name not in places and value != of_document:
+        drops_nothing = name in THRESHOLDS and recipe.rounds == 1
+        if name not in places and value != of_document and not drops_nothing:
             different.append({"setting": name, "document": of_document, "here": value})
     return different
 

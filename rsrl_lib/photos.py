@@ -20,8 +20,9 @@ class ScoredPhotos:
     are to lie in one part; empty: the photo is alone).
     `votes` (counts; vote values across) and `attributes` (real; names across) go with its rows.
     `strict`: a photo that turns out broken at decoding is an error, otherwise it is left out.
-    `rounding` says in a sentence how many scores were rounded, where any was. `origin` is what the
-    reader was given (source, folder, scores, options), so that it can be asked again.
+    `rounding` says in a sentence how many scores were rounded, where any was. `origin` says where
+    they were read, so that `origins.open_photos` reads them again. `rater` is what
+    `repeatability.of_log` says of whoever scored them, where a log of the ratings is there.
     """
 
     table: pd.DataFrame
@@ -31,6 +32,7 @@ class ScoredPhotos:
     left_out: pd.DataFrame = field(default_factory=NOTHING.copy)
     rounding: str = ""
     origin: dict[str, object] | None = None
+    rater: dict | None = None
 
     def __len__(self) -> int:
         return len(self.table)

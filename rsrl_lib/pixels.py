@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -261,6 +261,39 @@ def square(photo: Image.Image, side: int = SIDE) -> np.ndarray:
     """An upright RGB photo as every network here sees it: bilinear to (side, side, 3) uint8."""
     resized = photo.resize((side, side), Image.Resampling.BILINEAR)
     return np.array(resized)
+
+
+def pixels_of(
+    images: Iterable[Image.Image | np.ndarray | torch.Tensor], side: int = SIDE
+) -> Pixels:
+    """Pixels of pictures that are in memory: PIL's, or bytes (h, w, 3) or (3, h, w), uint8.
+
+    A tensor (n, 3, h, w) is n of them. They become squares as `square` makes them. Raises
+    `InputError` for other shapes and kinds.
+    """
+    squares = [
+        square(_as_rgb(image, number), side) for number, image in enumerate(images)
+    ]
+    array = np.stack(squares) if squares else np.empty((0, side, side, 3), np.uint8)
+    digests = [hashlib.sha256(photo.tobytes()).hexdigest() for photo in array]
+    fingerprint = hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
+    return Pixels(array, fingerprint, np.array(digests))
+
+
+def _as_rgb(image: Image.Image | np.ndarray | torch.Tensor, number: int) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    values = (
+        image.cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
+    )
+    if values.ndim == 3 and values.shape[0] == 3 and values.shape[-1] != 3:
+        values = values.transpose(1, 2, 0)
+    if values.dtype != np.uint8 or values.ndim != 3 or values.shape[-1] != 3:
+        raise InputError(
+            f"Picture {number} is {values.dtype} of shape {values.shape}; give bytes (uint8) of "
+            "shape (height, width, 3) or (3, height, width)."
+        )
+    return Image.fromarray(np.ascontiguousarray(values))
 
 
 def at_size(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:

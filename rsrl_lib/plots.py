@@ -20,6 +20,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 from rsrl_lib.files import InputError, replacing
 from rsrl_lib.highlight import Highlight
+from rsrl_lib.learning_curve import NAMES, LearningCurve
 from rsrl_lib.pixels import at_size
 from rsrl_lib.reading.pictures import open_rgb
 
@@ -385,6 +386,45 @@ def over_rounds(
     ax.legend(fontsize=8, frameon=False, loc="upper left")
     sns.despine(ax=ax)
     return ax
+
+
+def learning_curves(curve: LearningCurve, rater: dict | None = None) -> Figure:
+    """Measures over the photos learned from, beside the commonest score's and the rater's own.
+
+    `rater` is what `repeatability.of_log` says; accuracy and kappa have a counterpart there.
+    """
+    figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.6), layout="constrained")
+    counterparts = {"accuracy": "exact", "kappa": "kappa"}
+    for ax, (measure, name) in zip(axes, NAMES.items(), strict=True):
+        of_measure = curve.table[curve.table.measure == measure]
+        photos = of_measure["photos"]
+        ax.fill_between(
+            photos, of_measure["low"], of_measure["high"], color=BLUE, alpha=0.18, lw=0
+        )
+        ax.plot(photos, of_measure["mean"], color=DARK, marker="o", label="frozen head")
+        level = curve.commonest[measure]
+        ax.axhline(level, color="0.25", lw=1.2, ls=":", label="commonest score alone")
+        own = (rater or {}).get(counterparts.get(measure))
+        if own:
+            value, low, high = own
+            ax.axhspan(low, high, color=PART_COLOURS["test"], alpha=0.12, lw=0)
+            ax.axhline(
+                value,
+                color=PART_COLOURS["test"],
+                lw=1.2,
+                ls="--",
+                label="the rater with herself",
+            )
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(photos, [str(size) for size in photos])
+        ax.minorticks_off()
+        ax.set_xlabel("photos learned from")
+        ax.set_title(name, fontsize=11)
+        sns.despine(ax=ax)
+    lines, labels = axes[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle(f"What a head learns from {curve.photos} scored photos")
+    return figure
 
 
 def life_of_photos(samples: pd.DataFrame, title: str) -> Figure:

@@ -1,6 +1,6 @@
-"""Where a run comes from: photos, command, date, version. It stands in run.json.
+"""Where a run comes from: command, date, version, folder of its photos. It stands in run.json.
 
-Whoever opens the run later can find its photos by it. Nothing of it changes what is computed.
+Nothing of it changes what is computed.
 """
 
 import os
@@ -22,7 +22,6 @@ def provenance(photos: ScoredPhotos) -> dict[str, object]:
     """What is known of a run that begins now; None where something is not known."""
     return {
         **_now(),
-        "photos": photos.origin,
         "folder": common_folder(photos.table),
         "rsrl": _version(),
         "commit": _commit(),

@@ -30,6 +30,7 @@ ControlName = Literal[
     "emd",
     "confident-learning",
     "cross-fitted",
+    "own",
 ]
 Resplit = Literal["never", "fresh", "rotating"]
 Choose = Literal["validation", "test", "loss", "last"]
@@ -146,8 +147,8 @@ class Recipe:
     mean 1 over the photos of a round; a = 0 drops the ambiguous ones."""
     literal_weights: bool = False
     """Do not scale the weights: a larger b then also raises the learning rate."""
-    rounds: int = 10
-    """Networks trained one from the other, at most."""
+    rounds: int = 6
+    """Networks trained one from the other, at most (SSRL-2019: 10, RSRL-a: 12, RSRL-b: 30)."""
     stop: Literal["rounds", "loss", "patience"] = "rounds"
     """After `rounds`; when the quadratic loss on the training part falls below `loss_threshold`
     (SSRL-2019); or when total F has not risen for `patience` rounds (ours)."""
@@ -189,7 +190,7 @@ class Recipe:
     control: ControlName = "none"
     """Something to compare dropping with, see `rsrl_lib.controls`. Nothing is then dropped, but by
     'random-drop', 'random-drop-same' and 'cross-fitted', which follow the rule, and
-    'confident-learning'."""
+    'confident-learning'. 'own' is one that comes from Python."""
     first_steps: int | None = None
     """Steps of the first round, where they are to be others than those of later ones."""
     paper: PaperName | None = None
@@ -351,6 +352,17 @@ def settings_of(recipe: Recipe) -> dict[str, object]:
     """All settings of a recipe by name, those of its drop rule and training too."""
     holder = {Recipe: recipe, DropRule: recipe.drop, Training: recipe.training}
     return {name: getattr(holder[kind], name) for name, kind in KIND_OF.items()}
+
+
+def flattened(described: Mapping[str, object]) -> dict[str, object]:
+    """All settings of a recipe in one row, from the one that stands in run.json."""
+    flat = {}
+    for name, value in described.items():
+        if name in ("drop", "training"):
+            flat |= value
+        else:
+            flat[name] = value
+    return flat
 
 
 def view_of(tune: str, training: Training) -> dict[str, object]:

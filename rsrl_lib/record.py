@@ -7,6 +7,7 @@ processor. A finished run that is asked for more rounds goes on in the same way.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 
 import numpy as np
@@ -26,7 +27,7 @@ from rsrl_lib.network import AestheticNet, load_network, save_network
 from rsrl_lib.papers import deviations
 from rsrl_lib.photos import PARTS
 from rsrl_lib.provenance import gone_on
-from rsrl_lib.recipe import Choose, Recipe
+from rsrl_lib.recipe import Choose, Recipe, flattened
 from rsrl_lib.runs import PART_OF_A_RUN, Run
 
 TABLES = ("rounds", "per_class", "confusion", "samples", "dropped")
@@ -38,11 +39,19 @@ class Record:
     """Tables and networks of a run after its last finished round; every round adds to them.
 
     Of several processes that train one network together, one `writes`. `body` is that of its
-    networks, where it is a module of your own.
+    networks, where it is a module of your own; `on_round` is called when a round is written.
     """
 
-    def __init__(self, run: Run, *, writes: bool = True, body: Body | None = None):
+    def __init__(
+        self,
+        run: Run,
+        *,
+        writes: bool = True,
+        body: Body | None = None,
+        on_round: Callable[[int], object] = lambda i: None,
+    ):
         self.run = run
+        self.on_round = on_round
         self.writes = writes
         self.body = body
         self.tables = {name: pd.DataFrame() for name in TABLES}
@@ -122,14 +131,18 @@ class Record:
                 "recipe": described(recipe),
                 "deviations": deviations(recipe),
                 "notices": notices,
+                "rater": data.rater,
             }
         else:
             info = {
                 "recipe": described(recipe),
+                "photos": data.origin,
+                "other": data.folder_of_other,
                 "fingerprint": data.fingerprint,
                 "merged_scores": data.merged_scores,
                 "deviations": deviations(recipe),
                 "notices": notices,
+                "rater": data.rater,
                 **machine(recipe.training.precision),
                 "provenance": made,
             }
@@ -183,6 +196,7 @@ class Record:
             self._save_tables()
             self._save_conv1(i, network)
             self._save_networks(i, networks, rule, average=recipe.average, best=best)
+        self.on_round(i)
 
     def _save_tables(self) -> None:
         folder = self.run.folder
@@ -250,9 +264,9 @@ def described(recipe: Recipe) -> dict:
 def check_same(run: Run, recipe: Recipe, data: Dataset) -> None:
     """`InputError` where the folder holds a run of another recipe, photos or scores."""
     info = run.info
-    then = _settings(described(Recipe()))  # runs of before lack what came since
-    then |= _settings(info["recipe"])
-    now = _settings(described(recipe))
+    then = flattened(described(Recipe()))  # runs of before lack what came since
+    then |= flattened(info["recipe"])
+    now = flattened(described(recipe))
     changes = []
     for name, value in now.items():
         if name not in ENDING and then.get(name) != value:
@@ -290,13 +304,3 @@ def _named(photos: list[str]) -> str:
     if not photos:
         return ""
     return f" ({len(photos)} photos, first: {photos[0]})"
-
-
-def _settings(recipe: dict) -> dict[str, object]:
-    """All settings of a recipe in one row, those of its drop rule and training too."""
-    settings = {**recipe, **recipe["drop"], **recipe["training"]}
-    flat = {}
-    for name, value in settings.items():
-        if not isinstance(value, dict):
-            flat[name] = value
-    return flat

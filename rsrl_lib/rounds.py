@@ -7,6 +7,7 @@ a `Control`, and what it leaves behind a `Record`; everything a round knows is a
 in the run's folder (see `runs`).
 """
 
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -18,13 +19,14 @@ import pandas as pd
 import torch
 
 from rsrl_lib.backbones import Body, check_side, side_of
-from rsrl_lib.controls import CONTROLS, Judged, all_of, half_of_each
+from rsrl_lib.controls import CONTROLS, Control, Judged, all_of, half_of_each
 from rsrl_lib.dataset import Dataset, Strangers, make_dataset
 from rsrl_lib.deciding import DecisionRule, fit_rule
-from rsrl_lib.drop_rules import Decision, largest_classes
+from rsrl_lib.drop_rules import Decision, largest_classes, with_threshold
 from rsrl_lib.dropped import told
+from rsrl_lib.duration import WORTH_TELLING, Clock, expected, rehearse
 from rsrl_lib.features import features
-from rsrl_lib.files import InputError, locked, replacing
+from rsrl_lib.files import InputError, in_words, locked, replacing
 from rsrl_lib.heads import cross_fitted, fit_head, freeze, head_logits
 from rsrl_lib.losses import LevelLoss, joint_loss, joint_targets
 from rsrl_lib.machine import team, threads, threads_of, wait_for_all
@@ -56,7 +58,9 @@ def repeat(
     *,
     other: Strangers | None = None,
     body: Body | None = None,
+    control: Control | None = None,
     on_start: Callable[[Run], None] = lambda run: None,
+    say: Callable[[str], object] | None = None,
 ) -> Run:
     """Run the repetitive loop, or finish one that was interrupted; a finished run is returned.
 
@@ -66,11 +70,14 @@ def repeat(
     `pixels` holds the photos of `photos` in the same order. `other` are unscored photos of another
     source (table with `photo`, their pixels): each round's network assigns them scores too
     (SSRL-2019 Table 3; part `other` of `samples`). `body` is the module of your own that the
-    backbone 'own' stands for; it stays as it is, a copy is trained. `on_start` is called before any
-    round of this call, when parts and recipe are on the disk. Raises `InputError` when the folder
-    holds a run of another recipe, of other photos or of more rounds, or another process is at it,
-    and for photos of another side than the backbone needs.
+    backbone 'own' stands for; it stays as it is, a copy is trained. `control` is what the control
+    'own' stands for: a drop rule, a loss or weights of your own. `on_start` is called before any
+    round of this call, when parts and recipe are on the disk; `say` is then told how long it will
+    take, which is rehearsed for that, and again after the first round. Raises `InputError` when the
+    folder holds a run of another recipe, of other photos or of more rounds, or another process is
+    at it, and for photos of another side than the backbone needs.
     """
+    _check_control(control, recipe)
     side = side_of(recipe.backbone) if body is None else _checked(body, recipe).side
     for decoded in (pixels, *(other or ())[1:]):
         check_side(decoded.side, side, recipe.backbone)
@@ -81,10 +88,12 @@ def repeat(
     is_first = team()[0] == 0  # of several processes the one that writes
     lock = locked(run.folder / "run.lock") if is_first else nullcontext()
     with lock, threads(count):
-        data = make_dataset(photos, pixels, recipe, run, other=other)
+        data = make_dataset(photos, pixels, recipe, run, other=other, control=control)
+        recipe = with_share_to_keep(recipe, data)
         if run.has_begun:
             check_same(run, recipe, data)
-        record = Record(run, writes=is_first, body=body)
+        clock = Clock(recipe, say or (lambda sentence: None))
+        record = Record(run, writes=is_first, body=body, on_round=clock.round_is_done)
         _check_can_go_on(record, recipe)
         if is_first and not record.knows(recipe):
             given = data.parts_are_given
@@ -95,6 +104,10 @@ def repeat(
             record.describe(recipe, data, said, provenance(photos))
         if is_first:
             on_start(run)
+        if say is not None and team()[1] == 1:  # others would have to rehearse, too
+            say_expected(data, recipe, record, say)
+        if recipe.tune != "head":  # where the features come before the first round
+            clock.begun = time.perf_counter()
         learn(data, recipe, record)
         tell_attributes(data, photos, recipe, run, body)
     wait_for_all()  # the others read what the first process has written
@@ -103,7 +116,7 @@ def repeat(
 
 def learn(data: Dataset, recipe: Recipe, record: Record) -> None:
     """Go through the rounds of SSRL-2019 and RSRL, after those that are on record."""
-    control = CONTROLS[recipe.control]
+    control = data.control
     network = record.network or untrained(data, recipe, record.body)
     data = with_features(data, network, recipe, record)
     halves = Halves(data, recipe, record.halves, record.body)
@@ -180,6 +193,35 @@ def tell_attributes(
             table.to_csv(partial, index=False)
 
 
+def with_share_to_keep(recipe: Recipe, data: Dataset) -> Recipe:
+    """The recipe, and where it says nothing of K, with the share of photos to keep."""
+    drop = with_threshold(recipe.drop, data.labels[data.training_rows])
+    return replace(recipe, drop=drop)
+
+
+def say_expected(
+    data: Dataset, recipe: Recipe, record: Record, say: Callable[[str], object]
+) -> None:
+    """Tell how long the rounds will take, where that is long enough to wait for."""
+    if finished(record.rounds, recipe):
+        return
+    network = record.network or untrained(data, recipe, record.body)
+    counts = {"training_photos": len(data.training_rows), "photos": len(data.pixels)}
+    if data.other is not None:
+        counts["photos"] += len(data.other[1])
+    pace = rehearse(network, data.pixels, recipe)
+    seconds = expected(pace, recipe, **counts, done=len(record.rounds))
+    if seconds < WORTH_TELLING:
+        return
+    if recipe.tune == "head":
+        say(
+            f"Features take about {in_words(seconds)} here, unless they are known already; the "
+            "rounds come on top."
+        )
+    else:
+        say(f"This will take about {in_words(seconds)} here, or less.")
+
+
 def finished(rounds: pd.DataFrame, recipe: Recipe) -> bool:
     """Whether the stop rule ends a run after these rounds."""
     if not len(rounds):
@@ -202,6 +244,16 @@ def _checked(body: Body, recipe: Recipe) -> Body:
             f"backbone={OWN!r} and weights={OWN!r}, or leave the body out."
         )
     return body
+
+
+def _check_control(control: Control | None, recipe: Recipe) -> None:
+    """A control of one's own, which the recipe has to know of: its run is another one."""
+    if (control is None) != (recipe.control != OWN):
+        found = "without one" if control is None else f"with one and {recipe.control!r}"
+        raise InputError(
+            f"A control of your own goes with control={OWN!r} in the recipe, found is "
+            f"{OWN if control is None else 'a recipe'} {found}; give both, or none."
+        )
 
 
 def untrained(data: Dataset, recipe: Recipe, body: Body | None = None) -> AestheticNet:
@@ -250,7 +302,7 @@ def fits_head(recipe: Recipe, i: int) -> bool:
 
 def level_loss_of(data: Dataset, recipe: Recipe) -> LevelLoss:
     """Loss of the level, as the control has it for the original training photos."""
-    control = CONTROLS[recipe.control]
+    control = data.control
     return control.level_loss(data.labels[data.training_rows])
 
 
@@ -285,7 +337,7 @@ def train(
 
     Returns the rows that it learned from (m,), which a control may draw from these, and the loss.
     """
-    control = CONTROLS[recipe.control]
+    control = data.control
     seeds = np.random.SeedSequence([recipe.seed, i])
     labels = data.labels
     sampled = control.sample(labels[rows], np.random.default_rng(seeds))
@@ -351,7 +403,7 @@ class Halves:
 
         Nothing is trained where no later decision needs it.
         """
-        control = CONTROLS[self.recipe.control]
+        control = self.data.control
         is_asked = control.reads_unseen(after_round=i)
         if i == self.recipe.rounds or not is_asked:
             self.networks = []
@@ -386,7 +438,7 @@ def judged_photos(
     last = record.last_samples.iloc[original]
     labels = data.labels[original]
     kept = last.kept.to_numpy()
-    reads_own = CONTROLS[recipe.control].follows_rule
+    reads_own = data.control.follows_rule
     if recipe.drop.judges == "cross-fitted" and reads_own:
         fitted = cross_fitted_logits(data, recipe, np.flatnonzero(kept))
         max1 = largest_classes(labels)[0]

@@ -1,7 +1,7 @@
 """A run on the disk, as it is read: its tables, its networks, and how these look at photos.
 
-run.json              recipe, seed, versions, device, fingerprint of photos and scores, and
-                      notices: sentences for whoever runs it
+run.json              recipe, seed, versions, device, where the photos were read, fingerprint of
+                      photos and scores, and notices: sentences for whoever runs it
 split.csv             photo, score, label (a rare score merged into its neighbour), part,
                       digest of the file and, where it is given, group
 near_duplicates.csv, near_duplicates.png
@@ -38,12 +38,15 @@ from scipy.special import logit as logit_of
 
 from rsrl_lib.backbones import Body
 from rsrl_lib.deciding import DecisionRule, read_rule
+from rsrl_lib.drop_rules import THRESHOLDS
 from rsrl_lib.dropped import derived
 from rsrl_lib.files import InputError, reading
 from rsrl_lib.network import AestheticNet, facts_of, load_network, side_of_network
+from rsrl_lib.origins import open_photos
+from rsrl_lib.photos import ScoredPhotos
 from rsrl_lib.pixels import Pixels
 from rsrl_lib.reading.tables import read_ours
-from rsrl_lib.recipe import Training, view_of
+from rsrl_lib.recipe import Recipe, Training, flattened, recipe_from, view_of
 from rsrl_lib.training import judged_together, logits
 
 PART_OF_A_RUN = ("part of a run", "train the run anew")
@@ -77,6 +80,53 @@ class Run:
     @property
     def info(self) -> dict:
         return self._read("run.json", _described)
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the run does; of a run of before, what came since is as by default."""
+        with reading(self.folder / "run.json", *PART_OF_A_RUN):
+            return recipe_from(flattened(self.info["recipe"]))
+
+    def photos(self) -> ScoredPhotos:
+        """The run's photos, read again where they were; `InputError` where that is not known."""
+        origin = self.info.get("photos")  # runs of before have none
+        if origin is None:
+            raise InputError(
+                f"{self.folder / 'run.json'} does not say where its photos lie; give their folder "
+                "and their scores."
+            )
+        with reading(self.folder / "run.json", *PART_OF_A_RUN):
+            scored = open_photos(origin)
+        return self.own_photos(scored)
+
+    def own_photos(self, scored: ScoredPhotos) -> ScoredPhotos:
+        """Those of some scored photos that the run has; `InputError` where it has others."""
+        names = self.split.photo
+        missing = names[~names.isin(scored.table.photo)]
+        if len(missing):
+            raise InputError(
+                f"The run {self.folder} has {len(missing)} photos that are not among the "
+                f"{len(scored)} given (first: {missing.iloc[0]}); give its own photos and scores."
+            )
+        return scored.select(scored.table.photo.isin(names))
+
+    def other_photos(self) -> pd.DataFrame | None:
+        """The unscored photos of another source that it judges (photo, path); None without them.
+
+        Raises `InputError` where the run does not say where they lie.
+        """
+        samples = self.samples
+        names = samples.photo[(samples.part == "other") & (samples["round"] == 1)]
+        if names.empty:
+            return None
+        folder = self.info.get("other")  # runs of before have none
+        if folder is None:
+            raise InputError(
+                f"{self.folder / 'run.json'} does not say where the photos of another source lie; "
+                "give their folder."
+            )
+        table = pd.DataFrame({"photo": names.to_numpy()})
+        return table.assign(path=f"{folder}/" + table.photo)
 
     @property
     def merged_scores(self) -> dict[int, int]:
@@ -210,6 +260,10 @@ def _described(path: Path) -> dict:
     drop = info["recipe"]["drop"]
     if drop.pop("k_schedule", None) == "rsrl-b":  # the name of before
         drop["k_rounds"] = [0.9, 0.95]
+    if all(drop.get(threshold) is None for threshold in THRESHOLDS):
+        drop["k"] = [
+            0.9
+        ]  # what it was where nothing was said; today it is written down
     return info
 
 

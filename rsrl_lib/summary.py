@@ -15,6 +15,7 @@ from rsrl_lib.machine import machine, team
 from rsrl_lib.papers import paper_of, shown, told
 from rsrl_lib.photos import PARTS, ScoredPhotos
 from rsrl_lib.recipe import FOLDS, Recipe, names_of
+from rsrl_lib.repeatability import in_words
 from rsrl_lib.rounds import finished
 from rsrl_lib.runs import PART_OF_A_RUN, Run
 
@@ -69,7 +70,9 @@ def of_start(photos: ScoredPhotos, run: Run, recipe: Recipe) -> list[str]:
             f"{high} of them are high, with a mean score above {recipe.cut:g}."
         )
     sentences.append(parts_in_words(split, recipe))
+    sentences += of_share(recipe, run)
     sentences += info.get("notices", [])
+    sentences += of_rater(run)
     rounds = _rounds_done(run)
     if finished(rounds, recipe):
         return sentences
@@ -85,12 +88,33 @@ def of_start(photos: ScoredPhotos, run: Run, recipe: Recipe) -> list[str]:
     return sentences
 
 
+def of_share(recipe: Recipe, run: Run) -> list[str]:
+    """Which share of the photos stays, where a recipe says nothing of K and the run fits it."""
+    drop = recipe.drop
+    says_nothing = drop.k is None and drop.k_rounds is None and drop.keep_share is None
+    drops = CONTROLS[recipe.control].follows_rule and recipe.rounds > 1
+    if not (says_nothing and drops):
+        return []
+    share = run.info["recipe"]["drop"]["keep_share"]
+    return [
+        f"You say nothing of K, so after each round it is fitted so that {share:.0%} of the "
+        "training photos stay (--keep-share, --k)."
+    ]
+
+
+def of_rater(run: Run) -> list[str]:
+    """How well whoever scored the photos repeats a score; nothing where that is not known."""
+    with reading(run.folder / "run.json", *PART_OF_A_RUN):
+        return in_words(run.info.get("rater"))  # runs of before have none
+
+
 def of_end(run: Run) -> list[str]:
     """The rounds as a table, what its columns mean, and what should not be overlooked."""
     return [
         _table(run),
         *_legend(run),
         *of_attributes(run),
+        *of_rater(run),
         *of_bounds(run),
         *settled(run.samples),
         *warnings(run),

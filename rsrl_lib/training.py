@@ -97,7 +97,9 @@ def fine_tune(
     with torch.random.fork_rng():
         torch.manual_seed(seed + rank)
         epochs = range(0, steps, steps_an_epoch)
-        bar = tqdm(epochs, title, unit="epoch", mininterval=5, disable=rank > 0)
+        bar = tqdm(
+            epochs, title, unit="epoch", mininterval=5, disable=rank > 0 or not title
+        )
         for done in bar:
             total = torch.zeros((), device=device())
             seen = 0

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # may have (playwright, tyro, distributed, cleanlab, grad-cam, torch, torchvision) were read.
 CONDA_FORGE = {
     "python": ("python", "python-feedstock"),
+    "anywidget": ("anywidget", "anywidget-feedstock"),
     "cleanlab": ("cleanlab", "cleanlab-feedstock"),
     "distributed": ("distributed", "distributed-feedstock"),
     "filelock": ("filelock", "filelock-feedstock"),

@@ -164,3 +164,44 @@ def test_what_cannot_be_shown_is_told_before_a_page_is(given, says, served, tmp_
         serve(**{"run": a_run(tmp_path / "run")} | given)
     assert says in str(told.value)
     assert not served
+
+
+def test_the_rating_page_is_served_for_the_photos_that_are_given(monkeypatch, tmp_path, capsys):
+    seen = {}
+
+    def launch_instance(words):
+        page, *seen["words"] = words
+        (cell,) = nbformat.read(page, as_version=4).cells
+        seen["code"] = cell.source
+
+    monkeypatch.setattr(voila.Voila, "launch_instance", launch_instance)
+    draw_coloured_photos(tmp_path).unlink()
+    monkeypatch.chdir(tmp_path)
+    how = {"scale": (1, 5), "rater": "anna", "port": 1234, "browser": False}
+    app.serve_rating(Path(), Path("mine.csv"), **how)
+    call = ast.parse(seen["code"]).body[-1].value
+    given = [ast.literal_eval(word) for word in call.args]
+    assert given == [str(tmp_path), str(tmp_path / "mine.csv")]
+    named = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+    assert named == {"scale": (1, 5), "rater": "anna", "page": True}
+    assert {"--no-browser", "--port=1234", *app.PAGE} == set(seen["words"])
+    assert "60 photos to score from 1 to 5." in capsys.readouterr().out
+    assert not (tmp_path / "mine.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "how, told",
+    [
+        ({"scale": (1, 100)}, "needs a key of its own"),
+        ({"scores": Path("scores.csv")}, "has not written"),
+        ({"scores": Path("mine.jpg")}, "is no name of a CSV"),
+        ({"photos": Path("nowhere")}, "nowhere holds no photos"),
+    ],
+)
+def test_what_cannot_be_rated_is_told_before_there_is_a_page(how, told, monkeypatch, tmp_path):
+    monkeypatch.setattr(voila.Voila, "launch_instance", lambda words: pytest.fail("a page"))
+    draw_coloured_photos(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    given = {"photos": Path(), "scores": Path("mine.csv"), "scale": None, "rater": None}
+    with pytest.raises(InputError, match=told):
+        app.serve_rating(**given | how, port=1234, browser=False)

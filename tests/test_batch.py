@@ -181,3 +181,14 @@ def test_an_installation_without_notebooks_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(batch, "ROOT", tmp_path)
     with pytest.raises(InputError, match="There are no notebooks in"):
         batch.run_notebooks(("01",), tmp_path / "out", (), timeout=60)
+
+
+def test_how_long_notebooks_take_is_told_before_and_corrected_by_those_that_are_done():
+    paths = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    usual = batch.usual_seconds(paths)
+    assert usual.keys() == {path.stem for path in paths}
+    first, second, *_ = usual
+    told = batch._of_the_others({first: 10, second: 20, "third": 40}, {first: 20, second: 40})
+    assert told == " (the other takes about 80 s at this pace)"
+    assert batch._of_the_others({first: 10}, {first: 20}) == ""
+    assert batch._of_the_others({}, {"of one's own": 3}) == ""

@@ -1,6 +1,7 @@
 """The explorers of highlights and of crops in a browser, as JupyterLab and Voila show them."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -25,10 +26,12 @@ from PIL import Image
 
 from rsrl_lib import network, rounds, sources
 from rsrl_lib.interface import app
+from rsrl_lib.ratings import read_log
 from tests.conftest import ROOT
 from tests.test_rounds import RECIPE
 
 pytest.importorskip("papermill", reason="papermill is not installed")
+rating_view = pytest.importorskip("rsrl_lib.interface.rating").rating_view
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 psutil = pytest.importorskip("psutil", reason="psutil is not installed")
 websocket = pytest.importorskip("websocket", reason="websocket-client is not installed")
@@ -755,3 +758,147 @@ def test_make_app_is_rsrl_app():
     assert [Path(words[0]).name, *words[1:]] == ["rsrl", *APP]
     words = made("app", "SOURCE=ava", "OPTIONS={strict: true, a: 'b c'}")
     assert words[2:4] == ["--source", "ava"]
+
+
+RATE = ["rsrl_lib", "rate", "--photos", "photos", "--scores", "scores.csv"]
+RATING = ".rsrl-rate"
+
+
+@pytest.fixture
+def to_rate(tmp_path):
+    """A folder of drawn photos without scores, one of them on its side, one in a sub-folder, and
+    one that is none."""
+    photos = tmp_path / "photos"
+    (photos / "more").mkdir(parents=True)
+    for number in range(14):
+        name = f"more/{number:02}.jpg" if number == 3 else f"{number:02}.jpg"
+        turned = Image.Exif()
+        turned[274] = 6 if number == 5 else 1
+        Image.new("RGB", (120, 80), (17 * number, 90, 200)).save(photos / name, exif=turned)
+    (photos / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "temporary").mkdir()
+    return tmp_path
+
+
+def rating(chromium, address, **how):
+    """The page that rates, once its first photo is shown; keys go to it without a click."""
+    page = visit(chromium, address, **how)
+    page.locator(f"{RATING}:focus img[alt^=Photo]").wait_for()
+    return page
+
+
+def logged(folder):
+    return read_log(folder / "scores_ratings.csv")
+
+
+def press(page, folder, *keys):
+    """Press keys one after the other, each once the one before it is in the log."""
+    for key in keys:
+        before = len(logged(folder))
+        page.keyboard.press(key)
+        wait_for(lambda before=before: len(logged(folder)) > before)
+        wait_for(lambda: page.locator(".rsrl-waits").count() == 0)
+
+
+def test_a_folder_is_rated_by_the_keyboard_alone_with_a_stop_between(chromium, to_rate):
+    with served(to_rate, RATE, "") as address:
+        page = rating(chromium, address)
+        playwright.expect(page.locator(RATING)).to_contain_text("0 of about")
+        press(page, to_rate, "4", "Numpad7", "Backspace", "6", "Space", "ArrowRight", "5")
+        playwright.expect(page.locator(RATING)).to_contain_text("3 of about")
+        playwright.expect(page.locator(RATING)).to_contain_text("You gave 5.")
+        page.keyboard.press("0")
+        playwright.expect(page.locator(RATING)).to_contain_text("0 is no score here.")
+        assert page.errors == []
+        page.context.close()
+    events = [(key.event, key.score) for key in logged(to_rate)]
+    assert events == [
+        ("rated", 4),
+        ("rated", 7),
+        ("taken back", None),
+        ("rated", 6),
+        ("skipped", None),
+        ("skipped", None),
+        ("rated", 5),
+    ]
+    photos = [key.photo for key in logged(to_rate)]
+    assert photos[1] == photos[2] == photos[3]
+
+    with served(to_rate, RATE, "") as address:
+        page = rating(chromium, address)
+        playwright.expect(page.locator(RATING)).to_contain_text("3 of about")
+        press(page, to_rate, "ArrowLeft")
+        playwright.expect(page.locator(RATING)).to_contain_text("you had given 5")
+        while page.get_by_text("All photos are scored").is_hidden():
+            press(page, to_rate, "3")
+        playwright.expect(page.locator(RATING)).to_contain_text("cannot be read")
+        page.context.close()
+    read = sources.read_folder(to_rate / "photos", to_rate / "scores.csv")
+    assert sorted(read.table.score) == [3] * 12 + [4, 6]
+    assert "more/03.jpg" in set(read.table.photo)
+
+
+def test_keys_pressed_faster_than_the_answer_go_to_the_photo_that_was_seen(chromium, to_rate):
+    with served(to_rate, RATE, "") as address:
+        page = rating(chromium, address)
+        # Of every moment: which picture is shown, and which key is pressed at it.
+        seen = page.evaluate(
+            """async keys => {
+                const root = document.querySelector('.rsrl-rate'), seen = [];
+                for (const key of keys) {
+                    const image = root.querySelector('img');
+                    const pixels = await fetch(image.src).then(got => got.arrayBuffer());
+                    const waits = root.querySelector('.rsrl-waits') !== null;
+                    const event = {code: `Digit${key}`, key, bubbles: true, cancelable: true};
+                    root.dispatchEvent(new KeyboardEvent('keydown', event));
+                    const digest = await crypto.subtle.digest('SHA-256', pixels);
+                    const bytes = Array.from(new Uint8Array(digest));
+                    const hash = bytes.map(byte => byte.toString(16).padStart(2, '0')).join('');
+                    if (!waits) seen.push([hash, Number(key)]);
+                }
+                return seen;
+            }""",
+            list("23456789"),
+        )
+        playwright.expect(page.locator(".rsrl-waits")).to_have_count(0)
+        wait_for(lambda: len(logged(to_rate)) == len(seen))
+        page.context.close()
+    assert len(seen) >= 2
+    view = rating_view(to_rate / "photos", to_rate / "other.csv")
+    given = [(hashlib.sha256(view.jpeg(k.photo)).hexdigest(), k.score) for k in logged(to_rate)]
+    assert given == [tuple(pair) for pair in seen]
+
+
+def test_a_photo_is_rated_by_touch_on_a_phone_and_stands_upright(chromium, to_rate):
+    with served(to_rate, RATE, "") as address:
+        page = rating(chromium, address, size=(390, 844))
+        sizes = []
+        for number in range(14):
+            image = page.locator(f"{RATING} img")
+            sizes.append(image.evaluate("image => [image.naturalWidth, image.naturalHeight]"))
+            page.get_by_role("button", name=f"Score {3 + number % 5}, given").click()
+            wait_for(lambda number=number: len(logged(to_rate)) > number)
+            wait_for(lambda: page.locator(".rsrl-waits").count() == 0)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert page.errors == []
+        page.context.close()
+    is_first = [key.event == "rated" for key in logged(to_rate)]
+    assert sizes.count([80, 120]) == 1 and sum(is_first) >= 12
+
+
+def test_the_tab_rates_by_keys_and_leaves_the_table_that_was_given_as_it_is(page, folder):
+    scores = folder / "photos" / "scores.csv"
+    before, log = scores.read_text(), folder / "photos" / "my_scores_ratings.csv"
+    count = len(read_log(log))
+    page.get_by_role("tab", name="Rate").click()
+    page.locator(f"{RATING} img").click()
+    page.keyboard.press("4")
+    wait_for(lambda: len(read_log(log)) == count + 1)
+    # In JupyterLab, two zeros would restart the kernel.
+    page.keyboard.press("0")
+    page.keyboard.press("0")
+    page.keyboard.press("Backspace")
+    wait_for(lambda: len(read_log(log)) == count + 2)
+    assert page.get_by_text("Restart Kernel?").count() == 0
+    assert scores.read_text() == before
+    page.get_by_role("tab", name="Highlight regions").click()

@@ -158,7 +158,7 @@ def test_a_method_is_named_in_words_that_its_recipe_tells():
         "f": random,
         "g": random,
         "h": Recipe(rounds=4, weights_ab=(1, 6), drop=DropRule(k=(0.0,))),
-        "i": Recipe(rounds=4),  # the default is K = .9
+        "i": Recipe(rounds=4),  # says nothing of K
     }
     assert c.arm_names(recipes) == {
         "a": "training on",
@@ -169,7 +169,7 @@ def test_a_method_is_named_in_words_that_its_recipe_tells():
         "f": "at random, as many as RSRL's rule, 50 % kept (f)",
         "g": "at random, as many as RSRL's rule, 50 % kept (g)",
         "h": "ambiguous photos weighted 1:6",
-        "i": "RSRL's rule, K = 0.9",
+        "i": "RSRL's rule, about two thirds kept",
     }
     assert [arm for arm in recipes if c.drops_by_likelihood(recipes[arm])] == ["b", "e", "i"]
     assert [arm for arm in recipes if c.answers_imbalance(recipes[arm])] == ["c", "h"]

@@ -9,9 +9,10 @@ import torch
 from scipy.special import logit
 from torch.nn import functional
 
-from rsrl_lib import controls, losses, record, rounds
+from rsrl_lib import controls, losses, record, rounds, summary
 from rsrl_lib.controls import CONTROLS
-from rsrl_lib.drop_rules import DropRule, decide
+from rsrl_lib.drop_rules import Decision, DropRule, decide
+from rsrl_lib.files import InputError
 from rsrl_lib.recipe import ControlName
 from tests.conftest import broken_off
 from tests.test_rounds import RECIPE, contents
@@ -244,3 +245,34 @@ def test_confident_learning_in_a_run_has_all_its_rounds(coloured, tmp_path):
     run = rounds.repeat(*coloured, tmp_path / "run", recipe)
     assert len(run.rounds) == 3
     assert run.info["recipe"]["control"] == "confident-learning"
+
+
+def drop_the_first(rule, judged):
+    """Keep all photos but the first."""
+    return Decision(np.arange(len(judged.labels)) > 0, rescued=0, thresholds=())
+
+
+def test_a_control_of_ones_own_decides_and_its_run_goes_on(coloured, tmp_path):
+    recipe = dataclasses.replace(RECIPE, control="own", rounds=2)
+    own = controls.Control(keep=drop_the_first)
+    run = rounds.repeat(*coloured, tmp_path / "run", recipe, control=own)
+    train = run.rounds.kept[0]
+    assert run.rounds.kept.tolist() == [train, train - 1]
+    longer = dataclasses.replace(recipe, rounds=3)
+    again = rounds.repeat(*coloured, tmp_path / "run", longer, control=own)
+    assert again.rounds.kept.tolist() == [train, train - 1, train - 1]
+    # Whoever reads it need not have the function.
+    assert "The control own chose them" in "".join(summary.of_end(again))
+
+
+@pytest.mark.parametrize(
+    ("name", "control", "found"),
+    [("own", None, "own without one"), ("none", controls.Control(), "with one and 'none'")],
+)
+def test_a_control_of_ones_own_and_a_recipe_know_of_each_other(
+    name, control, found, coloured, tmp_path
+):
+    recipe = dataclasses.replace(RECIPE, control=name)
+    with pytest.raises(InputError, match=found):
+        rounds.repeat(*coloured, tmp_path / "run", recipe, control=control)
+    assert not (tmp_path / "run").exists()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from rsrl_lib.drop_rules import DropRule, decide, largest_classes
+from rsrl_lib.drop_rules import KEEP_SHARE, DropRule, decide, largest_classes, with_threshold
 from rsrl_lib.files import InputError
 
 # Largest class 4 (five photos), then 3 (three), then 5 (two); 6 is a minority of one.
@@ -194,3 +194,17 @@ def test_two_classes_are_enough_for_the_rule():
 def test_a_rule_that_contradicts_itself_is_refused(wrong, says):
     with pytest.raises(InputError, match=says):
         DropRule(**wrong)
+
+
+def test_where_nothing_is_said_of_k_two_thirds_stay_or_half_of_the_three_largest():
+    common = np.repeat([4, 5, 6, 7], [40, 30, 20, 10])
+    assert with_threshold(DropRule(), common).keep_share == KEEP_SHARE
+    # Of many scores that are alike, two thirds are not to be had without the others.
+    alike = np.repeat(np.arange(1, 11), 10)
+    rule = with_threshold(DropRule(), alike)
+    assert rule.keep_share == 0.85  # 70 % are never dropped, half of 30 % stay
+    logits = np.random.default_rng(0).normal(size=100)
+    kept = decide(DropRule(min_per_class=0), alike, logits, logits, after_round=1).kept
+    assert kept.sum() == 85 and kept[alike > 3].all()
+    given = DropRule(k=(0.5,))
+    assert with_threshold(given, alike) is given

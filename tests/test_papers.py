@@ -338,14 +338,14 @@ def test_majority_and_minority_classes_have_means_of_their_own():
 
 
 def test_the_command_line_takes_a_document_and_what_deviates(tmp_path, monkeypatch, capsys):
-    from rsrl_lib.interface import cli
+    from rsrl_lib.interface import cli, training_commands
 
     taken = []
     words = ["--photos", "p", "--scores", "s.csv", "--run", str(tmp_path / "run")]
 
     def asked(*more):
         monkeypatch.setattr("sys.argv", ["rsrl", "train", *words, *more])
-        monkeypatch.setattr(cli, "check_writable", stop)
+        monkeypatch.setattr(training_commands, "check_writable", stop)
         with pytest.raises(SystemExit):
             cli.main()
         return taken.pop()

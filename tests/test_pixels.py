@@ -241,3 +241,26 @@ def test_what_was_decoded_by_other_rules_is_decoded_anew(tmp_path, monkeypatch):
     assert not black.array.any()
     decoded = pixels.decode(table, cache=tmp_path / "cache")[0]
     assert decoded.array.any() and decoded.fingerprint == black.fingerprint
+
+
+def test_pictures_in_memory_are_seen_as_those_in_files_are(tmp_path):
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (3, 40, 60, 3), dtype=np.uint8)
+    names = [f"{number}.png" for number in range(3)]
+    for name, picture in zip(names, pictures, strict=True):
+        Image.fromarray(picture).save(tmp_path / name)
+    table = pd.DataFrame({"photo": names, "path": [str(tmp_path / name) for name in names]})
+    of_files, _ = pixels.decode(table, cache=tmp_path / "cache")
+    as_images = [Image.fromarray(picture) for picture in pictures]
+    as_tensor = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    for given in (as_images, list(pictures), as_tensor):
+        assert np.array_equal(pixels.pixels_of(given).array, of_files.array)
+    assert pixels.pixels_of(as_tensor, 300).side == 300
+    same, other, again = pixels.pixels_of([pictures[0], pictures[1], pictures[0]]).digests
+    assert same == again != other
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((4, 5, 3)), np.zeros((4, 5), np.uint8)])
+def test_a_picture_in_memory_that_is_none_is_refused_in_one_sentence(wrong):
+    with pytest.raises(InputError, match=r"Picture 1 is .*; give bytes \(uint8\)"):
+        pixels.pixels_of([np.zeros((4, 5, 3), np.uint8), wrong])

@@ -8,38 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rsrl_lib import rounds, sources
+from rsrl_lib import rounds
 from rsrl_lib.provenance import common_folder
-from tests.conftest import draw_coloured_photos
 from tests.test_rounds import altered
 
 pytestmark = pytest.mark.usefixtures("small_crops")
 RECIPE = altered(tune="head", rounds=1)
-
-
-def test_photos_remember_what_their_reader_was_given(tmp_path, monkeypatch):
-    table = draw_coloured_photos(tmp_path)
-    votes = pd.DataFrame({"photo": ["00.png"] * 2, "score": [1, 2]})
-    given = pd.read_csv(table)
-    votes = pd.concat([votes, given])
-    votes.to_csv(tmp_path / "votes.csv", index=False)
-    monkeypatch.chdir(tmp_path)
-    scored = sources.read_folder(
-        ".", Path("scores.csv"), votes="votes.csv", attribute_columns=("score",)
-    )
-    assert scored.origin == {
-        "source": "folder",
-        "folder": str(tmp_path),
-        "scores": str(tmp_path / "scores.csv"),
-        "options": {"votes": str(tmp_path / "votes.csv"), "attribute_columns": ["score"]},
-    }
-    monkeypatch.chdir("/")
-    origin = scored.origin
-    again = sources.read_photos(
-        origin["source"], origin["folder"], origin["scores"], **origin["options"]
-    )
-    assert again.table.drop(columns="path").equals(scored.table.drop(columns="path"))
-    assert again.select([1, 2]).origin == again.origin == scored.origin
 
 
 def test_a_run_remembers_photos_command_and_date(coloured, tmp_path, monkeypatch):
@@ -47,7 +21,7 @@ def test_a_run_remembers_photos_command_and_date(coloured, tmp_path, monkeypatch
     run = rounds.repeat(*coloured, tmp_path / "run", RECIPE)
     made = run.info["provenance"]
     folder = Path(coloured[0].table.path[0]).parent
-    assert made["folder"] == made["photos"]["folder"] == str(folder)
+    assert made["folder"] == str(folder)
     assert made["command"] == "rsrl train --run 'a b'"
     assert made["given_in"] == str(Path.cwd())
     age = datetime.now().astimezone() - datetime.fromisoformat(made["begun"])

@@ -14,13 +14,13 @@ import pytest
 from sklearn import metrics
 from torch import nn
 
-from rsrl_lib import measures, rounds, sources
+from rsrl_lib import measures, rounds, sources, summary
 from rsrl_lib.backbones import Body
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.files import InputError
 from rsrl_lib.interface import cli
 from rsrl_lib.pixels import decode
-from rsrl_lib.report import answers, besides, did_it_work, of_a_run, verdicts
+from rsrl_lib.report import answers, besides, of_a_run, verdicts
 from rsrl_lib.report.page import Page, Section, Table, Words, rendered
 from rsrl_lib.report.verdicts import Estimate, Evidence, recommended
 from rsrl_lib.runs import open_run
@@ -50,7 +50,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def photos(folder, cache):
-    scored = sources.read_folder(folder, folder / "scores.csv")
+    scored = sources.read_photos("folder", folder, folder / "scores.csv")
     return scored, decode(scored.table, cache=cache)[0]
 
 
@@ -250,7 +250,7 @@ def test_a_long_training_is_not_begun_unasked(runs, cache, monkeypatch):
     monkeypatch.setattr(besides, "expected_seconds", lambda run: 9000.0)
     beside = besides.keep_all(run, besides.find_photos(run), cache)
     assert beside.answers is None and not (run.folder / "keep_all").exists()
-    assert "takes about 2.5 hours" in beside.sentence and "--keep-all yes" in beside.sentence
+    assert "takes about 2 h 30 min" in beside.sentence and "--keep-all yes" in beside.sentence
 
 
 def test_the_expected_time_is_that_of_the_run_for_all_photos(runs):
@@ -270,7 +270,7 @@ def test_a_run_of_before_says_what_it_lacks_and_takes_given_photos(
     (run / "frozen_head.csv").unlink(missing_ok=True)
     (run / "dropped.csv").unlink()
     info = json.loads((run / "run.json").read_text())
-    del info["provenance"]
+    del info["provenance"], info["photos"]
     (run / "run.json").write_text(json.dumps(info))
     rsrl(monkeypatch, "report", run, "--cache", cache)
     page = Read(run / "report.html")
@@ -553,20 +553,19 @@ def test_scores_with_hardly_a_test_photo_decide_with_their_neighbour():
     assert "2 with 3" in " ".join(recommended(found).reasons)
 
 
-def test_the_raters_own_repeatability_stands_beside_the_accuracy(runs, tmp_path):
+def test_the_raters_own_repeatability_stands_beside_the_accuracy(
+    runs, cache, monkeypatch, tmp_path
+):
     folder = shutil.copytree(runs["head"].folder, tmp_path / "run")
     info = json.loads((folder / "run.json").read_text())
-    run = open_run(folder)
-    assert did_it_work.of_rater(run) == []
-    three = {"exact": [0.61, 0.5, 0.7], "within_one": [0.9, 0.8, 1], "kappa": [0.5, 0.4, 0.6]}
-    for repeats, says in ((19, "19 photos were scored twice"), (40, "in 61 % of 40 photos")):
-        info["rater"] = {"repeats": repeats, **three}
-        (folder / "run.json").write_text(json.dumps(info))
-        (sentence,) = did_it_work.of_rater(run)
-        assert says in sentence
-    info["rater"] = {"repeats": 0, "exact": None}
+    info["rater"] = {"repeats": 40, "raters": 1, "between": None}
+    info["rater"] |= {"exact": [0.61, 0.5, 0.7], "within_one": [0.9, 0.8, 1]}
+    info["rater"]["kappa"] = [0.5, 0.4, 0.6]
     (folder / "run.json").write_text(json.dumps(info))
-    assert "0 photos were scored twice" in did_it_work.of_rater(run)[0]
+    rsrl(monkeypatch, "report", folder, "--cache", cache)
+    said = Read(folder / "report.html").said
+    sentences = summary.of_rater(open_run(folder))
+    assert "40 photos" in sentences[0] and all(each in said for each in sentences)
 
 
 def test_train_ends_by_naming_the_report(monkeypatch, folder, cache, tmp_path, capsys):

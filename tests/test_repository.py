@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
 from tests.conftest import ROOT
@@ -74,42 +75,26 @@ def test_every_file_that_a_page_shows_or_links_to_is_there(path):
 LIBRARY = ROOT / "rsrl_lib"
 # Rooms of the house; each knows those above it. A sub-package is one room.
 ORDER = [
-    *(
-        "files",
-        "settings",
-        "reading",
-        "photos",
-        "provenance",
-        "sources",
-        "drawing",
-        "drop_rules",
-        "recipe",
-    ),
+    *("files", "settings", "reading", "photos", "provenance", "measures", "ratings"),
+    "repeatability",
+    *("sources", "drawing", "origins", "drop_rules", "recipe"),
     *("papers", "pixels", "duplicates", "losses", "backbones", "network", "machine"),
-    *("features", "heads", "measures"),
-    *("deciding", "training", "protocols", "controls"),
-    *(
-        "notices",
-        "dropped",
-        "runs",
-        "dataset",
-        "record",
-        "rounds",
-        "summary",
-        "comparing",
-        "highlight",
-    ),
+    *("features", "heads"),
+    *("deciding", "training", "protocols", "controls", "duration"),
+    *("notices", "dropped", "runs", "dataset", "record", "rounds", "chapters", "summary"),
+    "comparing",
+    *("highlight", "learning_curve"),
     *("activation", "cropping", "plots", "report", "interface"),
 ]
 # Within a sub-package the same holds of its modules.
 ORDER_WITHIN = {
     "reading": "texts tables tiffs pngs pictures",
-    "sources": "checked folder public_sets download remembered __init__",
-    "drawing": "shapes easel glassbox",
-    "comparing": "grids sweeps comparisons folds",
+    "sources": "checked folder public_sets download __init__",
+    "drawing": "shapes easel failures glassbox",
+    "comparing": "grids sweeps arms comparisons folds",
     "report": "answers besides figures thumbnails page verdicts did_it_work of_a_run of_several",
-    "interface": "terminal widgets kernels batch pages given app training_commands"
-    " photo_commands report_commands cli",
+    "interface": "terminal widgets rating kernels batch pages given app training_commands"
+    " photo_commands rating_commands report_commands cli",
 }
 
 
@@ -147,9 +132,9 @@ def test_imports_of_the_library_run_one_way_and_without_jupyter():
         imported = imported_by(path)
         assert imported <= known, (path, imported - known)
         known.add(".".join(path.relative_to(LIBRARY).with_suffix("").parts))
-        if path.stem not in ("widgets", "kernels"):
+        if path.stem not in ("widgets", "rating", "kernels"):
             assert not re.search(
-                r"^(import|from) (ipywidgets|IPython|papermill|voila|jupyter_client)",
+                r"^(import|from) (ipywidgets|anywidget|IPython|papermill|voila|jupyter_client)",
                 path.read_text(),
                 flags=re.M,
             ), path
@@ -172,6 +157,22 @@ def test_the_guide_says_what_every_module_holds():
     told = set(re.findall(r"`([a-z_]+)`", "".join(re.findall(r"^\|.*", guide, flags=re.M))))
     modules = {path.stem for path in LIBRARY.rglob("[!_]*.py")}
     assert told == modules
+
+
+def test_the_examples_from_python_run_and_have_ten_lines_at_most(tmp_path, monkeypatch, capsys):
+    guide = (ROOT / "docs" / "from_python.md").read_text()
+    examples = re.findall(r"```python\n(.+?)```", guide, flags=re.S)
+    assert len(examples) == 6
+    monkeypatch.chdir(tmp_path)
+    known = {}
+    for code in examples:
+        assert sum(bool(line.strip()) for line in code.splitlines()) <= 10
+        exec(code, known)
+    names = {"plain", "backbone", "rule", "loss", "memory"}
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == names
+    kept = {name: pd.read_csv(tmp_path / "runs" / name / "rounds.csv").kept for name in names}
+    assert kept["rule"][1] < kept["rule"][0]
+    assert "[[" in capsys.readouterr().out
 
 
 def test_the_ten_lines_of_the_guide_run(tmp_path, monkeypatch, capsys):

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rsrl_lib.comparing import sweeps
+from rsrl_lib.comparing import arms, sweeps
+from rsrl_lib.comparing.comparisons import read_recipes
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.files import InputError, locked
 from rsrl_lib.interface import cli
@@ -583,3 +584,91 @@ def test_a_second_sweep_on_the_same_table_is_refused(grid):
     ):
         run(grid)
     assert len(run(grid)) == 6
+
+
+def tables_of(grid):
+    out = grid.with_name("all.csv")
+    others = [pd.read_parquet(out.with_name(f"all_{name}.parquet")) for name in sweeps.TABLES]
+    return sweeps.read_results(out), others
+
+
+def test_an_arm_is_taken_out_of_all_tables_and_can_be_trained_again(grid):
+    out = grid.with_name("all.csv")
+    before, _ = tables_of(grid)
+    assert arms.arms_of(out).cells.tolist() == [2, 2, 2]
+    assert arms.remove_arm(out, "dropping K=0.5") == 2
+    results, others = tables_of(grid)
+    assert set(results.arm) == {"keep training", "dropping K=0.3"}
+    for table in others:
+        assert set(table.cell) == set(results.cell)
+    assert not list(grid.parent.glob("all_cells/*0.5*"))
+    again = run(grid)
+    assert again.drop(columns="device").equals(before.drop(columns="device"))
+
+
+def test_an_arm_with_another_name_is_the_arm_of_a_grid_that_has_that_name(grid):
+    out = grid.with_name("all.csv")
+    before, others_before = tables_of(grid)
+    assert arms.rename_arm(out, "keep training", "all stay") == 2
+    assert arms.rename_arm(out, "all stay", "train on") == 2
+    results, others = tables_of(grid)
+    assert set(results.arm) == {"train on", "dropping K=0.3", "dropping K=0.5"}
+    for table, former in zip(others, others_before, strict=True):
+        assert set(table.cell) == set(results.cell)
+        assert len(table) == len(former)
+    assert {arm for _, _, arm in read_recipes(out.with_suffix(".json"))} == set(results.arm)
+    # A grid with the new name has nothing to train, and finds its runs.
+    text = grid.read_text()
+    grid.write_text(text.replace('"keep training"', '"train on"'))
+    said = []
+    again = sweeps.sweep(grid, out, jobs=1, say=said.append)
+    assert said == ["All 6 cells are finished already; nothing is trained."]
+    assert again.equals(results)
+    assert len(sweeps.reported_accuracies(grid, out, DropRule())) > 0
+    assert before.accuracy.sum() == pytest.approx(results.accuracy.sum())
+
+
+def test_a_sweep_that_was_killed_while_an_arm_got_another_name_keeps_every_cell(grid, monkeypatch):
+    out = grid.with_name("all.csv")
+    before, _ = tables_of(grid)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(arms, "_write_results", stop)
+    with pytest.raises(KeyboardInterrupt):
+        arms.rename_arm(out, "keep training", "all stay")
+    monkeypatch.undo()
+    results, others = tables_of(grid)
+    assert results.equals(before)
+    for table in others:
+        assert set(results.cell) <= set(table.cell)
+    assert arms.rename_arm(out, "keep training", "all stay") == 2
+    results, others = tables_of(grid)
+    for table in others:
+        assert set(results.cell) == set(table.cell)
+        assert not table.duplicated().any()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda out: arms.remove_arm(out, "keep"), "has no arm 'keep'; there are .*keep training"),
+        (lambda out: arms.rename_arm(out, "keep", "x"), "has no arm 'keep'"),
+        (
+            lambda out: arms.rename_arm(out, "keep training", "dropping K=0.5"),
+            "has an arm 'dropping K=0.5' already",
+        ),
+        (lambda out: arms.arms_of(out.with_name("no.csv")), "is no table of a sweep"),
+    ],
+)
+def test_an_arm_that_is_not_there_or_a_name_that_is_taken_is_refused(finished, change, reason):
+    with pytest.raises(InputError, match=reason):
+        change(finished.with_name("all.csv"))
+
+
+def test_a_sweep_says_how_long_it_will_take(grid):
+    said = []
+    sweeps.sweep(grid, grid.with_name("other.csv"), jobs=1, say=said.append)
+    assert any(re.match(r"That will take about \d+ s here, or less", words) for words in said)
+    assert re.match(r"The first cell took \d+ s; the other 5 take about \d+ s\.", said[-1])

@@ -171,7 +171,7 @@ def read_recipes(path: Path) -> dict[tuple[str, str, str], Recipe]:
         for name, facts in grids.items():
             grid = Path(folder) / name
             grid.write_text(facts["grid"])
-            for cell in read_grid(grid):
+            for cell in read_grid(grid, renamed=facts.get("renamed")):
                 recipes[cell.dataset, cell.labels, cell.arm] = cell.recipe
     return recipes
 
@@ -402,10 +402,12 @@ def _threshold_in_words(recipe: Recipe) -> str:
     rule = recipe.drop
     if rule.keep_share is not None:
         return f"{100 * rule.keep_share:.0f} % kept"
+    if rule.k is None and rule.k_rounds is None:
+        return "about two thirds kept"
     if rule.k_rounds is not None:
         *before, last = (f"{k:g}" for k in rule.k_rounds)
         return "K = " + (f"{', '.join(before)} then {last}" if before else last)
-    different = dict.fromkeys(rule.k or (0.9,))
+    different = dict.fromkeys(rule.k)
     return "K = " + " and ".join(f"{k:g}" for k in different)
 
 

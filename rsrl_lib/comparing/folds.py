@@ -35,6 +35,7 @@ def repeat_folds(
     *,
     other: Strangers | None = None,
     on_start: Callable[[Run], None] = lambda run: None,
+    say: Callable[[str], object] | None = None,
 ) -> list[Run]:
     """Run the loop once for each fold, as `repeat` does one; those that are finished are returned.
 
@@ -46,7 +47,7 @@ def repeat_folds(
     for fold in range(FOLDS):
         of_fold = replace(recipe, fold=fold)
         folder_of_fold = folder / f"fold_{fold}"
-        how = {"other": other, "on_start": on_start}
+        how = {"other": other, "on_start": on_start, "say": say}
         runs.append(repeat(photos, pixels, folder_of_fold, of_fold, **how))
     return runs
 

@@ -28,12 +28,13 @@ import inspect
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Literal, get_type_hints
 
+from rsrl_lib.controls import CONTROLS
 from rsrl_lib.drawing.glassbox import open_set
 from rsrl_lib.files import InputError, reading
 from rsrl_lib.papers import beside, recipe_of
@@ -83,12 +84,20 @@ class Cell:
 
     @property
     def name(self) -> str:
-        joined = "-".join(map(str, self.place.values()))
-        return re.sub(r"[^\w.=-]", "_", joined)
+        return name_of(self.place)
 
 
-def read_grid(path: Path) -> list[Cell]:
-    """Cells of a grid file, seed by seed and fold by fold; `InputError` for what it cannot mean."""
+def name_of(place: Mapping[str, object]) -> str:
+    """Name of a cell by its place, for its folder."""
+    joined = "-".join(str(place[name]) for name in KEYS)
+    return re.sub(r"[^\w.=-]", "_", joined)
+
+
+def read_grid(path: Path, *, renamed: Mapping[str, str] | None = None) -> list[Cell]:
+    """Cells of a grid file, seed by seed and fold by fold; `InputError` for what it cannot mean.
+
+    Arms that were `renamed` in its table since have the new names.
+    """
     text = read_text(path, "a grid of a sweep, which is TOML in UTF-8")
     with reading(path, "grid of a sweep", "correct it"):
         grid = tomllib.loads(text)
@@ -98,10 +107,12 @@ def read_grid(path: Path) -> list[Cell]:
         _check_places(path, places)
         _check_photos(path, grid["photos"])
         _check_folds(path, grid["photos"], places["folds"])
-        return _cells(path, grid, places)
+        return _cells(path, grid, places, renamed or {})
 
 
-def _cells(path: Path, grid: dict[str, dict], places: dict) -> list[Cell]:
+def _cells(
+    path: Path, grid: dict[str, dict], places: dict, renamed: Mapping[str, str]
+) -> list[Cell]:
     photos = grid["photos"]
     common = grid.get("common", {})
     dataset = places["dataset"]
@@ -114,6 +125,7 @@ def _cells(path: Path, grid: dict[str, dict], places: dict) -> list[Cell]:
 
     cells = []
     for seed, fold, (arm, own) in product(places["seeds"], places["folds"], arms):
+        arm = renamed.get(arm, arm)
         settings = beside(common, own) | own
         recipe = _recipe(path, arm, settings, common)
         if labels == "single_vote" and recipe.levels != "scores":
@@ -133,7 +145,9 @@ def _cells(path: Path, grid: dict[str, dict], places: dict) -> list[Cell]:
             seed=seed,
             recipe=replace(recipe, fold=fold, seed=seed),
             source=source,
-            id=_hash([as_written, dataset, labels, arm, fold, seed, settings]),
+            id=_hash(
+                [as_written, dataset, labels, arm, fold, seed, *_said(recipe, settings)]
+            ),
         )
         cells.append(cell)
     if len({cell.name for cell in cells}) < len(cells):
@@ -149,6 +163,20 @@ def _make_absolute(photos: dict, folder: Path) -> None:
         for name in table.keys() & PATHS:
             absolute = (folder / table[name]).resolve()
             table[name] = str(absolute)
+
+
+def _said(recipe: Recipe, settings: dict) -> list:
+    """What tells an arm from others: its settings as they are written.
+
+    An arm that says nothing of K once had K = 0.9 and now keeps two thirds of the photos; it must
+    not be taken for one that was trained before.
+    """
+    drop = recipe.drop
+    says_nothing = drop.k is None and drop.k_rounds is None and drop.keep_share is None
+    drops = CONTROLS[recipe.control].follows_rule and recipe.rounds > 1
+    if says_nothing and drops:
+        return [settings, "two thirds are kept"]
+    return [settings]
 
 
 def _hash(identity: list) -> str:

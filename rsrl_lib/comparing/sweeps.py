@@ -18,7 +18,8 @@ machine, and grown by a longer grid or by another one. Of `--out sweeps/oasis.cs
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -32,20 +33,21 @@ from tqdm.auto import tqdm
 
 from rsrl_lib import pixels, summary
 from rsrl_lib.backbones import side_of
-from rsrl_lib.comparing.grids import KEYS, Cell, read_grid
+from rsrl_lib.comparing.grids import KEYS, Cell, name_of, read_grid
 from rsrl_lib.controls import CONTROLS
 from rsrl_lib.dataset import labels_of
-from rsrl_lib.drawing import glassbox
 from rsrl_lib.drop_rules import DropRule
-from rsrl_lib.files import InputError, locked, needing, reading, replacing
+from rsrl_lib.duration import expected, rehearse
+from rsrl_lib.files import InputError, in_words, locked, needing, reading, replacing
 from rsrl_lib.machine import device, machine, threads
 from rsrl_lib.measures import measures
+from rsrl_lib.network import aesthetic_net
+from rsrl_lib.origins import open_photos
 from rsrl_lib.photos import PARTS, ScoredPhotos, round_half_up
 from rsrl_lib.protocols import joined_groups, reported
 from rsrl_lib.reading.tables import read_ours
 from rsrl_lib.rounds import repeat
 from rsrl_lib.runs import Run
-from rsrl_lib.sources import read_photos
 
 REPORTED = (
     "macro_f1",
@@ -88,7 +90,7 @@ def sweep(
     if cluster or not jobs:
         on_one_gpu = device().type == "cuda" and not cluster
         jobs = 1 if on_one_gpu else -1
-    lock = _beside(out, "_cells") / "sweep.lock"
+    lock = beside_table(out, "_cells") / "sweep.lock"
     with locked(lock):
         finished = _gather(out, cells)
         left = [cell for cell in cells if cell.id not in finished]
@@ -96,12 +98,15 @@ def sweep(
             scored = _decoded_once(grid, out, left, cache)
             for sentence in _of_start(cells, left, scored, jobs, cluster):
                 say(sentence)
+            if not cluster:
+                seconds = _expected_seconds(left, cache) / _at_once(left, jobs)
+                say(f"That will take about {in_words(seconds)} here, or less.")
             _note(grid, out, left[0], cluster)
         else:
             say(f"All {len(cells)} cells are finished already; nothing is trained.")
-        failed = _beside(out, "_failures.csv")
+        failed = beside_table(out, "_failures.csv")
         failed.unlink(missing_ok=True)
-        failures = _train(cells, left, out, cache, jobs, cluster)
+        failures = _train(cells, left, out, cache, jobs, cluster, say)
         if failures:
             pd.Series(failures, name="error").rename_axis("cell").to_csv(failed)
             name, error = next(iter(failures.items()))
@@ -113,16 +118,26 @@ def sweep(
 
 
 def _train(
-    cells: list[Cell], left: list[Cell], out: Path, cache: str, jobs: int, cluster: str
+    cells: list[Cell],
+    left: list[Cell],
+    out: Path,
+    cache: str,
+    jobs: int,
+    cluster: str,
+    say: Callable[[str], object],
 ) -> dict[str, str]:
     """Train the cells that are left, each put into the tables at once; errors by failed cell."""
     failures = {}
+    begun = time.perf_counter()
     work = (delayed(_run)(cell, folder_of(cell, out).resolve(), cache) for cell in left)
     try:
         with _where(cluster):
             done = Parallel(n_jobs=jobs, return_as="generator_unordered")(work)
             progress = tqdm(done, "cells", len(left), unit="cell", mininterval=1)
-            for name, error in progress:
+            for number, (name, error) in enumerate(progress, 1):
+                if number == 1 < len(left) and not error:
+                    seconds = time.perf_counter() - begun
+                    say(_after_first(seconds, left, jobs))
                 if error:
                     failures[name] = error
                     tqdm.write(f"failed: {name}: {error}")
@@ -157,7 +172,7 @@ def _decoded_once(grid: Path, out: Path, left: list[Cell], cache: str) -> Scored
 
 def _note(grid: Path, out: Path, cell: Cell, cluster: str) -> None:
     """Write the grid, its command and the machine beside the table of results."""
-    facts = _beside(out, ".json")
+    facts = beside_table(out, ".json")
     grids = {}
     if facts.exists():
         grids = json.loads(facts.read_text())["grids"]
@@ -202,12 +217,45 @@ def _of_start(
         sentences.append(f"They are trained on the workers of {cluster}.")
         return sentences
     where = summary.device_in_words(recipe.training.precision)
-    most = jobs if jobs > 0 else os.cpu_count()
-    at_once = min(len(left), most)
     sentences.append(
-        f"They are trained {where}, {at_once} at once, each with one thread."
+        f"They are trained {where}, {_at_once(left, jobs)} at once, each with one thread."
     )
     return sentences
+
+
+def _at_once(left: list[Cell], jobs: int) -> int:
+    most = jobs if jobs > 0 else os.cpu_count()
+    return min(len(left), most)
+
+
+@threads(1)
+def _expected_seconds(left: list[Cell], cache: str) -> float:
+    """Seconds that the cells take one after the other, by a rehearsal of each kind of network."""
+    paces = {}
+    seconds = 0.0
+    for cell in left:
+        recipe = cell.recipe
+        scored, decoded, _ = _photos(cell.source, _side(cell), cache)
+        kind = (recipe.backbone, recipe.head, recipe.tune, recipe.training)
+        is_new = kind not in paces
+        if is_new:
+            how = {"weights": recipe.weights, "head": recipe.head, "seed": 0}
+            scores = scored.table.score.unique().tolist()
+            network = aesthetic_net(recipe.backbone, sorted(scores), **how)
+            paces[kind] = rehearse(network, decoded, recipe)
+        if is_new or recipe.tune != "head":  # features are computed once for all
+            train = round(recipe.train_share * len(scored))
+            counts = {"training_photos": train, "photos": len(scored)}
+            seconds += expected(paces[kind], recipe, **counts)
+    return seconds
+
+
+def _after_first(seconds: float, left: list[Cell], jobs: int) -> str:
+    """How long the other cells take, after the first took so many seconds."""
+    others = len(left) - 1
+    rest = others * seconds / _at_once(left, jobs)
+    which = "the other takes" if others == 1 else f"the other {others} take"
+    return f"The first cell took {in_words(seconds)}; {which} about {in_words(rest)}."
 
 
 def few_kept(grid: Path, out: Path) -> list[str]:
@@ -216,10 +264,12 @@ def few_kept(grid: Path, out: Path) -> list[str]:
     arms_by_k = set()
     for cell in cells:
         follows_rule = CONTROLS[cell.recipe.control].follows_rule
-        if follows_rule and cell.recipe.drop.keep_share is None:
+        drop = cell.recipe.drop
+        has_given_k = drop.k is not None or drop.k_rounds is not None
+        if follows_rule and has_given_k:
             arms_by_k.add(cell.arm)
-    rounds = pd.read_parquet(_beside(out, "_rounds.parquet"))
-    drops = pd.read_parquet(_beside(out, "_drops.parquet"))
+    rounds = pd.read_parquet(beside_table(out, "_rounds.parquet"))
+    drops = pd.read_parquet(beside_table(out, "_drops.parquet"))
     of_grid = rounds[rounds.cell.isin([cell.id for cell in cells])]
     return summary.few_of_sweep(of_grid, drops, arms_by_k)
 
@@ -314,13 +364,7 @@ def _photos(
     source: str, side: int, cache: str
 ) -> tuple[ScoredPhotos, pixels.Pixels, str]:
     """Photos, their pixels, and a fingerprint of their scores, votes, parts and groups."""
-    given = json.loads(source)
-    if "glassbox" in given:
-        scored = glassbox.open_set(**given["glassbox"])
-    else:
-        reader = given.get("source", "folder")
-        options = given.get("options", {})
-        scored = read_photos(reader, given["folder"], given.get("scores"), **options)
+    scored = open_photos(json.loads(source))
     decoded, broken = pixels.decode(
         scored.table, strict=scored.strict, cache=Path(cache), side=side
     )
@@ -430,13 +474,19 @@ def _rounds(run: Run) -> pd.DataFrame:
     return run.rounds[columns]
 
 
-def _beside(out: Path, ending: str) -> Path:
+def beside_table(out: Path, ending: str) -> Path:
+    """A file or folder that lies beside the table of results, under its name."""
     return out.with_name(out.stem + ending)
 
 
 def folder_of(cell: Cell, out: Path) -> Path:
     """Folder of a cell's run; what stands in it beside the tables is not kept for long."""
-    return _beside(out, "_cells") / cell.name
+    return folder_at(cell.place, out)
+
+
+def folder_at(place: Mapping[str, object], out: Path) -> Path:
+    """The same by the cell's place."""
+    return beside_table(out, "_cells") / name_of(place)
 
 
 def _gather(out: Path, cells: list[Cell]) -> set[str]:
@@ -451,7 +501,9 @@ def _gather(out: Path, cells: list[Cell]) -> set[str]:
     if rows_of:
         folders = [folder_of(cell, out) for cell in cells if cell.id in rows_of]
         for name in TABLES:
-            _grow(_beside(out, f"_{name}.parquet"), name, folders, set(results.cell))
+            _grow(
+                beside_table(out, f"_{name}.parquet"), name, folders, set(results.cell)
+            )
         news = pd.DataFrame([row for rows in rows_of.values() for row in rows])
         if len(results):
             news = pd.concat([results, news], ignore_index=True)

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 import warnings
+from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
 
@@ -84,13 +85,13 @@ def serve(
 ) -> None:
     """Show runs and their photos as a page on this machine, until it is stopped.
 
-    Without a run the demo's are shown, and made first where there are none; without photos, the
-    embedded ones. `options` are more for the reader of the photos, as YAML. Raises `InputError`
-    where a run or the photos cannot be read.
+    Without a run the demo's are shown, and made first where there are none; without photos, those
+    that the runs were made of. `options` are more for the reader of the photos, as YAML. Raises
+    `InputError` where a run or the photos cannot be read.
     """
     with needing("rsrl app", "notebooks"):
         import ipykernel  # noqa: F401  (what the page is computed by)
-        from voila.app import Voila
+        import voila  # noqa: F401
 
     given = _photos(photos, scores, source, options)
     run = run or DEMO / "run"
@@ -108,6 +109,60 @@ def serve(
             )
     given["run"] = str(run.resolve())
     given["gap_run"] = str(gap_run.resolve())
+    _launch(lambda folder: write_page(folder, given), port=port, browser=browser)
+
+
+def serve_rating(
+    photos: Path,
+    scores: Path,
+    *,
+    scale: tuple[int, int] | None,
+    rater: str | None,
+    port: int,
+    browser: bool,
+) -> None:
+    """Show a page on this machine that scores photos, until it is stopped.
+
+    Raises `InputError` as `rating_view` does, before there is a page.
+    """
+    with needing("rsrl rate", "notebooks"):
+        import ipykernel  # noqa: F401  (what the page is computed by)
+        import voila  # noqa: F401
+
+        from rsrl_lib.interface.rating import rating_view
+
+    view = rating_view(photos, scores, scale=scale, rater=rater)
+    known = {"scale": view.ratings.scale, "rater": view.ratings.rater}
+    print(*view.told(), sep="\n", flush=True)
+    places = str(photos.resolve()), str(scores.resolve())
+    _launch(
+        lambda folder: write_rating_page(folder, *places, **known),
+        port=port,
+        browser=browser,
+    )
+
+
+def write_rating_page(
+    folder: Path, photos: str, scores: str, *, scale: tuple[int, int], rater: str
+) -> Path:
+    """Write the page that scores photos as a notebook, not executed; returns its path."""
+    from nbformat import v4, write
+
+    code = f"""from rsrl_lib.interface.rating import rating_view
+
+rating_view({photos!r}, {scores!r}, scale={tuple(scale)}, rater={rater!r}, page=True)"""
+    page = folder / "rate.ipynb"
+    notebook = v4.new_notebook(cells=[v4.new_code_cell(code)])
+    python = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata.kernelspec = python
+    notebook.metadata.title = "Score photos"
+    write(notebook, page)
+    return page
+
+
+def _launch(write: Callable[[Path], Path], *, port: int, browser: bool) -> None:
+    """Show the page that `write` makes in a folder as an application, until it is stopped."""
+    from voila.app import Voila
 
     # Voila has traitlets tell that options of more than a word are written another way by now.
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="traitlets")
@@ -116,7 +171,7 @@ def serve(
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
         chdir(folder),
     ):
-        page = write_page(Path(folder), given)
+        page = write(Path(folder))
         words = [str(page), *PAGE, f"--port={port}"]
         if not browser:
             words.append("--no-browser")

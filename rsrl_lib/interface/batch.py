@@ -1,6 +1,7 @@
 """The notebooks without a browser: parameters are checked, all chapters run, failures are named."""
 
 import ast
+import csv
 import difflib
 import os
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from rsrl_lib.files import ROOT, InputError, check_writable, needing
+from rsrl_lib.files import ROOT, InputError, check_writable, in_words, needing
 from rsrl_lib.sources import FILES
 
 PLACES = {
@@ -48,6 +49,14 @@ def run_notebooks(
     values = _placed(_values(parameters, declared), out)
     check_writable(out, "--out", folder=True)
     failed = []
+    usual = usual_seconds(chosen)
+    if len(usual) == len(chosen):
+        print(
+            f"{len(chosen)} notebooks: with their own photos and settings they took "
+            f"{in_words(sum(usual.values()))} on two cores.",
+            flush=True,
+        )
+    taken = {}
     for path in tqdm(chosen, "notebooks", unit="notebook"):
         started = time.monotonic()
         given = {name: values[name] for name in values if name in declared[path]}
@@ -65,11 +74,34 @@ def run_notebooks(
         if partial.exists():
             partial.replace(target)
         seconds = time.monotonic() - started
-        tqdm.write(f"{target}: {seconds:.0f} s")
+        taken[path.stem] = seconds
+        tqdm.write(f"{target}: {seconds:.0f} s{_of_the_others(usual, taken)}")
     if failed:
         raise InputError(
             f"{len(failed)} of {len(chosen)} notebooks failed ({'; '.join(failed)})."
         )
+
+
+def usual_seconds(paths: Sequence[Path]) -> dict[str, float]:
+    """What notebooks took as they are, by their names, on two cores; those that are known."""
+    table = ROOT / "data" / "results" / "chapter_seconds.csv"
+    if not table.exists():
+        return {}
+    with table.open(encoding="utf-8", newline="") as file:
+        known = {row["chapter"]: float(row["seconds"]) for row in csv.DictReader(file)}
+    return {path.stem: known[path.stem] for path in paths if path.stem in known}
+
+
+def _of_the_others(usual: dict[str, float], taken: dict[str, float]) -> str:
+    """How long the notebooks that are left take, if they are slower by as much as those before."""
+    left = [seconds for name, seconds in usual.items() if name not in taken]
+    usual_of_taken = sum(usual.get(name, 0) for name in taken)
+    if not left or not usual_of_taken:
+        return ""
+    slower = sum(taken[name] for name in taken if name in usual) / usual_of_taken
+    words = in_words(slower * sum(left))
+    which = "the other takes" if len(left) == 1 else f"the other {len(left)} take"
+    return f" ({which} about {words} at this pace)"
 
 
 def execute(path: Path, target: Path, given: dict[str, object], *, timeout: int):

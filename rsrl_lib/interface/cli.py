@@ -6,12 +6,13 @@ answer at once.
 """
 
 import functools
+import shlex
 import sys
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import tyro
 
@@ -19,31 +20,73 @@ from rsrl_lib.drop_rules import THRESHOLDS
 from rsrl_lib.files import Note, check_writable
 from rsrl_lib.interface.given import Source
 from rsrl_lib.interface.photo_commands import assess, crop, highlight
+from rsrl_lib.interface.rating_commands import curve, rate
 from rsrl_lib.interface.report_commands import compare, report
 from rsrl_lib.interface.terminal import in_one_sentence
-from rsrl_lib.interface.training_commands import Method, run_sweep, show_papers, train
+from rsrl_lib.interface.training_commands import (
+    Method,
+    run_sweep,
+    show_arms,
+    show_papers,
+    train,
+)
 from rsrl_lib.recipe import PaperName, recipe_from
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Listed = tyro.conf.Positional
 
 
-def draw(out: Path, count: int = 1000, seed: int = 0) -> None:
-    """Draw glass-box photos: pictures, scores, votes and masks whose truth is known.
+def draw(
+    out: Path,
+    originals: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
+    count: int | None = None,
+    seed: int = 0,
+) -> None:
+    """Make glass-box photos, whose truth is known: drawn ones, or good photos of yours, spoiled.
 
     Example: rsrl glassbox --out my_glassbox --count 500 --seed 1
+    Example: rsrl glassbox --from good_photos --out my_glassbox
 
     Args:
         out: New folder for them; photos.csv in it lists them.
-        count: Photos.
-        seed: The same seed draws the same photos.
+        originals: Folder of good photos; failures of known size are made in them (noise, blur,
+            exposure, tilt, framing, colour cast, clutter), and scored as drawn photos are.
+        count: Photos; 1000 drawn ones, or each good photo once, when not given.
+        seed: The same seed makes the same photos.
     """
     check_writable(out, "--out", folder=True)
 
     from rsrl_lib.drawing import glassbox
 
     started = time.monotonic()
-    table = glassbox.write(out, count, seed=seed)
-    print(f"{count} photos are listed in {table} ({time.monotonic() - started:.0f} s).")
+    if originals is None:
+        table = glassbox.write(out, 1000 if count is None else count, seed=seed)
+    else:
+        table = glassbox.write_from(out, originals, count, seed=seed)
+    facts = glassbox.facts_in(out)
+    print(
+        f"{len(facts)} photos are listed in {table} ({time.monotonic() - started:.0f} s)."
+    )
+    if originals is not None:
+        print(f"All chapters on them: {_chapters_on(out, facts)}")
+
+
+def _chapters_on(folder: Path, facts: "pd.DataFrame") -> str:
+    """The command that executes all chapters on a set of glass-box photos."""
+    from rsrl_lib.drawing.glassbox import ATTRIBUTES
+
+    options = {"votes": str(folder / "votes.csv"), "attribute_columns": [*ATTRIBUTES]}
+    if facts["source"].duplicated().any():
+        options["group_column"] = "source"  # photos of one original lie in one part
+    given = {"photos": folder, "scores": folder / "photos.csv", "options": options}
+    words = ["rsrl", "notebooks", "--out", str(folder / "executed")]
+    for name, value in given.items():
+        words += ["-p", name, str(value)]
+    for name in ("run", "gap_run"):
+        words += ["-p", name, str(folder / "executed" / name)]
+    return shlex.join(words)
 
 
 def fetch(what: tyro.conf.Positional[Literal["oasis"]], out: Path) -> None:
@@ -117,12 +160,12 @@ def show_app(
 ) -> None:
     """Explore highlight regions and crops in a browser, on this machine alone; Ctrl-C ends it.
 
-    Example: rsrl app --run runs/mine --photos my_photos --scores my_photos/scores.csv
+    Example: rsrl app --run runs/mine
 
     Args:
         run: Folder of a run; the demo's when not given, made first where there is none.
         gap_run: Folder of another run, for crops.
-        photos: Folder of the photos of the runs; the embedded ones when not given.
+        photos: Folder of the photos of the runs, where they have moved.
         scores: CSV with a row per photo (source 'folder').
         source: A folder with a CSV, or a public set as published.
         options: More for the reader of the photos, such as '{score_column: rating}'.
@@ -136,6 +179,8 @@ def show_app(
 
 
 COMMANDS = {
+    "rate": rate,
+    "curve": curve,
     "train": train,
     "papers": show_papers,
     "report": report,
@@ -146,6 +191,7 @@ COMMANDS = {
     "glassbox": draw,
     "fetch": fetch,
     "sweep": run_sweep,
+    "arms": show_arms,
     "notebooks": run_notebooks,
     "demo": make_demo,
     "app": show_app,

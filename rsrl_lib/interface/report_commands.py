@@ -172,10 +172,10 @@ def _judged(
         return None
     of_runs = []
     for run in runs:
-        recipe = besides.recipe_of(run)
+        is_head = run.recipe.tune == "head"
+        drops = besides.drops(run)
         of_run = {"commonest": besides.always_commonest(run)}
-        drops_and_learns = besides.drops(recipe) and recipe.tune != "head"
-        if drops_and_learns or how["beside"] is not None:
+        if (drops and not is_head) or how["beside"] is not None:
             of_run["keep_all"] = besides.keep_all(
                 run,
                 found,
@@ -185,7 +185,7 @@ def _judged(
                 command=typed("report"),
                 say=partial(print, flush=True),
             )
-        if recipe.tune != "head" or besides.drops(recipe):
+        if drops or not is_head:
             of_run["frozen"] = besides.frozen_head(run, found, how["cache"])
         of_runs.append(of_run)
     return did_it_work.judged(runs, of_runs)

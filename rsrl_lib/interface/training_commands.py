@@ -94,7 +94,10 @@ def train(
         print(*summary.of_start(scored, begun, recipe), sep="\n", flush=True)
 
     loop = repeat_folds if folds == "all" else repeat
-    made = loop(scored, decoded, run, recipe, other=strangers, on_start=on_start)
+    say = functools.partial(print, flush=True)
+    made = loop(
+        scored, decoded, run, recipe, other=strangers, on_start=on_start, say=say
+    )
     if team()[0] > 0:
         return
     if folds == "all":
@@ -161,6 +164,35 @@ def _unscored(
     return (readable, pixels), unreadable
 
 
+def show_arms(
+    table: tyro.conf.Positional[Path],
+    remove: str | None = None,
+    rename: tuple[str, str] | None = None,
+) -> None:
+    """List the arms in the table of a sweep; take one out, or give it another name.
+
+    Example: rsrl arms sweeps/oasis.csv --rename "own-class K=0.9" "RSRL, 0.9"
+
+    Args:
+        table: Table of results (.csv) of rsrl sweep; what lies beside it changes with it.
+        remove: Name of an arm whose cells are taken out, and their runs deleted.
+        rename: Name of an arm, and its new one; give the grid the new one, too.
+    """
+    if remove is not None and rename is not None:
+        raise InputError("--remove and --rename are one at a time; leave one out.")
+
+    from rsrl_lib.comparing import arms
+
+    if remove is not None:
+        cells = arms.remove_arm(table, remove)
+        print(f"{cells} cells of {remove!r} are taken out of {table}.")
+    if rename is not None:
+        arm, name = rename
+        cells = arms.rename_arm(table, arm, name)
+        print(f"{cells} cells of {arm!r} are now of {name!r} in {table}.")
+    print(arms.arms_of(table).to_string(index=False))
+
+
 def run_sweep(
     grid: tyro.conf.Positional[Path],
     out: Path,
@@ -172,8 +204,39 @@ def run_sweep(
 
     Example: rsrl sweep oasis.toml --out sweeps/oasis.csv --jobs 2
 
+    The grid is a small text file, in TOML. An arm is one way to train: in [common] stands what all
+    arms share, under the name of an arm what is its own. What may stand there are the options of
+    rsrl train, with _ in place of -; lists stand in brackets. Every arm is trained on every fold
+    with every seed, each of which is a cell:
+
+        [photos]
+        folder = "photos"
+        scores = "photos/scores.csv"
+        options = {score_column = "rating"}
+        [grid]
+        folds = [0, 1, 2, 3, 4]
+        seeds = [0, 1]
+        [common]
+        backbone = "squeezenet1_1"
+        weights = "starter"
+        tune = "head"
+        [arms."keep all"]
+        k = [0.0]
+        [arms."two thirds"]
+        keep_share = 0.667
+        [arms.RSRL]
+        each_k = [0.9, 0.99]
+        [arms."as many at random"]
+        keep_share = 0.667
+        control = "random-drop"
+
+    Paths are seen from the file's own folder. Leave out what you do not need: [grid] then has fold
+    0 and seed 0. each_k makes an arm for each K. Beside options of rsrl train an arm takes control,
+    literal_weights, first_steps and resplit; docs/comparing_arms.md says what they are for.
+    rsrl arms lists the arms of a table, and renames or removes one.
+
     Args:
-        grid: TOML file of the grid; rsrl_lib/comparing/grids.py says what stands in it.
+        grid: TOML file of the grid, as above.
         out: Table of results (.csv); predictions, drops and rounds lie beside it under its name.
             Cells that it holds are not trained again.
         jobs: Cells trained at once, a thread each; else one per core, or one where there is a GPU.

@@ -21,15 +21,15 @@ from rsrl_lib.backbones import side_of
 from rsrl_lib.comparing.comparisons import drops_nothing
 from rsrl_lib.controls import CONTROLS
 from rsrl_lib.drop_rules import DropRule
-from rsrl_lib.files import InputError, replacing
+from rsrl_lib.files import InputError, in_words, replacing
+from rsrl_lib.origins import open_photos
 from rsrl_lib.photos import ScoredPhotos
 from rsrl_lib.pixels import Pixels
 from rsrl_lib.reading.tables import read_ours
-from rsrl_lib.recipe import OWN, Recipe, recipe_from
+from rsrl_lib.recipe import OWN, Recipe
 from rsrl_lib.report.answers import answers_of, commonest, compared, of_run
 from rsrl_lib.rounds import finished, repeat
 from rsrl_lib.runs import Run, open_run
-from rsrl_lib.sources import read_photos
 
 KeepAll = Literal["auto", "yes", "no"]
 SOON = 600
@@ -63,19 +63,11 @@ class Beside:
     """What it is, or why it is missing and what to do."""
 
 
-def recipe_of(run: Run) -> Recipe:
-    """The recipe that a run was made by; settings that it lacks are the defaults."""
-    written = run.info["recipe"]
-    settings = {
-        name: value
-        for name, value in written.items()
-        if name not in ("drop", "training")
-    }
-    return recipe_from({**settings, **written["drop"], **written["training"]})
-
-
-def drops(recipe: Recipe) -> bool:
-    """Whether a run of a recipe leaves photos out: by a rule, at random, or as wrongly labelled."""
+def drops(run: Run) -> bool:
+    """Whether a run leaves photos out: by a rule, at random, or as wrongly labelled."""
+    recipe = run.recipe
+    if recipe.control == OWN:  # what it does, its Python program knows
+        return len(run.dropped) > 0
     if recipe.control == "confident-learning":
         return True
     follows_rule = CONTROLS[recipe.control].follows_rule
@@ -85,22 +77,18 @@ def drops(recipe: Recipe) -> bool:
 def find_photos(run: Run, given: Mapping[str, object] | None = None) -> Found:
     """Look for a run's photos where they were, or where they are `given` to be: source, folder,
     scores and options of their reader, of which the folder may stand alone."""
-    made = run.info.get("provenance", {})  # runs of before have none
-    origin = given or made.get("photos")
+    info = run.info
+    made = info.get("provenance", {})  # runs of before have none, nor photos
+    origin = given or info.get("photos")
     folder = (given or {}).get("folder") or made.get("folder")
     scored = None
     reason = (
         "run.json does not say where its photos are: name them by --photos and --scores"
     )
-    has_scores = origin and (origin["source"] != "folder" or origin.get("scores"))
+    has_scores = origin and (given is None or _names_scores(given))
     if has_scores:
         try:
-            scored = read_photos(
-                origin["source"],
-                origin["folder"],
-                origin.get("scores"),
-                **origin.get("options", {}),
-            )
+            scored = open_photos(origin)
         except (InputError, TypeError) as error:
             reason = str(error).rstrip(".")
     elif given:
@@ -114,13 +102,17 @@ def find_photos(run: Run, given: Mapping[str, object] | None = None) -> Found:
     return Found(there, scored, "" if scored is not None else reason)
 
 
+def _names_scores(given: Mapping[str, object]) -> bool:
+    return given["source"] != "folder" or given.get("scores") is not None
+
+
 def divided_as_then(run: Run, found: Found, cache: Path) -> tuple[ScoredPhotos, Pixels]:
     """The run's photos, its labels and its parts, and their pixels; `InputError` where they are not
     those it was made with."""
     if found.scored is None:
         raise InputError(f"{found.reason}.")
     split = run.split
-    recipe = recipe_of(run)
+    recipe = run.recipe
     place = pd.Index(found.scored.table.photo).get_indexer(split.photo)
     missing = split.photo[place < 0]
     if len(missing):
@@ -161,7 +153,7 @@ def plain(recipe: Recipe, **changes: object) -> Recipe:
 def frozen_head(run: Run, found: Found, cache: Path) -> Beside:
     """What the best head on the network that was not trained answers; made if it is not there."""
     path = run.folder / "frozen_head.csv"
-    recipe = recipe_of(run)
+    recipe = run.recipe
     sentence = (
         "The frozen head: the last layer alone, fitted to all training photos of this run on what "
         "the network sees before it is trained."
@@ -205,7 +197,7 @@ def keep_all(
     before, or a new one where that is asked for or takes at most ten minutes."""
     if beside is not None:
         return _given(run, beside)
-    recipe = recipe_of(run)
+    recipe = run.recipe
     folder = run.folder / "keep_all"
     wanted = plain(recipe)
     seconds = expected_seconds(run)
@@ -231,7 +223,7 @@ def keep_all(
     try:
         if not is_there:
             photos, decoded = divided_as_then(run, found, cache)
-            made = repeat(photos, decoded, folder, wanted)
+            made = repeat(photos, decoded, folder, wanted, say=say)
         answers = _same_photos(of_run(made), run).set_index("photo").assigned
     except InputError as error:
         return Beside(None, f"Keeping all photos is missing: {error}")
@@ -258,7 +250,7 @@ def _same_photos(answers: pd.DataFrame, run: Run) -> pd.DataFrame:
 def _given(run: Run, beside: Path) -> Beside:
     """Another run that drops nothing; `InputError` where it drops, or tests other photos."""
     other = open_run(beside)
-    if drops(recipe_of(other)):
+    if drops(other):
         raise InputError(
             f"--beside takes a run that keeps all photos, and {beside} drops some; give another."
         )
@@ -293,19 +285,10 @@ def expected_seconds(run: Run) -> float | None:
 
 
 def in_time(seconds: float | None) -> str:
-    """A length of time in words.
-
-    >>> in_time(20), in_time(200), in_time(9000)
-    ('less than a minute', 'about 3 minutes', 'about 2.5 hours')
-    """
+    """A length of time in words, of which nobody may know."""
     if seconds is None:
-        return "about as long as the run itself"
-    if seconds < 60:
-        return "less than a minute"
-    if seconds < 5400:
-        minutes = round(seconds / 60)
-        return f"about {minutes} minute{'' if minutes == 1 else 's'}"
-    return f"about {seconds / 3600:.1f} hours"
+        return "as long as the run itself"
+    return f"about {in_words(seconds)}"
 
 
 def always_commonest(run: Run) -> Beside:

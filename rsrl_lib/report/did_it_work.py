@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from rsrl_lib import summary
 from rsrl_lib.measures import measures, paired_differences
 from rsrl_lib.report import figures
 from rsrl_lib.report.answers import ERRORS, MEASURES, of_run
-from rsrl_lib.report.besides import NAMES, Beside, drops, recipe_of
+from rsrl_lib.report.besides import NAMES, Beside, drops
 from rsrl_lib.report.page import Pair, Panels, Section, Table, Words
 from rsrl_lib.report.verdicts import Recommendation, evidence, recommended
 from rsrl_lib.runs import Run
@@ -21,8 +22,6 @@ from rsrl_lib.runs import Run
 TITLE = "Did it work on these photos?"
 SHOWN = ("accuracy", "macro_f1")
 """Measures whose differences are drawn."""
-FEWEST_REPEATS = 20
-"""Photos that the rater scored twice, below which they say nothing."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +49,12 @@ class Judged:
 
     @property
     def drops(self) -> bool:
-        return drops(recipe_of(self.runs[0]))
+        return drops(self.runs[0])
 
     @property
     def is_frozen(self) -> bool:
         """Whether the head alone is trained."""
-        return recipe_of(self.runs[0]).tune == "head"
+        return self.runs[0].recipe.tune == "head"
 
     @property
     def recommendation(self) -> Recommendation:
@@ -113,7 +112,7 @@ def section(found: Judged) -> Section:
                 "Lines are 95 % intervals over the test photos. The recommendation asks up to "
                 "three questions, of macro-F1 and kappa alone, with wider intervals. None of them "
                 "covers another training, or another division of your photos.",
-                *of_rater(found.runs[0]),
+                *summary.of_rater(found.runs[0]),
             ],
             "note",
         )
@@ -225,32 +224,3 @@ def _differences(found: Judged, measure: str) -> figures.Picture:
     title = f"{MEASURES[measure]}: this run less …"
     alt = f"{MEASURES[measure]} of this run less that of: {'; '.join(said)}."
     return figures.drawn(figures.differences, table, title, alt=alt)
-
-
-def of_rater(run: Run) -> list[str]:
-    """How well the rater agrees with herself, where photos were scored twice."""
-    rater = run.info.get("rater")
-    if not rater:
-        return []
-    repeats = rater.get("repeats", 0)
-    exact = rater.get("exact")
-    if repeats < FEWEST_REPEATS or not exact or None in exact:
-        return [
-            f"{repeats} photos were scored twice by the same person. From {FEWEST_REPEATS} on it "
-            "is told here how often the two scores agree."
-        ]
-    value, low, high = exact
-    words = (
-        f"The rater gave the same score again in {percent(value)} of {repeats} photos (95 % "
-        f"interval {percent(low)} to {percent(high)})"
-    )
-    within = rater.get("within_one")
-    if within and None not in within:
-        words += f", and a score at most one away in {percent(within[0])}"
-    kappa = rater.get("kappa")
-    if kappa and None not in kappa:
-        words += f"; kappa {kappa[0]:.2f} [{kappa[1]:.2f}, {kappa[2]:.2f}]"
-    return [
-        f"{words}. This is a yardstick for the accuracy above and no ceiling: a network may agree "
-        "with her more often than she does herself."
-    ]

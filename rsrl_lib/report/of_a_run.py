@@ -10,7 +10,7 @@ from rsrl_lib.files import InputError
 from rsrl_lib.papers import shown
 from rsrl_lib.recipe import Recipe, names_of, settings_of
 from rsrl_lib.report import did_it_work, figures, thumbnails
-from rsrl_lib.report.besides import Found, recipe_of
+from rsrl_lib.report.besides import Found
 from rsrl_lib.report.did_it_work import Judged, names_of_labels, number
 from rsrl_lib.report.page import (
     Folded,
@@ -50,7 +50,7 @@ def page(run: Run, found: Found, judged: Judged | None) -> Page:
 
 def trained(run: Run) -> Section:
     """What was trained on what."""
-    made = recipe_of(run)
+    made = run.recipe
     split = run.split
     names = names_of_labels(run)
     counts = split.label.value_counts().sort_index()
@@ -373,7 +373,7 @@ def maps(run: Run, photos: Photos) -> Section:
 
 def recipe(run: Run) -> Section:
     """All settings, those first that are not the defaults."""
-    made = recipe_of(run)
+    made = run.recipe
     settings = settings_of(made)
     defaults = settings_of(Recipe())
     changed = []
@@ -402,7 +402,7 @@ def provenance(run: Run) -> Section:
     """Date, command, folder, table of scores, versions, commit."""
     info = run.info
     made = info.get("provenance", {})  # runs of before have none
-    photos = made.get("photos") or {}
+    photos = info.get("photos") or {}
     rows = {
         "run": str(Path(run.folder).absolute()),
         "begun": made.get("begun"),

@@ -14,7 +14,6 @@ from rsrl_lib.papers import shown
 from rsrl_lib.recipe import settings_of
 from rsrl_lib.report import did_it_work, figures, of_a_run
 from rsrl_lib.report.answers import ERRORS, MEASURES, Compared, in_a_sentence
-from rsrl_lib.report.besides import recipe_of
 from rsrl_lib.report.did_it_work import Judged, names_of_labels, number
 from rsrl_lib.report.page import Folded, Page, Panels, Section, Table, Words
 from rsrl_lib.runs import Run
@@ -177,7 +176,7 @@ def _confusions_of_two(compared: Compared, runs: tuple[Run, Run]) -> Section:
 
 
 def _settings_of_two(compared: Compared, runs: tuple[Run, Run]) -> Section:
-    a, b = (settings_of(recipe_of(run)) for run in runs)
+    a, b = (settings_of(run.recipe) for run in runs)
     rows = [[name, shown(a[name]), shown(b[name])] for name in a if a[name] != b[name]]
     title = "What they were made with"
     if not rows:

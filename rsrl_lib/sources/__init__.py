@@ -1,5 +1,9 @@
 """Scored photos of your own and of public sets: one validated table for every source."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
 from rsrl_lib.files import File, InputError
 from rsrl_lib.photos import ScoredPhotos
 from rsrl_lib.sources.download import fetch_oasis
@@ -12,8 +16,6 @@ from rsrl_lib.sources.public_sets import (
     read_oasis,
     read_para,
 )
-from rsrl_lib.sources.remembered import PLACES as FILES
-from rsrl_lib.sources.remembered import remembering
 
 __all__ = [
     "FILES",
@@ -29,12 +31,6 @@ __all__ = [
     "read_photos",
 ]
 
-read_folder = remembering("folder", read_folder)
-read_ava = remembering("ava", read_ava)
-read_eva = remembering("eva", read_eva)
-read_aadb = remembering("aadb", read_aadb)
-read_para = remembering("para", read_para)
-read_oasis = remembering("oasis", read_oasis)
 READERS = {
     "folder": read_folder,
     "ava": read_ava,
@@ -43,6 +39,8 @@ READERS = {
     "para": read_para,
     "oasis": read_oasis,
 }
+FILES = ("votes", "parts")
+"""Options of readers that name a file."""
 
 
 def read_photos(
@@ -53,11 +51,27 @@ def read_photos(
         raise _no_source(repr(source))
     reader = READERS[source]
     columns = {name: value for name, value in columns.items() if value is not None}
-    if source != "folder":
-        return reader(folder, **columns)
-    if scores is None:
-        raise _no_source(f"{source!r} without one")
-    return reader(folder, scores, **columns)
+    places = [folder]
+    if source == "folder":
+        if scores is None:
+            raise _no_source(f"{source!r} without one")
+        places.append(scores)
+    scored = reader(*places, **columns)
+    return replace(scored, origin=_origin(source, places, columns))
+
+
+def _origin(
+    source: str, places: list[File], options: Mapping[str, object]
+) -> dict[str, object]:
+    """Where photos were read; with whole paths, so that they are found from any folder."""
+    names = ("folder", "scores")
+    origin = {"source": source, "options": dict(options)}
+    for name, place in zip(names, places, strict=False):
+        origin[name] = str(Path(place).resolve())
+    for name in FILES:
+        if name in options:
+            origin["options"][name] = str(Path(options[name]).resolve())
+    return origin
 
 
 def _no_source(found: str) -> InputError:

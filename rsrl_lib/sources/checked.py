@@ -22,6 +22,7 @@ def scored_photos(
     *,
     rounding: str = "",
     parts: File | None = None,
+    rater: dict | None = None,
     **known,
 ) -> ScoredPhotos:
     """Check a table of photo, path and mean_score (or known votes), and complete it.
@@ -49,7 +50,9 @@ def scored_photos(
         table["part"] = _parts_by_photo(parts, table["photo"])
     columns = ["photo", "path", "score", "mean_score"]
     columns += [name for name in OPTIONAL if name in table]
-    scored = ScoredPhotos(table[columns], strict, **known, rounding=rounding)
+    scored = ScoredPhotos(
+        table[columns], strict, **known, rounding=rounding, rater=rater
+    )
     scored = scored.without(absent)
     if "part" in table:
         _check_all_have_a_part(scored.table)

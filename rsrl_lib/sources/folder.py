@@ -1,14 +1,16 @@
 """Your own photos: a folder, and a CSV of names and scores."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from rsrl_lib.files import File, InputError
+from rsrl_lib.files import File, InputError, Note
 from rsrl_lib.photos import ScoredPhotos, round_half_up
 from rsrl_lib.reading.tables import numbers, read_table
+from rsrl_lib.repeatability import beside
 from rsrl_lib.sources.checked import (
     attributes_of,
     parts_of,
@@ -46,7 +48,8 @@ def read_folder(
     else, and where any score has a fraction, the score. A column `mask` names files beside the CSV.
     `part_column`, or the CSV `parts` (photo, part), says of each photo whether it is for train,
     validation or test. Photos with the same word in `group_column`, or of one sub-folder with
-    `group_by_folder`, are to lie in one part. Bad input raises `InputError`.
+    `group_by_folder`, are to lie in one part. Where the CSV comes from `rsrl rate`, the log of its
+    ratings beside it tells how well the rater repeats a score. Bad input raises `InputError`.
     """
     _check_either({"--part-column": part_column, "--parts": parts})
     _check_either(
@@ -89,8 +92,22 @@ def read_folder(
         options = dict.fromkeys(attribute_columns, "--attributes")
         cells = read_table(Path(scores), columns, options=options)
         known["attributes"] = attributes_of(cells, attribute_columns)
-    rounding = rounding_of(given)
-    return scored_photos(table, strict, rounding=rounding, parts=parts, **known)
+    known["rounding"] = rounding_of(given)
+    known["rater"] = _rater(Path(scores))
+    return scored_photos(table, strict, parts=parts, **known)
+
+
+def _rater(scores: Path) -> dict | None:
+    """How well the rater repeats a score, where the log of her ratings lies beside the table.
+
+    A log that is damaged is told (`Note`) and does not keep anybody from the scores.
+    """
+    try:
+        return beside(scores)
+    except InputError as error:
+        said = f"How well the rater repeats a score is not told: {error}"
+        warnings.warn(said, Note, stacklevel=3)
+        return None
 
 
 def _check_either(given: dict[str, object]) -> None:
