@@ -75,7 +75,7 @@ def keep_as_many_at_random(rule: DropRule, judged: Judged) -> Decision:
         count = decision.kept[members].sum()
         drawn = rng.choice(members, count, replace=False)
         kept[drawn] = True
-    return replace(decision, kept=kept)
+    return replace(decision, kept=kept, is_rescued=np.zeros(len(labels), bool))
 
 
 def keep_as_many_of_one_order(rule: DropRule, judged: Judged) -> Decision:
@@ -89,7 +89,7 @@ def keep_as_many_of_one_order(rule: DropRule, judged: Judged) -> Decision:
     rng = np.random.default_rng([judged.seed, 0, 1])
     order = rng.random(len(labels))
     kept = as_many_first(decision.kept, labels, order)
-    return replace(decision, kept=kept)
+    return replace(decision, kept=kept, is_rescued=np.zeros(len(labels), bool))
 
 
 def as_many_first(

@@ -111,6 +111,10 @@ class Decision:
     rescued: int
     thresholds: tuple[float, ...]
     logit_thresholds: tuple[float, ...] = ()
+    logits: np.ndarray | None = None
+    """(n,) that were compared with K; None where no K decided."""
+    is_rescued: np.ndarray | None = None
+    """(n,) whether a photo is below K and stays as one of the likeliest of its score."""
 
 
 def largest_classes(labels: np.ndarray) -> list[int]:
@@ -155,22 +159,24 @@ def decide(
         logit_thresholds = tuple(float(logit(k)) for k in thresholds)
 
     kept = np.ones(len(labels), bool)
-    rescued = 0
+    is_rescued = np.zeros(len(labels), bool)
     for majority, logit_k in zip(majorities, logit_thresholds, strict=True):
         members = np.flatnonzero(labels == majority)
-        stays = logits[members] >= logit_k
+        is_above = logits[members] >= logit_k
+        stays = is_above.copy()
         if stays.sum() < rule.min_per_class:
             most_likely_first = np.argsort(-logits[members], kind="stable")
             most_likely = most_likely_first[: rule.min_per_class]
-            rescued += int((~stays[most_likely]).sum())
             stays[most_likely] = True
         kept[members] = stays
+        is_rescued[members] = stays & ~is_above
     if not kept.any():
         raise InputError(
             f"After round {after_round} every photo fell below K = {thresholds}; lower k, or give "
             "min_per_class above 0."
         )
-    return Decision(kept, rescued, thresholds, logit_thresholds)
+    rescued = int(is_rescued.sum())
+    return Decision(kept, rescued, thresholds, logit_thresholds, logits, is_rescued)
 
 
 def _fitted(

@@ -16,6 +16,9 @@ from sklearn import metrics
 
 from rsrl_lib.files import InputError
 
+ATTRIBUTE_COLUMNS = ["attribute", "photos", "share", "accuracy", "majority_accuracy"]
+ATTRIBUTE_COLUMNS += ["auc", "spearman", "mean_absolute_error"]
+
 
 def per_class(
     labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]
@@ -103,9 +106,14 @@ def of_confusions(counts: np.ndarray, scores: Sequence[int]) -> dict[str, np.nda
 
 
 def interval_over_photos(
-    counts: np.ndarray, scores: Sequence[int], *, resamples: int = 2000
+    counts: np.ndarray,
+    scores: Sequence[int],
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
 ) -> dict[str, tuple[float, float]]:
-    """95 % interval over photos of each measure, from a confusion matrix (labels, assigned).
+    """Interval over photos, 95 % unless another `level` is given, of each measure, from a confusion
+    matrix (labels, assigned).
 
     Photos are drawn with replacement (percentile bootstrap); of a matrix that is a multinomial
     draw. It covers the choice of test photos alone, not that of seeds or training photos.
@@ -114,11 +122,60 @@ def interval_over_photos(
     shares = counts.ravel() / photos
     drawn = np.random.default_rng(0).multinomial(photos, shares, resamples)
     resampled = of_confusions(drawn.reshape(resamples, *counts.shape), scores)
+    outside = 100 * (1 - level) / 2
     intervals = {}
     for name, values in resampled.items():
-        low, high = np.nanpercentile(values, [2.5, 97.5])
+        low, high = np.nan, np.nan
+        if not np.isnan(values).all():
+            low, high = np.nanpercentile(values, [outside, 100 - outside])
         intervals[name] = (float(low), float(high))
     return intervals
+
+
+def paired_differences(
+    labels: np.ndarray,
+    assigned: np.ndarray,
+    baseline: np.ndarray,
+    scores: Sequence[int],
+    *,
+    level: float = 0.95,
+    resamples: int = 4000,
+) -> pd.DataFrame:
+    """Every measure of `of_confusions` for two answers to the same photos: a row a measure.
+
+    Columns: `assigned`, `baseline`, their `difference`, and `low` to `high`, its interval of that
+    level over photos, as `paired_interval` has it, of all measures on the same resamples. A
+    resample in which a measure is undefined does not count for it. Labels and answers are among
+    `scores`.
+    """
+    scores = np.asarray(scores)
+    count = len(scores)
+    node, ours, theirs = (
+        np.searchsorted(scores, values) for values in (labels, assigned, baseline)
+    )
+    triples = (node * count + ours) * count + theirs
+    kinds, photos = np.unique(triples, return_counts=True)  # photos of a kind are alike
+    drawn = np.random.default_rng(0).multinomial(
+        len(labels), photos / len(labels), resamples
+    )
+    weights = np.vstack([photos, drawn])  # the photos as they are come first
+    measured = []
+    for answer in (kinds // count % count, kinds % count):
+        pair = kinds // count**2 * count + answer
+        counts = np.zeros((len(weights), count**2))
+        for kind, place in enumerate(pair):
+            counts[:, place] += weights[:, kind]
+        measured.append(of_confusions(counts.reshape(-1, count, count), scores))
+    outside = 100 * (1 - level) / 2
+    rows = {}
+    for name, values in measured[0].items():
+        difference = values - measured[1][name]
+        low = high = np.nan
+        if not np.isnan(difference[1:]).all():
+            low, high = np.nanpercentile(difference[1:], [outside, 100 - outside])
+        rows[name] = (values[0], measured[1][name][0], difference[0], low, high)
+    columns = ["assigned", "baseline", "difference", "low", "high"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
 def of_majorities(per_class: pd.DataFrame, majorities: Sequence[int]) -> pd.DataFrame:
@@ -227,6 +284,52 @@ def of_parts(
         "rounds": pd.DataFrame([row], columns=columns),
         "per_class": pd.concat(classes),
         "confusion": pd.concat(pairs),
+    }
+
+
+def of_attributes(
+    likelihoods: pd.DataFrame, targets: pd.DataFrame, values: pd.DataFrame
+) -> pd.DataFrame:
+    """How well attributes are told: a row an attribute, of tables (n, attributes) of one form.
+
+    `targets` lie in 0..1, NaN where unknown; `values` are what the user gave, maybe on another
+    scale. Columns: `photos` with a known target; where each of these is 0 or 1 their `share` of 1,
+    `accuracy` of a likelihood of 0.5 or more, `majority_accuracy` of always giving the commoner
+    answer, and `auc`; else `mean_absolute_error`. Where the values are numbers, `spearman` is the
+    rank correlation with them. What is undefined is NaN.
+    """
+    rows = []
+    for name in targets:
+        is_known = targets[name].notna()
+        target = targets[name][is_known].to_numpy(float)
+        said = likelihoods[name][is_known].to_numpy(float)
+        row = {"attribute": name, "photos": len(target)}
+        is_yes_or_no = bool(np.isin(target, (0, 1)).all())
+        if len(target) and is_yes_or_no:
+            row |= _of_yes_or_no(said, target)
+        elif len(target):
+            row["mean_absolute_error"] = float(np.abs(said - target).mean())
+        value = values[name][is_known]
+        if value.nunique() > 2:
+            has_value = value.notna().to_numpy()
+            of_value = value[has_value].to_numpy(float)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)
+                ranks = stats.spearmanr(said[has_value], of_value)
+            row["spearman"] = float(ranks.statistic)
+        rows.append(row)
+    return pd.DataFrame(rows, columns=ATTRIBUTE_COLUMNS)
+
+
+def _of_yes_or_no(said: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    share = float(target.mean())
+    is_said = said >= 0.5
+    has_both = 0 < share < 1
+    return {
+        "share": share,
+        "accuracy": float((is_said == (target == 1)).mean()),
+        "majority_accuracy": max(share, 1 - share),
+        "auc": float(metrics.roc_auc_score(target, said)) if has_both else np.nan,
     }
 
 

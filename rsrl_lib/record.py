@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from rsrl_lib.backbones import Body
 from rsrl_lib.dataset import Dataset
 from rsrl_lib.deciding import DecisionRule
+from rsrl_lib.dropped import NOTHING, joined
 from rsrl_lib.duplicates import contact_sheet, table_of
 from rsrl_lib.files import InputError, reading, replacing
 from rsrl_lib.machine import machine
@@ -25,10 +26,11 @@ from rsrl_lib.measures import of_parts
 from rsrl_lib.network import AestheticNet, load_network, save_network
 from rsrl_lib.papers import deviations
 from rsrl_lib.photos import PARTS
+from rsrl_lib.provenance import gone_on
 from rsrl_lib.recipe import Choose, Recipe, flattened
 from rsrl_lib.runs import PART_OF_A_RUN, Run
 
-TABLES = ("rounds", "per_class", "confusion", "samples")
+TABLES = ("rounds", "per_class", "confusion", "samples", "dropped")
 ENDING = ("rounds", "stop", "loss_threshold", "patience")
 """Settings that say when a run ends and change no round; a run can be given others."""
 
@@ -53,6 +55,7 @@ class Record:
         self.writes = writes
         self.body = body
         self.tables = {name: pd.DataFrame() for name in TABLES}
+        self.tables["dropped"] = NOTHING
         # Of the round after which a run goes on; none in a new run.
         self.network: AestheticNet | None = None
         self.halves: list[AestheticNet] = []
@@ -64,6 +67,11 @@ class Record:
     def rounds(self) -> pd.DataFrame:
         """One row for each finished round."""
         return self.tables["rounds"]
+
+    @property
+    def dropped(self) -> pd.DataFrame:
+        """What was said of photos below K before the finished rounds, see `dropped`."""
+        return self.tables["dropped"]
 
     @property
     def last_samples(self) -> pd.DataFrame:
@@ -105,11 +113,21 @@ class Record:
             return False
         return self.run.info["recipe"] == described(recipe)
 
-    def describe(self, recipe: Recipe, data: Dataset, notices: list[str]) -> None:
-        """Make the folder the run's own; of a run that goes on, only end and notices change."""
+    def describe(
+        self,
+        recipe: Recipe,
+        data: Dataset,
+        notices: list[str],
+        made: dict[str, object],
+    ) -> None:
+        """Make the folder the run's own, `made` as `provenance` says; of a run that goes on, only
+        end and notices change."""
         has_begun = self.run.has_begun
         if has_begun:
-            info = self.run.info | {
+            info = self.run.info
+            if "provenance" in info:  # runs of before have none
+                info = info | {"provenance": gone_on(info["provenance"])}
+            info = info | {
                 "recipe": described(recipe),
                 "deviations": deviations(recipe),
                 "notices": notices,
@@ -126,6 +144,7 @@ class Record:
                 "notices": notices,
                 "rater": data.rater,
                 **machine(recipe.training.precision),
+                "provenance": made,
             }
         with replacing(self.run.folder / "run.json") as partial:
             partial.write_text(json.dumps(info, indent=1))
@@ -148,11 +167,13 @@ class Record:
         self,
         facts: dict[str, object],
         samples: pd.DataFrame,
+        dropped: pd.DataFrame,
         networks: list[AestheticNet],
         rule: DecisionRule,
         recipe: Recipe,
     ) -> None:
-        """Add a round: `facts` of it, what its network says of all photos and by which `rule`.
+        """Add a round: `facts` of it, what its network says of all photos and by which `rule`,
+        and which photos it did without.
 
         Of `networks` the first is the round's own, others are those of halves. Of the rounds so
         far the one is chosen that the recipe says.
@@ -163,10 +184,11 @@ class Record:
         row = pd.DataFrame([{"round": i, **facts}])
         news["rounds"] = pd.concat([row, news["rounds"]], axis=1)
         news["samples"] = samples
-        for name in TABLES:
+        for name, table in news.items():
             before = self.tables[name]
-            added = news[name].assign(round=i)
+            added = table.assign(round=i)
             self.tables[name] = pd.concat([before, added], ignore_index=True)
+        self.tables["dropped"] = joined(self.tables["dropped"], dropped)
 
         best = chosen_of(self.rounds, recipe.choose)
         self.rounds["chosen"] = np.arange(1, i + 1) == best
@@ -178,7 +200,7 @@ class Record:
 
     def _save_tables(self) -> None:
         folder = self.run.folder
-        for name in ("rounds", "per_class", "confusion"):
+        for name in ("rounds", "per_class", "confusion", "dropped"):
             with replacing(folder / f"{name}.csv") as partial:
                 self.tables[name].to_csv(partial, index=False)
         with replacing(folder / "samples.parquet") as partial:

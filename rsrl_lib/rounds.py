@@ -23,21 +23,31 @@ from rsrl_lib.controls import CONTROLS, Control, Judged, all_of, half_of_each
 from rsrl_lib.dataset import Dataset, Strangers, make_dataset
 from rsrl_lib.deciding import DecisionRule, fit_rule
 from rsrl_lib.drop_rules import Decision, largest_classes, with_threshold
+from rsrl_lib.dropped import told
 from rsrl_lib.duration import WORTH_TELLING, Clock, expected, rehearse
 from rsrl_lib.features import features
-from rsrl_lib.files import InputError, in_words, locked
+from rsrl_lib.files import InputError, in_words, locked, replacing
 from rsrl_lib.heads import cross_fitted, fit_head, freeze, head_logits
 from rsrl_lib.losses import LevelLoss, joint_loss, joint_targets
 from rsrl_lib.machine import team, threads, threads_of, wait_for_all
+from rsrl_lib.measures import of_attributes
 from rsrl_lib.network import AestheticNet, aesthetic_net, renew_head
 from rsrl_lib.notices import notices, of_division
 from rsrl_lib.photos import ScoredPhotos
 from rsrl_lib.pixels import Pixels
 from rsrl_lib.protocols import fold_of_each
+from rsrl_lib.provenance import provenance
 from rsrl_lib.recipe import OWN, Recipe
 from rsrl_lib.record import Record, check_same, chosen_of
 from rsrl_lib.runs import Run, check_folder
-from rsrl_lib.training import fine_tune, judged_together, judgement, logits
+from rsrl_lib.training import (
+    fine_tune,
+    judged_together,
+    judgement,
+    likelihoods,
+    logits,
+    logits_of_all_nodes,
+)
 
 
 def repeat(
@@ -91,7 +101,7 @@ def repeat(
             said += notices(
                 recipe, photos, pixels.digests, data.training_rows, data.attributes
             )
-            record.describe(recipe, data, said)
+            record.describe(recipe, data, said, provenance(photos))
         if is_first:
             on_start(run)
         if say is not None and team()[1] == 1:  # others would have to rehearse, too
@@ -99,6 +109,7 @@ def repeat(
         if recipe.tune != "head":  # where the features come before the first round
             clock.begun = time.perf_counter()
         learn(data, recipe, record)
+        tell_attributes(data, photos, recipe, run, body)
     wait_for_all()  # the others read what the first process has written
     return run
 
@@ -121,6 +132,7 @@ def learn(data: Dataset, recipe: Recipe, record: Record) -> None:
         else:
             judged = judged_photos(data, recipe, record, original, halves.unseen())
             decision = control.keep(recipe.drop, judged)
+        dropped = told(decision, data.table.iloc[original], i, record.dropped)
 
         # Train on, from the last network.
         if recipe.new_head and i > 1:
@@ -147,7 +159,38 @@ def learn(data: Dataset, recipe: Recipe, record: Record) -> None:
         if recipe.decide != "largest":
             facts["power"] = rule.power
         networks = [network, *halves.networks]
-        record.add(facts, samples, networks, rule, recipe)
+        record.add(facts, samples, dropped, networks, rule, recipe)
+
+
+def tell_attributes(
+    data: Dataset,
+    photos: ScoredPhotos,
+    recipe: Recipe,
+    run: Run,
+    body: Body | None = None,
+) -> None:
+    """Write how well the chosen network tells the attributes it has learned, on the photos that are
+    shown, unless that stands there already."""
+    wait_for_all()  # each process is to see the same
+    there = run.attributes
+    is_told = there is not None and (there["round"] == run.chosen).all()
+    if data.attributes.empty or is_told:
+        return
+    network = run.network(body=body)
+    rows = np.flatnonzero(data.table.part == run.shown_part)
+    of_nodes = logits_of_all_nodes(network, data.pixels, rows, **recipe.view)
+    said = likelihoods(of_nodes[:, len(network.scores) :])
+    table = of_attributes(
+        pd.DataFrame(said, columns=network.attributes),
+        data.attributes.iloc[rows].reset_index(drop=True),
+        photos.attributes[list(data.attributes)].iloc[rows].reset_index(drop=True),
+    )
+    table.insert(1, "part", run.shown_part)
+    table.insert(2, "round", run.chosen)
+    wait_for_all()
+    if team()[0] == 0:
+        with replacing(run.folder / "attributes.csv") as partial:
+            table.to_csv(partial, index=False)
 
 
 def with_share_to_keep(recipe: Recipe, data: Dataset) -> Recipe:

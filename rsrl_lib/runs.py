@@ -12,6 +12,9 @@ per_class.csv         one row per round, part and score; confusion.csv beside it
 samples.parquet       one row per round and photo: assigned score, expected score and its spread;
                       logit and likelihood of the assigned, own and top score; logit of every
                       score; kept
+dropped.csv           one row per training photo that a later round found below K, left out,
+                      rescued or took back: its likelihood then, and K
+attributes.csv        one row per learned attribute: how well the chosen network tells it
 conv1.safetensors     round_01.weight, round_01.bias (where conv1 has one), ...
 network_best.safetensors, network_last.safetensors
                       networks of the chosen and the last round, and how each decides
@@ -36,6 +39,7 @@ from scipy.special import logit as logit_of
 from rsrl_lib.backbones import Body
 from rsrl_lib.deciding import DecisionRule, read_rule
 from rsrl_lib.drop_rules import THRESHOLDS
+from rsrl_lib.dropped import derived
 from rsrl_lib.files import InputError, reading
 from rsrl_lib.network import AestheticNet, facts_of, load_network, side_of_network
 from rsrl_lib.origins import open_photos
@@ -43,7 +47,7 @@ from rsrl_lib.photos import ScoredPhotos
 from rsrl_lib.pixels import Pixels
 from rsrl_lib.reading.tables import read_ours
 from rsrl_lib.recipe import Recipe, Training, flattened, recipe_from, view_of
-from rsrl_lib.training import judged_together, logits
+from rsrl_lib.training import judged_together, logits_of_all_nodes
 
 PART_OF_A_RUN = ("part of a run", "train the run anew")
 
@@ -178,6 +182,21 @@ class Run:
         return _with_logits(samples)
 
     @property
+    def dropped(self) -> pd.DataFrame:
+        """What was said of photos below K; of runs of before as far as other tables tell it."""
+        if (self.folder / "dropped.csv").exists():
+            return self._table("dropped.csv")
+        with reading(self.folder, *PART_OF_A_RUN):
+            return derived(self.samples, self.rounds, self.split, self.info["recipe"])
+
+    @property
+    def attributes(self) -> pd.DataFrame | None:
+        """How well the chosen network tells the attributes; None where it learned none."""
+        if not (self.folder / "attributes.csv").exists():
+            return None
+        return self._table("attributes.csv")
+
+    @property
     def chosen(self) -> int:
         """Number of the chosen round."""
         by_round = self.rounds.set_index("round")
@@ -274,11 +293,14 @@ class Judges:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Logits (n, levels) of photos by the chosen network, and those of all together, by which
         the rule decides; with `attributes` the former have those of the attributes behind them."""
-        how = {**self.view, "attributes": attributes}
-        of_networks = [logits(network, pixels, **how) for network in self.networks]
+        of_nodes = [
+            logits_of_all_nodes(network, pixels, **self.view)
+            for network in self.networks
+        ]
         levels = len(self.chosen.levels)
-        of_levels = [of_network[:, :levels] for of_network in of_networks]
-        return of_networks[0], judged_together(of_levels)
+        of_levels = [of_network[:, :levels] for of_network in of_nodes]
+        own = of_nodes[0] if attributes else of_levels[0]
+        return own, judged_together(of_levels)
 
 
 def open_run(folder: Path) -> Run:

@@ -69,7 +69,7 @@ def of_start(photos: ScoredPhotos, run: Run, recipe: Recipe) -> list[str]:
         sentences.append(
             f"{high} of them are high, with a mean score above {recipe.cut:g}."
         )
-    sentences.append(_parts(split, recipe))
+    sentences.append(parts_in_words(split, recipe))
     sentences += of_share(recipe, run)
     sentences += info.get("notices", [])
     sentences += of_rater(run)
@@ -113,11 +113,34 @@ def of_end(run: Run) -> list[str]:
     return [
         _table(run),
         *_legend(run),
+        *of_attributes(run),
         *of_rater(run),
         *of_bounds(run),
         *settled(run.samples),
         *warnings(run),
     ]
+
+
+def of_attributes(run: Run) -> list[str]:
+    """How well the chosen network tells the attributes that it has learned; nothing without any."""
+    table = run.attributes
+    if table is None:
+        return []
+    part = IN_WORDS[table.part.iloc[0]]
+    shown = table.drop(columns=["part", "round"]).dropna(axis=1, how="all")
+    sentences = [
+        f"Attributes, told by the network of round {table['round'].iloc[0]} on the {part} photos:",
+        shown.to_string(index=False, float_format="{:.3f}".format),
+    ]
+    meaning = {
+        "share": "share: of the photos that have it.",
+        "majority_accuracy": "majority_accuracy: always giving the commoner answer.",
+        "auc": "auc: how often, of two photos, the one that has it is the likelier one.",
+        "spearman": "spearman: how well the ranks agree, 0 by chance.",
+        "mean_absolute_error": "mean_absolute_error: of a likelihood from 0 to 1.",
+    }
+    told_columns = [text for name, text in meaning.items() if name in shown]
+    return [*sentences, " ".join(told_columns)]
 
 
 def of_paper(run: Run) -> list[str]:
@@ -309,7 +332,8 @@ def few_of_sweep(
     ]
 
 
-def _parts(split: pd.DataFrame, recipe: Recipe) -> str:
+def parts_in_words(split: pd.DataFrame, recipe: Recipe) -> str:
+    """How many photos train, validate and test, and what that is for."""
     train, validation, test = (int((split.part == part).sum()) for part in PARTS)
     purposes = [f"{train} photos train"]
     if validation and recipe.choose == "validation":

@@ -195,14 +195,23 @@ def logits(
     network: AestheticNet,
     pixels: Pixels,
     rows: Sequence[int] | np.ndarray | None = None,
+    **view,
+) -> np.ndarray:
+    """Logits (n, scores), float32, of all photos or some `rows`; see `logits_of_all_nodes`."""
+    of_nodes = logits_of_all_nodes(network, pixels, rows, **view)
+    return of_nodes[:, : len(network.scores)]
+
+
+def logits_of_all_nodes(
+    network: AestheticNet,
+    pixels: Pixels,
+    rows: Sequence[int] | np.ndarray | None = None,
     *,
     precision: str = "auto",
     crops: str = "random",
     shrink_to: int | None = None,
-    attributes: bool = False,
 ) -> np.ndarray:
-    """Logits (n, scores), float32, of all photos or some `rows`; with `attributes` those of the
-    network's attributes come after them.
+    """Logits (n, scores + attributes), float32, of all photos or some `rows`.
 
     `crops` says how the network was trained: by "random" ones, then it judges the centre, or by
     "five", then its answer is the mean over these, or on "resized" photos, then it judges such a
@@ -215,9 +224,7 @@ def logits(
     rows = torch.as_tensor(rows)
     views = views_of(crops, pixels.side)
     network.to(device(), memory_format=torch.channels_last).eval()
-    nodes = len(network.scores)
-    if attributes:
-        nodes += len(network.attributes)
+    nodes = len(network.scores) + len(network.attributes)
     judged = [torch.empty(0, nodes, device=device())]
     with torch.inference_mode(), autocast(precision):
         for some in own_share(rows).split(JUDGED_AT_ONCE):
@@ -227,7 +234,7 @@ def logits(
                 photos = normalised(photos, shrink_to=shrink_to)
                 total = total + network(photos)  # (photos, nodes)
             mean = total / len(views)
-            judged.append(mean[:, :nodes].float())
+            judged.append(mean.float())
     own = torch.cat(judged).cpu()
     return all_shares(own, len(rows)).numpy()
 

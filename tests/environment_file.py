@@ -25,6 +25,7 @@ CONDA_FORGE = {
     "imagehash": ("imagehash", "imagehash-feedstock"),
     "ipykernel": ("ipykernel", "ipykernel-feedstock"),
     "ipywidgets": ("ipywidgets", "ipywidgets-feedstock"),
+    "jinja2": ("jinja2", "jinja2-feedstock"),
     "joblib": ("joblib", "joblib-feedstock"),
     "jupyterlab": ("jupyterlab", "jupyterlab-feedstock"),
     "matplotlib": ("matplotlib", "matplotlib-feedstock"),

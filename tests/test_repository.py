@@ -75,14 +75,15 @@ def test_every_file_that_a_page_shows_or_links_to_is_there(path):
 LIBRARY = ROOT / "rsrl_lib"
 # Rooms of the house; each knows those above it. A sub-package is one room.
 ORDER = [
-    *("files", "settings", "reading", "photos", "measures", "ratings", "repeatability"),
+    *("files", "settings", "reading", "photos", "provenance", "measures", "ratings"),
+    "repeatability",
     *("sources", "drawing", "origins", "drop_rules", "recipe"),
     *("papers", "pixels", "duplicates", "losses", "backbones", "network", "machine"),
     *("features", "heads"),
     *("deciding", "training", "protocols", "controls", "duration"),
-    *("notices", "runs", "choosing", "dataset", "record", "rounds", "chapters", "summary"),
-    *("comparing", "highlight", "learning_curve"),
-    *("activation", "cropping", "plots", "interface"),
+    *("notices", "dropped", "runs", "choosing", "dataset", "record", "rounds", "chapters"),
+    *("summary", "comparing", "highlight", "learning_curve"),
+    *("activation", "cropping", "plots", "report", "interface"),
 ]
 # Within a sub-package the same holds of its modules.
 ORDER_WITHIN = {
@@ -90,8 +91,9 @@ ORDER_WITHIN = {
     "sources": "checked folder public_sets download __init__",
     "drawing": "shapes easel failures glassbox",
     "comparing": "grids sweeps arms comparisons folds",
-    "interface": "terminal widgets rating kernels batch pages app given training_commands"
-    " photo_commands map_commands rating_commands cli",
+    "report": "answers besides figures thumbnails page verdicts did_it_work of_a_run of_several",
+    "interface": "terminal widgets rating kernels batch pages given app training_commands"
+    " photo_commands map_commands rating_commands report_commands cli",
 }
 
 

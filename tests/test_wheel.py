@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.joi
 
 WRITTEN = shutil.ignore_patterns("cache", "glassbox-*", "sweeps", "oasis", "figures", "__pycache__")
 SHIPPED = {
-    "rsrl_lib": ["**/*.py", "interface/*.css", "interface/*.js"],
+    "rsrl_lib": ["**/*.py", "interface/*.css", "interface/*.js", "report/templates/*"],
     "notebooks": ["[0-9]*.ipynb", "app.ipynb"],
     "data": ["*.py", "oasis_registry.csv", "starter_*.safetensors"],
     "data/results": ["*"],

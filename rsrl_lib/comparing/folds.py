@@ -67,7 +67,12 @@ def check_has_folds(photos: ScoredPhotos, recipe: Recipe) -> None:
 
 def check_folds_folder(folder: Path) -> None:
     """`InputError` where a folder holds other files than those of a run of all folds."""
-    own = {*TABLES, "left_out.csv", *(f"fold_{fold}" for fold in range(FOLDS))}
+    own = {
+        *TABLES,
+        "left_out.csv",
+        "report.html",
+        *(f"fold_{fold}" for fold in range(FOLDS)),
+    }
     paths = folder.iterdir() if folder.exists() else ()
     others = [path.name for path in paths if path.name not in own]
     if others:

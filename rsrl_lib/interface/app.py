@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rsrl_lib.files import ROOT, InputError, needing
 from rsrl_lib.interface.batch import literal, run_notebooks
+from rsrl_lib.interface.given import options_of
 from rsrl_lib.interface.pages import INDEX, PAGES, write_pages
 from rsrl_lib.sources import FILES, read_photos
 
@@ -204,7 +205,7 @@ def _photos(
 
     Paths are made absolute, since the page has a folder of its own.
     """
-    of_reader = _options(options)
+    of_reader = options_of(options)
     if photos is None:
         if scores or of_reader or source != "folder":
             raise InputError(
@@ -223,18 +224,3 @@ def _photos(
             f"The options {options} are not those of {source} ({error})."
         ) from error
     return given
-
-
-def _options(text: str) -> dict[str, object]:
-    """Options given as YAML, by name; `InputError` where it is none of names and values."""
-    import yaml
-
-    try:
-        options = yaml.safe_load(text) if text else {}
-    except yaml.YAMLError:
-        options = None
-    if not isinstance(options, dict):
-        raise InputError(
-            f"The options are {text!r}; give names and values: '{{name: value}}'."
-        )
-    return options

@@ -22,6 +22,7 @@ from rsrl_lib.interface.given import Source
 from rsrl_lib.interface.map_commands import maps
 from rsrl_lib.interface.photo_commands import assess, crop, highlight
 from rsrl_lib.interface.rating_commands import curve, rate
+from rsrl_lib.interface.report_commands import compare, report
 from rsrl_lib.interface.terminal import in_one_sentence
 from rsrl_lib.interface.training_commands import (
     Method,
@@ -183,6 +184,8 @@ COMMANDS = {
     "curve": curve,
     "train": train,
     "papers": show_papers,
+    "report": report,
+    "compare": compare,
     "assess": assess,
     "highlight": highlight,
     "crop": crop,

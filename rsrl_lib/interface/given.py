@@ -83,6 +83,21 @@ def _refuse(options: list[str], source: str) -> NoReturn:
     )
 
 
+def options_of(text: str) -> dict[str, object]:
+    """Options given as YAML, by name; `InputError` where it is none of names and values."""
+    import yaml
+
+    try:
+        options = yaml.safe_load(text) if text else {}
+    except yaml.YAMLError:
+        options = None
+    if not isinstance(options, dict):
+        raise InputError(
+            f"The options are {text!r}; give names and values: '{{name: value}}'."
+        )
+    return options
+
+
 def photos_of(
     photos: tuple[Path, ...], skip_broken: bool
 ) -> tuple[list[str], list[str]]:

@@ -7,11 +7,14 @@ memory, a closed pipe or a missing file, which says nothing to a user.
 import errno
 import os
 import select
+import shlex
+import shutil
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO
 
 from rsrl_lib.files import InputError
@@ -49,6 +52,26 @@ def in_one_sentence(*, on_stop: str) -> Iterator[None]:
         if not isinstance(error, OSError):
             raise
         sys.exit(f"rsrl: {error}; give files and folders that can be read and written.")
+
+
+def typed(*words: object) -> str:
+    """Another rsrl command, as it has to be typed where and how this one was."""
+    program = Path(sys.argv[0])
+    known = shutil.which("rsrl")
+    if program.stem != "rsrl":
+        start = [_from_here(Path(sys.executable)), "-m", "rsrl_lib"]
+    elif known and Path(known).resolve() == program.resolve():
+        start = ["rsrl"]
+    else:
+        start = [_from_here(program)]
+    return shlex.join([*start, *map(str, words)])
+
+
+def _from_here(program: Path) -> str:
+    """A program's path, shorter where it lies below the folder of the terminal."""
+    if program.is_relative_to(Path.cwd()):
+        program = program.relative_to(Path.cwd())
+    return str(program)
 
 
 def _open_streams() -> None:

@@ -9,6 +9,7 @@ import tyro
 
 from rsrl_lib.files import CACHE, InputError, check_writable
 from rsrl_lib.interface.given import Columns, Source, reader_options
+from rsrl_lib.interface.terminal import typed
 from rsrl_lib.recipe import ControlName, Recipe, Resplit
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def _tell_run(run: "Run", *, is_new: bool) -> None:
         *summary.of_end(run),
         f"The run {state}; round {run.chosen} was chosen.",
         f"Its tables and networks are in {run.folder}.",
+        f"Read what it learned: {typed('report', run.folder)}",
         sep="\n",
     )
 
@@ -131,6 +133,7 @@ def _tell_folds(runs: list["Run"], folder: Path) -> None:
         "(low, high)."
     )
     print(f"Its tables and the runs of the folds are in {folder}.")
+    print(f"Read what they learned: {typed('report', folder)}")
 
 
 def _written(run: "Run") -> int | None:
@@ -258,6 +261,7 @@ def run_sweep(
     for sentence in sweeps.few_kept(grid, out):
         print(sentence)
     print(f"{table.cell.nunique()} cells are in {out}.")
+    print(f"Read what came of it: {typed('report', out)}")
 
 
 def show_papers() -> None:

@@ -19,7 +19,7 @@ from rsrl_lib.reading.sheets import cells_of_workbook, is_workbook
 from rsrl_lib.reading.texts import read_content, text_of_table
 
 NAMES = ("photo", "path", "reason", "digest", "cell", "dataset", "labels", "arm")
-NAMES += ("fingerprint", "scores_fingerprint", "group")
+NAMES += ("fingerprint", "scores_fingerprint", "group", "attribute")
 NEEDED = "a UTF-8 table"
 DECIMAL_COMMA = r"[+-]?\d*,\d+"
 DECIMAL_POINT = r"[+-]?\d*\.\d+"

@@ -1,0 +1,1 @@
+"""What a run, a sweep or two runs say, on one page that opens without a network."""
