@@ -115,6 +115,7 @@ def test_the_command_tells_how_to_run_all_chapters_on_them(good, tmp_path, monke
     told = capsys.readouterr().out
     assert "6 photos are listed" in told
     assert "rsrl notebooks --out" in told and "group_column" not in told
+    assert f"-p other {good}" in told
     monkeypatch.setattr("sys.argv", [*words[:-1], str(tmp_path / "more"), "--count", "8"])
     cli.main()
     assert "'group_column'" in capsys.readouterr().out.replace('"', "")

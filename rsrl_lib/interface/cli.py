@@ -71,17 +71,19 @@ def draw(
         f"{len(facts)} photos are listed in {table} ({time.monotonic() - started:.0f} s)."
     )
     if originals is not None:
-        print(f"All chapters on them: {_chapters_on(out, facts)}")
+        print(f"All chapters on them: {_chapters_on(out, originals, facts)}")
 
 
-def _chapters_on(folder: Path, facts: "pd.DataFrame") -> str:
-    """The command that executes all chapters on a set of glass-box photos."""
+def _chapters_on(folder: Path, originals: Path, facts: "pd.DataFrame") -> str:
+    """The command that executes all chapters on photos that were spoiled; the good ones are those
+    of another source, which chapter 4 asks for."""
     from rsrl_lib.drawing.glassbox import ATTRIBUTES
 
     options = {"votes": str(folder / "votes.csv"), "attribute_columns": [*ATTRIBUTES]}
     if facts["source"].duplicated().any():
         options["group_column"] = "source"  # photos of one original lie in one part
     given = {"photos": folder, "scores": folder / "photos.csv", "options": options}
+    given["other"] = originals
     words = ["rsrl", "notebooks", "--out", str(folder / "executed")]
     for name, value in given.items():
         words += ["-p", name, str(value)]
