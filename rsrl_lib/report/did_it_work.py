@@ -221,6 +221,6 @@ def _differences(found: Judged, measure: str) -> figures.Picture:
     )
     if measure in ERRORS:
         table = -table
-    title = f"{MEASURES[measure]}: this run less …"
+    title = f"{MEASURES[measure]}: this run minus …"
     alt = f"{MEASURES[measure]} of this run less that of: {'; '.join(said)}."
     return figures.drawn(figures.differences, table, title, alt=alt)

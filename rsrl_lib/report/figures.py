@@ -78,6 +78,7 @@ def class_counts(split: pd.DataFrame, names: Names) -> Axes:
     ax.set_xticks(places, [names[score] for score in counts.index])
     ax.set(xlabel="score", ylabel="photos", title="Photos of each score")
     ax.margins(y=0.14)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     there = [part for part in PARTS if counts[part].any()]
     shown = [Patch(facecolor=(0.2, 0.2, 0.2, SHADES[part])) for part in there]
     ax.legend(shown, [IN_WORDS[p] for p in there], fontsize=8, frameon=False)

@@ -45,7 +45,7 @@ def page(run: Run, found: Found, judged: Judged | None) -> Page:
     ]
     split = run.split
     lead = f"{len(split)} photos, {len(run.rounds)} rounds, round {run.chosen} chosen."
-    return Page(f"What {run.folder.name} learned", lead, sections)
+    return Page(f"What the run {run.folder.name} learned", lead, sections)
 
 
 def trained(run: Run) -> Section:
