@@ -4,9 +4,8 @@ PYTHON ?= python3
 help:
 	@echo "make demo   the main job on the embedded photos: chapters, figures and runs, in demo/"
 	@echo "make app    highlight regions and crops in a browser, on the demo's runs; on your own:"
-	@echo "            make app RUN=runs/mine PHOTOS=my_photos SCORES=my_photos/scores.csv"
-	@echo "            (and GAP_RUN=runs/gap for crops by another run, SOURCE=ava,"
-	@echo "            OPTIONS='{score_column: rating}' as in the notebooks)"
+	@echo "            make app RUN=runs/mine (and GAP_RUN=runs/gap for crops by another run;"
+	@echo "            PHOTOS=my_photos SCORES=my_photos/scores.csv where they have moved)"
 	@echo "make test   all tests, and every notebook at smoke size"
 	@echo "make lab    JupyterLab, among the demo's executed notebooks if there is a demo"
 	@echo "make bench  how fast, against whom, how far from the machine's limit: one table"
