@@ -72,8 +72,8 @@ class Dataset:
 
     @property
     def folder_of_other(self) -> str | None:
-        """Where the photos of another source lie, if there are any."""
-        if self.other is None:
+        """Where the photos of another source lie, if there are any and they are files."""
+        if self.other is None or "path" not in self.other[0]:
             return None
         first = self.other[0].iloc[0]
         folder = str(first["path"]).removesuffix(str(first["photo"]))

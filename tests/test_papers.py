@@ -186,6 +186,7 @@ class Recorder(torch.nn.Module):
         self.body = torch.nn.Linear(1, 1)
         self.head = torch.nn.Linear(3, 2)
         self.scores = [1, 2]
+        self.attributes = []
         self.seen = []
 
     def forward(self, photos):

@@ -493,7 +493,7 @@ def test_so_many_digits_are_told_that_the_largest_likelihood_shows(judged, told)
 
 def test_the_score_of_the_largest_logit_is_predicted_where_likelihoods_saturate(page, monkeypatch):
     saturated = np.array([[18.0, 30.0, 20.0, 19.0]], np.float32)
-    monkeypatch.setattr(runs, "logits", lambda *a, **b: saturated)
+    monkeypatch.setattr(runs, "logits_of_all_nodes", lambda *a, **b: saturated)
     page.give("mine.png", png(Image.effect_noise((40, 30), 60).convert("RGB")))
     assert "predicted score 3, expected 3.0 ± 0.0 " in page.text
     assert "3: 1.000000 (logit 30.0)" in page.text

@@ -37,7 +37,7 @@ from rsrl_lib.comparing.grids import KEYS, Cell, name_of, read_grid
 from rsrl_lib.controls import CONTROLS
 from rsrl_lib.dataset import labels_of
 from rsrl_lib.drop_rules import DropRule
-from rsrl_lib.duration import expected, rehearse
+from rsrl_lib.duration import Pace, expected, rehearse
 from rsrl_lib.files import InputError, in_words, locked, needing, reading, replacing
 from rsrl_lib.machine import device, machine, threads
 from rsrl_lib.measures import measures
@@ -46,6 +46,7 @@ from rsrl_lib.origins import open_photos
 from rsrl_lib.photos import PARTS, ScoredPhotos, round_half_up
 from rsrl_lib.protocols import joined_groups, reported
 from rsrl_lib.reading.tables import read_ours
+from rsrl_lib.recipe import Recipe
 from rsrl_lib.rounds import repeat
 from rsrl_lib.runs import Run
 
@@ -239,15 +240,25 @@ def _expected_seconds(left: list[Cell], cache: str) -> float:
         kind = (recipe.backbone, recipe.head, recipe.tune, recipe.training)
         is_new = kind not in paces
         if is_new:
-            how = {"weights": recipe.weights, "head": recipe.head, "seed": 0}
-            scores = scored.table.score.unique().tolist()
-            network = aesthetic_net(recipe.backbone, sorted(scores), **how)
-            paces[kind] = rehearse(network, decoded, recipe)
+            paces[kind] = _pace(recipe, scored, decoded)
+        if paces[kind] is None:
+            continue
         if is_new or recipe.tune != "head":  # features are computed once for all
             train = round(recipe.train_share * len(scored))
             counts = {"training_photos": train, "photos": len(scored)}
             seconds += expected(paces[kind], recipe, **counts)
     return seconds
+
+
+def _pace(recipe: Recipe, scored: ScoredPhotos, decoded: pixels.Pixels) -> Pace | None:
+    """What the network of a recipe takes; None where there is none, which its cell will tell."""
+    scores = sorted(scored.table.score.unique().tolist())
+    how = {"weights": recipe.weights, "head": recipe.head, "seed": 0}
+    try:
+        network = aesthetic_net(recipe.backbone, scores, **how)
+    except InputError:
+        return None
+    return rehearse(network, decoded, recipe)
 
 
 def _after_first(seconds: float, left: list[Cell], jobs: int) -> str:
