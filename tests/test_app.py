@@ -195,7 +195,7 @@ def test_the_rating_page_is_served_for_the_photos_that_are_given(monkeypatch, tm
         ({"scale": (1, 100)}, "needs a key of its own"),
         ({"scores": Path("scores.csv")}, "has not written"),
         ({"scores": Path("mine.jpg")}, "is no name of a CSV"),
-        ({"photos": Path("nowhere")}, "nowhere holds no photos"),
+        ({"photos": Path("nowhere")}, "nowhere is not there"),
     ],
 )
 def test_what_cannot_be_rated_is_told_before_there_is_a_page(how, told, monkeypatch, tmp_path):

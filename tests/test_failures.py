@@ -1,5 +1,8 @@
 """Failures of craft in good photos: graded, repeatable, scored as drawn photos are."""
 
+import json
+import shlex
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -108,6 +111,21 @@ def test_what_no_set_can_be_made_of_is_refused(good, tmp_path):
         glassbox.write_from(tmp_path / "set", alone)
 
 
+@pytest.mark.parametrize("size", [(3000, 1), (1, 3000), (1, 1)])
+def test_a_line_of_pixels_does_not_fill_the_memory(good, size):
+    line = Image.new("RGB", size, (90, 90, 90))
+    for photo, clutter in ((line, opened(good, 0)), (opened(good, 0), line)):
+        picture = spoiled(photo, clutter, {**FAULTLESS, "clutter": 0.0}, np.random.default_rng(0))
+        assert max(picture.size) <= 8 * min(picture.size)
+
+
+def test_no_photos_are_made_among_the_good_ones(good):
+    before = sorted(good.iterdir())
+    with pytest.raises(InputError, match="name a folder beside it"):
+        glassbox.write_from(good / "set", good, 3)
+    assert sorted(good.iterdir()) == before
+
+
 def test_the_command_tells_how_to_run_all_chapters_on_them(good, tmp_path, monkeypatch, capsys):
     words = ["rsrl", "glassbox", "--from", str(good), "--out", str(tmp_path / "my set")]
     monkeypatch.setattr("sys.argv", words)
@@ -118,4 +136,8 @@ def test_the_command_tells_how_to_run_all_chapters_on_them(good, tmp_path, monke
     assert f"-p other {good}" in told
     monkeypatch.setattr("sys.argv", [*words[:-1], str(tmp_path / "more"), "--count", "8"])
     cli.main()
-    assert "'group_column'" in capsys.readouterr().out.replace('"', "")
+    command = capsys.readouterr().out.partition("All chapters on them: ")[2]
+    words = shlex.split(command)
+    options = json.loads(words[words.index("options") + 1])
+    assert options["group_column"] == "source"
+    assert '"\'"' not in command  # quotes within quotes cannot be read

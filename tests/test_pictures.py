@@ -26,11 +26,19 @@ def message(*parts):
     return ".*".join(re.escape(part) for part in parts)
 
 
+@pytest.mark.parametrize(("name", "found"), [("gone", "is not there"), ("a.jpg", "is a file")])
+def test_where_no_folder_is_that_is_said(tmp_path, name, found):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match=f"A folder of photos is needed, .*{name} {found}"):
+        pictures.read_unscored(tmp_path / name)
+
+
 def test_unscored_pictures_are_found_in_folders_within_and_in_order(tmp_path):
     touch(tmp_path, "b.JPG", "a/c.png", "notes.txt", ".hidden.jpg", ".cache/d.jpg", "a/._c.png")
     table = pictures.read_unscored(tmp_path)
     assert table["photo"].tolist() == ["a/c.png", "b.JPG"]
     assert table["path"].tolist() == [f"{tmp_path}/a/c.png", f"{tmp_path}/b.JPG"]
+    (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=message("empty holds no photos", "name a folder")):
         pictures.read_unscored(tmp_path / "empty")
 

@@ -383,6 +383,15 @@ def test_a_page_of_a_sweep_shows_each_set_of_photos(monkeypatch, tmp_path):
     assert "is no table of a sweep" in says
 
 
+def test_the_table_of_a_comparison_is_written_as_its_name_ends(monkeypatch, runs, tmp_path):
+    a, b = runs["head"].folder, runs["all"].folder
+    rsrl(monkeypatch, "compare", a, b, "--csv", tmp_path / "c.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "c.jsonl").read_text().splitlines()]
+    assert rows[0]["measure"] == "accuracy"
+    says = refused(monkeypatch, "compare", a, b, "--csv", tmp_path / "c.xlsx")
+    assert "--csv" in says and "--out" not in says
+
+
 def test_a_page_of_two_runs_is_what_compare_says(monkeypatch, runs, tmp_path, capsys):
     a, b = runs["head"].folder, runs["all"].folder
     rsrl(monkeypatch, "compare", a, b, "--csv", tmp_path / "c.csv")

@@ -660,11 +660,44 @@ def test_a_sweep_that_was_killed_while_an_arm_got_another_name_keeps_every_cell(
             "has an arm 'dropping K=0.5' already",
         ),
         (lambda out: arms.arms_of(out.with_name("no.csv")), "is no table of a sweep"),
+        (lambda out: arms.arms_of(out.parent), "is no table of a sweep"),
+        (lambda out: arms.rename_arm(out, "keep training", ""), "'' is no name of an arm"),
+        (lambda out: arms.rename_arm(out, "keep training", " x"), "is no name of an arm"),
+        (lambda out: arms.rename_arm(out, "keep training", "a\nb"), "is no name of an arm"),
+        (lambda out: arms.rename_arm(out, "keep training", "?!"), "is no name of an arm"),
+        (lambda out: arms.rename_arm(out, "keep training", 300 * "x"), "of at most 100"),
     ],
 )
 def test_an_arm_that_is_not_there_or_a_name_that_is_taken_is_refused(finished, change, reason):
     with pytest.raises(InputError, match=reason):
         change(finished.with_name("all.csv"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        arms.arms_of,
+        lambda table: arms.remove_arm(table, "a"),
+        lambda table: arms.rename_arm(table, "a", "b"),
+    ],
+)
+def test_nothing_is_made_beside_a_table_that_is_none_of_a_sweep(tmp_path, change):
+    table = tmp_path / "photos.csv"
+    for text in ("photo,score\na.jpg,3\n", "", "a\n1,2\n"):
+        table.write_text(text)
+        with pytest.raises(InputError, match="make it with rsrl sweep"):
+            change(table)
+    assert list(tmp_path.iterdir()) == [table]
+
+
+def test_an_arm_that_lost_its_name_gets_one_again(grid):
+    out = grid.with_name("all.csv")
+    results, _ = tables_of(grid)
+    arm = results.arm.where(results.arm != "keep training", "")
+    results.assign(arm=arm).to_csv(out, index=False)
+    assert set(arms.arms_of(out).arm) == {"", "dropping K=0.3", "dropping K=0.5"}
+    with pytest.raises(InputError, match="has no arm 'keep'"):
+        arms.remove_arm(out, "keep")
 
 
 def test_a_sweep_says_how_long_it_will_take(grid):

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from rsrl_lib.comparing.grids import KEYS, read_grid
+from rsrl_lib.comparing.grids import KEYS, check_arm, read_grid
 from rsrl_lib.comparing.sweeps import (
     DONE,
     TABLES,
@@ -21,7 +21,7 @@ from rsrl_lib.comparing.sweeps import (
     folder_at,
     read_results,
 )
-from rsrl_lib.files import InputError, locked, replacing
+from rsrl_lib.files import InputError, locked, reading, replacing
 
 
 def arms_of(out: Path) -> pd.DataFrame:
@@ -37,6 +37,7 @@ def remove_arm(out: Path, arm: str) -> int:
 
     Raises `InputError` where there is no such arm, no other one, or a sweep is writing.
     """
+    _results(out)
     with locked(beside_table(out, "_cells") / "sweep.lock"):
         results = _results(out)
         is_of_arm = results.arm == arm
@@ -59,6 +60,8 @@ def rename_arm(out: Path, arm: str, name: str) -> int:
     Raises `InputError` where there is no such arm, the name is another one's, or a sweep is
     writing.
     """
+    check_arm(name)
+    _results(out)
     with locked(beside_table(out, "_cells") / "sweep.lock"):
         results = _results(out)
         _check_there(out, results, arm)
@@ -89,9 +92,16 @@ def rename_arm(out: Path, arm: str, name: str) -> int:
 
 
 def _results(out: Path) -> pd.DataFrame:
-    if not out.exists():
-        raise InputError(f"{out} is no table of a sweep; make it with rsrl sweep.")
-    return read_results(out)
+    """The table of results, if it is one; nothing is made beside another file."""
+    no_table = f"{out} is no table of a sweep; make it with rsrl sweep."
+    if not out.is_file():
+        raise InputError(no_table)
+    with reading(out, "table of a sweep", "make it with rsrl sweep"):
+        results = read_results(out)
+    if not {"cell", *KEYS} <= set(results):
+        raise InputError(no_table)
+    # A table of before may hold an arm without a name.
+    return results.fillna({"arm": ""})
 
 
 def _check_there(out: Path, results: pd.DataFrame, arm: str) -> None:

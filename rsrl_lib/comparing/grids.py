@@ -43,6 +43,8 @@ from rsrl_lib.recipe import FOLDS, KIND_OF, Recipe, names_of, recipe_from
 from rsrl_lib.settings import check_type, is_of_type, told
 from rsrl_lib.sources import FILES, READERS
 
+MOST_OF_A_NAME = 100
+"""Letters that an arm may have; its folder bears its name."""
 KEYS = ["dataset", "labels", "seed", "fold", "arm"]
 UNNAMED = {"fold", "seed"}
 """Parts of a recipe that an arm does not give."""
@@ -244,11 +246,23 @@ def _check_tables(path: Path, grid: dict) -> None:
                 f"{path} needs a table [{name}]; see rsrl_lib/comparing/grids.py."
             )
     for name, arm in grid["arms"].items():
+        check_arm(name)
         if not isinstance(arm, dict):
             raise InputError(
                 f"{path}: the arm {name} must be a table [arms.{name}], not {told(arm)}; "
                 "fields of all arms stand in [common]."
             )
+
+
+def check_arm(name: str) -> None:
+    """`InputError` unless an arm can be called so: folders and rows of tables bear its name."""
+    is_in_one_line = name == name.strip() and name.isprintable()
+    has_letter = any(letter.isalnum() for letter in name)
+    if not (is_in_one_line and has_letter and len(name) <= MOST_OF_A_NAME):
+        raise InputError(
+            f"{name[:80]!r} is no name of an arm; give one in a line, with letters or digits, of "
+            f"at most {MOST_OF_A_NAME}."
+        )
 
 
 def _check_places(path: Path, places: dict) -> None:

@@ -13,6 +13,8 @@ from scipy.ndimage import gaussian_filter, sobel
 
 SHORT_SIDE = 384
 """Of the pictures that are made, in pixels."""
+LONGEST = 8
+"""How often the shorter side of a photo goes into the longer one, at most."""
 FRAME = 0.72
 """Share of the photo's width and height that is framed."""
 EDGE = 0.06
@@ -44,7 +46,8 @@ def spoiled(
     goes with noise, placement with tilt and framing, clutter with pasted pieces, sharpness with
     blur, exposure with light, harmony with a cast. Faultless ones change nothing but the frame.
     """
-    photo = _of_short_side(photo, SHORT_SIDE / FRAME)
+    photo = _of_short_side(_not_too_long(photo), SHORT_SIDE / FRAME)
+    clutter = _not_too_long(clutter)
     subject = centre_of_detail(photo)
     photo = _pasted(photo, clutter, attributes["clutter"], subject, rng)
     photo = _framed(photo, subject, attributes["placement"], rng)
@@ -75,6 +78,16 @@ def _of_short_side(photo: Image.Image, side: float) -> Image.Image:
     factor = side / min(photo.size)
     size = [max(1, round(length * factor)) for length in photo.size]
     return photo.resize(size, Image.Resampling.LANCZOS)
+
+
+def _not_too_long(photo: Image.Image) -> Image.Image:
+    """The middle of a photo that is longer than `LONGEST`: enlarged, a line of pixels would need
+    more memory than there is."""
+    most = LONGEST * min(photo.size)
+    width, height = (min(length, most) for length in photo.size)
+    left = (photo.width - width) // 2
+    top = (photo.height - height) // 2
+    return photo.crop((left, top, left + width, top + height))
 
 
 def _pasted(

@@ -141,6 +141,11 @@ def write_from(
     as `write` does, and where an original cannot be read.
     """
     folder = Path(folder)
+    if folder.resolve().is_relative_to(Path(originals).resolve()):
+        raise InputError(
+            f"{folder} lies in {originals}, and its photos would count as good ones another time; "
+            "name a folder beside it."
+        )
     good = read_unscored(originals)
     if len(good) < 2:
         raise InputError(

@@ -6,6 +6,7 @@ answer at once.
 """
 
 import functools
+import json
 import shlex
 import sys
 import time
@@ -86,7 +87,8 @@ def _chapters_on(folder: Path, originals: Path, facts: "pd.DataFrame") -> str:
     given["other"] = originals
     words = ["rsrl", "notebooks", "--out", str(folder / "executed")]
     for name, value in given.items():
-        words += ["-p", name, str(value)]
+        text = json.dumps(value) if isinstance(value, dict) else str(value)
+        words += ["-p", name, text]
     for name in ("run", "gap_run"):
         words += ["-p", name, str(folder / "executed" / name)]
     return shlex.join(words)

@@ -135,23 +135,23 @@ def photos_of(
     return paths, names
 
 
-def check_table(path: Path) -> None:
+def check_table(path: Path, option: str = "--out") -> None:
     """`InputError` where a table cannot be written, in the format that its name ends in, or would
     be written over a photo."""
     from rsrl_lib.reading.pictures import PICTURES
 
     ending = path.suffix.lower()
     if ending in PICTURES:  # --out *.jpg names the first photo
-        found = f"--out {path} is the name of a picture"
+        found = f"{option} {path} is the name of a picture"
         raise InputError(
             f"{found}; give one for the table, such as assessed.csv, then the photos."
         )
     if ending not in ("", *TABLES):
         raise InputError(
-            f"--out {path} is to be the table, which is written as {' or '.join(TABLES)}; give a "
-            f"name that ends so, such as {path.with_suffix('.csv').name}."
+            f"{option} {path} is to be the table, which is written as {' or '.join(TABLES)}; give "
+            f"a name that ends so, such as {path.with_suffix('.csv').name}."
         )
-    check_writable(path, "--out")
+    check_writable(path, option)
 
 
 def write_table(rows: "pd.DataFrame", path: Path) -> None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from rsrl_lib.files import CACHE, InputError, check_writable, reading, writing
-from rsrl_lib.interface.given import RUN, Source, check_table, options_of
+from rsrl_lib.files import CACHE, InputError, check_writable, reading
+from rsrl_lib.interface.given import RUN, Source, check_table, options_of, write_table
 from rsrl_lib.interface.terminal import typed
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def compare(
         csv: Write the table here, too.
     """
     if csv is not None:
-        check_table(csv)
+        check_table(csv, "--csv")
 
     from rsrl_lib.report.answers import answers_of, compared, in_a_sentence
 
@@ -227,6 +227,5 @@ def compare(
     )
     print(in_a_sentence(both, lambda each: "A" if each is both.a else "B"))
     if csv is not None:
-        with writing(csv):
-            both.table.to_csv(csv, index=False)
+        write_table(both.table, csv)
         print(f"The table is {csv}.")

@@ -72,6 +72,9 @@ def read_unscored(folder: File) -> pd.DataFrame:
 
     What looks like a picture and is passed over is counted, with the reason, in a warning (`Note`).
     """
+    if not Path(folder).is_dir():
+        found = "is a file" if size_of(folder) >= 0 else "is not there"
+        raise InputError(f"A folder of photos is needed, {folder} {found}; name one.")
     files, unreadable = files_below(folder)
     known = endings()
     photos = sorted(file for file in files if file.lower().endswith(known))
