@@ -289,8 +289,9 @@ def _check_choosing(parts: pd.Series, recipe: Recipe) -> None:
     for part, setting in needed.items():
         if part in ("validation", "test") and not (parts == part).any():
             raise InputError(
-                f"{setting} needs {part} photos, and there are none among {len(parts)}; give "
-                "parts that have some, or another setting (choose 'loss' or 'last' needs none)."
+                f"{setting} needs {part} photos, and there are none among {len(parts)}; leave some "
+                "(train_share, or your own parts), or give another setting, such as choose 'last' "
+                "(--choose last), which needs none."
             )
 
 

@@ -205,3 +205,9 @@ def test_what_cannot_be_rated_is_told_before_there_is_a_page(how, told, monkeypa
     given = {"photos": Path(), "scores": Path("mine.csv"), "scale": None, "rater": None}
     with pytest.raises(InputError, match=told):
         app.serve_rating(**given | how, port=1234, browser=False)
+
+
+@pytest.mark.parametrize("port", [0, 65536])
+def test_a_port_that_there_cannot_be_is_refused(port):
+    with pytest.raises(InputError, match=f"--port lies in 1..65535, not {port}"):
+        app._launch(lambda folder: folder, port=port, browser=False)

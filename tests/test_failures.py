@@ -141,3 +141,13 @@ def test_the_command_tells_how_to_run_all_chapters_on_them(good, tmp_path, monke
     options = json.loads(words[words.index("options") + 1])
     assert options["group_column"] == "source"
     assert '"\'"' not in command  # quotes within quotes cannot be read
+
+
+def test_a_set_that_broke_off_at_an_original_is_made_once_that_is_gone(good, tmp_path):
+    folder = draw_good_photos(tmp_path / "photos", 3)
+    (folder / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"broken\.png"):
+        glassbox.write_from(tmp_path / "set", folder)
+    (folder / "broken.png").unlink()
+    made = pd.read_csv(glassbox.write_from(tmp_path / "set", folder))
+    assert sorted(made.source) == ["good 0.png", "good 1.png", "good 2.png"]

@@ -365,3 +365,10 @@ def test_of_names_that_are_there_each_file_is_looked_at_once_and_nothing_compare
     monkeypatch.setattr(names, "as_meant", None)
     assert len(sources.read_folder(tmp_path, tmp_path / "s.csv")) == count
     assert len(asked) == count
+
+
+def test_a_table_that_has_headers_alone_is_named(tmp_path):
+    table = tmp_path / "scores.csv"
+    table.write_text("photo,score\n")
+    with pytest.raises(InputError, match=r"scores\.csv has no row below its headers"):
+        sources.read_folder(tmp_path, table)

@@ -175,7 +175,9 @@ def _is_there(folder: Path, count: int, seed: int, recipe: str) -> bool:
     is_ours = marker.exists() and marker.read_text() == recipe
     if is_ours and table.exists():
         return True
-    if not is_ours and folder.exists() and any(folder.iterdir()):
+    is_unfinished = marker.exists() and not table.exists()
+    is_new = not folder.exists() or not any(folder.iterdir())
+    if not (is_ours or is_unfinished or is_new):
         raise InputError(
             f"Needed is an empty folder, {folder} holds files; name another one."
         )

@@ -161,7 +161,13 @@ rating_view({photos!r}, {scores!r}, scale={tuple(scale)}, rater={rater!r}, page=
 
 
 def _launch(write: Callable[[Path], Path], *, port: int, browser: bool) -> None:
-    """Show the page that `write` makes in a folder as an application, until it is stopped."""
+    """Show the page that `write` makes in a folder as an application, until it is stopped.
+
+    Raises `InputError` for a port that there cannot be.
+    """
+    if not 0 < port < 2**16:
+        raise InputError(f"--port lies in 1..65535, not {port}; give one such as 8866.")
+
     from voila.app import Voila
 
     # Voila has traitlets tell that options of more than a word are written another way by now.

@@ -49,6 +49,7 @@ def draw(
     """Make glass-box photos, whose truth is known: drawn ones, or good photos of yours, spoiled.
 
     Example: rsrl glassbox --out my_glassbox --count 500 --seed 1
+
     Example: rsrl glassbox --from good_photos --out my_glassbox
 
     Args:

@@ -44,6 +44,7 @@ def maps(
     """Write where in photos the network of a run sees a level or an attribute (AWCU-2018).
 
     Example: rsrl maps --run runs/gap holiday --out maps
+
     A network without global average pooling: rsrl maps --run runs/mine holiday --out maps --kind
     gradcam
 

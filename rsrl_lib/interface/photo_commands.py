@@ -56,7 +56,9 @@ def assess(
     them.
 
     Example: rsrl assess --run runs/mine holiday --out holiday.csv --sort rank
+
     Ten, one of each burst: rsrl assess --run runs/mine holiday --top 10 --near-duplicates 6
+
     Three runs: rsrl assess --run runs/a --run runs/b --run runs/c holiday/*.jpg
 
     Args:

@@ -16,6 +16,7 @@ def rate(
     """Score a folder of photos by keys, in a browser on this machine alone; Ctrl-C ends it.
 
     Example: rsrl rate --photos my_photos --scores my_photos/scores.csv
+
     Every key is saved. The same command goes on where you stopped.
 
     Args:

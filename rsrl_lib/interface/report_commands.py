@@ -34,7 +34,9 @@ def report(
     """Write one page about a run that opens in a browser: did it work, and what was dropped.
 
     Example: rsrl report runs/mine
+
     Two runs: rsrl report runs/mine runs/other
+
     A sweep: rsrl report sweeps/oasis.csv
 
     Args:

@@ -46,7 +46,9 @@ def train(
     """Retrain a network repetitively on scored photos; the same command resumes an unfinished run.
 
     Example: rsrl train --photos my_photos --scores my_photos/scores.csv --run runs/mine
+
     A document's own protocol: add --paper rsrl-b; rsrl papers shows what it sets.
+
     On several GPUs: torchrun --nproc-per-node 4 --no-python -- rsrl train ...
 
     Args:

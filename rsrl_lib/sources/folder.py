@@ -126,6 +126,10 @@ def _cells_of(
     of_attributes = {f"attribute {name}": name for name in attributes}
     options = COLUMN_OPTIONS | dict.fromkeys(of_attributes, "--attributes")
     cells = read_table(scores, columns | of_attributes, options=options)
+    if cells.empty:
+        raise InputError(
+            f"{scores} has no row below its headers; write one for each photo."
+        )
     cells["photo"] = below.as_meant(cells["photo"])
     return without_repeats(cells)
 
