@@ -6,7 +6,6 @@ It is made once, before the first round, and is the same in all of them.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -27,6 +26,7 @@ from rsrl_lib.protocols import (
     resplit,
     split,
 )
+from rsrl_lib.provenance import common_folder
 from rsrl_lib.recipe import Recipe
 from rsrl_lib.runs import Run
 
@@ -75,9 +75,7 @@ class Dataset:
         """Where the photos of another source lie, if there are any and they are files."""
         if self.other is None or "path" not in self.other[0]:
             return None
-        first = self.other[0].iloc[0]
-        folder = str(first["path"]).removesuffix(str(first["photo"]))
-        return str(Path(folder).resolve())
+        return common_folder(self.other[0])
 
     @property
     def labels(self) -> np.ndarray:

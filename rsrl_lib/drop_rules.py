@@ -81,13 +81,17 @@ class DropRule:
                 )
 
 
+def says_nothing_of_k(rule: DropRule) -> bool:
+    """Whether a rule leaves open where its thresholds come from."""
+    return all(getattr(rule, name) is None for name in THRESHOLDS)
+
+
 def with_threshold(rule: DropRule, labels: np.ndarray) -> DropRule:
     """The rule, and where it says nothing of K, with a share to keep of photos `labels` (n,).
 
     It is `KEEP_SHARE`, or as much more as `LEAST_SHARE` of the three largest classes needs.
     """
-    says_something = any(getattr(rule, name) is not None for name in THRESHOLDS)
-    if says_something:
+    if not says_nothing_of_k(rule):
         return rule
     majorities = largest_classes(labels)
     of_majorities = np.isin(labels, majorities).mean()

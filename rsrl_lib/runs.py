@@ -260,10 +260,9 @@ def _described(path: Path) -> dict:
     drop = info["recipe"]["drop"]
     if drop.pop("k_schedule", None) == "rsrl-b":  # the name of before
         drop["k_rounds"] = [0.9, 0.95]
+    # What it was where nothing was said; today it is written down.
     if all(drop.get(threshold) is None for threshold in THRESHOLDS):
-        drop["k"] = [
-            0.9
-        ]  # what it was where nothing was said; today it is written down
+        drop["k"] = [0.9]
     return info
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rsrl_lib.controls import CONTROLS
-from rsrl_lib.drop_rules import largest_classes
+from rsrl_lib.drop_rules import largest_classes, says_nothing_of_k
 from rsrl_lib.files import reading
 from rsrl_lib.machine import machine, team
 from rsrl_lib.papers import paper_of, shown, told
@@ -90,10 +90,8 @@ def of_start(photos: ScoredPhotos, run: Run, recipe: Recipe) -> list[str]:
 
 def of_share(recipe: Recipe, run: Run) -> list[str]:
     """Which share of the photos stays, where a recipe says nothing of K and the run fits it."""
-    drop = recipe.drop
-    says_nothing = drop.k is None and drop.k_rounds is None and drop.keep_share is None
     drops = CONTROLS[recipe.control].follows_rule and recipe.rounds > 1
-    if not (says_nothing and drops):
+    if not (says_nothing_of_k(recipe.drop) and drops):
         return []
     share = run.info["recipe"]["drop"]["keep_share"]
     return [

@@ -635,7 +635,7 @@ def test_a_sweep_that_was_killed_while_an_arm_got_another_name_keeps_every_cell(
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(arms, "_write_results", stop)
+    monkeypatch.setattr(arms, "write_results", stop)
     with pytest.raises(KeyboardInterrupt):
         arms.rename_arm(out, "keep training", "all stay")
     monkeypatch.undo()

@@ -20,6 +20,7 @@ from rsrl_lib.comparing.sweeps import (
     beside_table,
     folder_at,
     read_results,
+    write_results,
 )
 from rsrl_lib.files import InputError, locked, reading, replacing
 
@@ -46,7 +47,7 @@ def remove_arm(out: Path, arm: str) -> int:
             raise InputError(
                 f"{out} has no other arm than {arm!r}; delete the table instead."
             )
-        _write_results(out, results[~is_of_arm])
+        write_results(out, results[~is_of_arm])
         _trim(out, set(results.cell[~is_of_arm]))
         cells = results[is_of_arm].drop_duplicates("cell")
         for _, place in cells[KEYS].iterrows():
@@ -86,7 +87,7 @@ def rename_arm(out: Path, arm: str, name: str) -> int:
             partial.write_text(json.dumps(facts, indent=1) + "\n")
         results.loc[is_of_arm, "cell"] = results.cell[is_of_arm].map(id_of)
         results.loc[is_of_arm, "arm"] = name
-        _write_results(out, results)
+        write_results(out, results)
         _trim(out, set(results.cell))
     return results[is_of_arm].cell.nunique()
 
@@ -181,9 +182,3 @@ def _move_runs(
         with replacing(before / DONE) as partial:
             partial.write_text(json.dumps(done))
         before.replace(folder_at(place.to_dict() | {"arm": name}, out))
-
-
-def _write_results(out: Path, results: pd.DataFrame) -> None:
-    ordered = results.sort_values(KEYS, kind="stable", ignore_index=True)
-    with replacing(out) as partial:
-        ordered.to_csv(partial, index=False, float_format="%.5f")

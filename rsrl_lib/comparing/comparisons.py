@@ -18,7 +18,7 @@ from scipy import stats
 
 from rsrl_lib.comparing.grids import read_grid
 from rsrl_lib.comparing.sweeps import read_results
-from rsrl_lib.drop_rules import largest_classes
+from rsrl_lib.drop_rules import largest_classes, says_nothing_of_k
 from rsrl_lib.files import InputError
 from rsrl_lib.measures import of_confusions, of_rare_scores
 from rsrl_lib.protocols import merge_rare
@@ -402,7 +402,7 @@ def _threshold_in_words(recipe: Recipe) -> str:
     rule = recipe.drop
     if rule.keep_share is not None:
         return f"{100 * rule.keep_share:.0f} % kept"
-    if rule.k is None and rule.k_rounds is None:
+    if says_nothing_of_k(rule):
         return "about two thirds kept"
     if rule.k_rounds is not None:
         *before, last = (f"{k:g}" for k in rule.k_rounds)

@@ -36,6 +36,7 @@ from typing import Literal, get_type_hints
 
 from rsrl_lib.controls import CONTROLS
 from rsrl_lib.drawing.glassbox import open_set
+from rsrl_lib.drop_rules import says_nothing_of_k
 from rsrl_lib.files import InputError, reading
 from rsrl_lib.papers import beside, recipe_of
 from rsrl_lib.reading.texts import read_text
@@ -173,10 +174,8 @@ def _said(recipe: Recipe, settings: dict) -> list:
     An arm that says nothing of K once had K = 0.9 and now keeps two thirds of the photos; it must
     not be taken for one that was trained before.
     """
-    drop = recipe.drop
-    says_nothing = drop.k is None and drop.k_rounds is None and drop.keep_share is None
     drops = CONTROLS[recipe.control].follows_rule and recipe.rounds > 1
-    if says_nothing and drops:
+    if says_nothing_of_k(recipe.drop) and drops:
         return [settings, "two thirds are kept"]
     return [settings]
 

@@ -290,6 +290,13 @@ def read_results(path: Path) -> pd.DataFrame:
     return read_ours(path)
 
 
+def write_results(out: Path, results: pd.DataFrame) -> None:
+    """Write the table of results, its rows in the order of their places."""
+    ordered = results.sort_values(KEYS, kind="stable", ignore_index=True)
+    with replacing(out) as partial:
+        ordered.to_csv(partial, index=False, float_format="%.5f")
+
+
 def reported_accuracies(grid: Path, out: Path, rule: DropRule) -> pd.DataFrame:
     """`protocols.reported` of all cells of a sweep whose runs are still there: a row a round.
 
@@ -518,9 +525,8 @@ def _gather(out: Path, cells: list[Cell]) -> set[str]:
         news = pd.DataFrame([row for rows in rows_of.values() for row in rows])
         if len(results):
             news = pd.concat([results, news], ignore_index=True)
-        results = news.sort_values(KEYS, kind="stable", ignore_index=True)
-        with replacing(out) as partial:
-            results.to_csv(partial, index=False, float_format="%.5f")
+        results = news
+        write_results(out, results)
     return set(results.cell)
 
 
