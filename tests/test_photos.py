@@ -153,7 +153,7 @@ HEAD = "photo,score\na.jpg,4\n"
         (HEAD + "b.jpg\n", ["scores.csv line 3: score ''", "write"]),
         (HEAD + "b.jpg,5\na.jpg,5\n", ["scores.csv line 2", "scores.csv line 4", "keep one"]),
         (HEAD + "b.jpg,4\n", ["Two scores or more are needed", "[4] in 2 photos", "add others"]),
-        ("photo,score\n", ["Two scores or more are needed", "0 photos", "add others"]),
+        ("photo,score\n", ["scores.csv has no row below its headers", "one for each photo"]),
         ("", ["scores.csv cannot be read", "give a UTF-8 table"]),
         (HEAD + "b,c.jpg,4\n", ["scores.csv cannot be read", "line 3, saw 3", "quotes"]),
         (HEAD + '"b.jpg,4\n', ["scores.csv cannot be read", "line 3", "quotes"]),
