@@ -16,10 +16,9 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from scipy.special import log_softmax
 from scipy.stats import norm
-from sklearn.metrics import confusion_matrix
 
 from rsrl_lib.files import InputError
-from rsrl_lib.measures import of_confusions
+from rsrl_lib.measures import counted, of_confusions
 from rsrl_lib.recipe import Decide, DecideFor
 from rsrl_lib.settings import check
 
@@ -180,7 +179,8 @@ def fit_rule(
     confusions = []
     for power in POWERS:
         assigned = (undivided - power * np.log(rule.prior)).argmax(1)
-        confusions.append(confusion_matrix(nodes, assigned, labels=range(len(scores))))
+        counts, _ = counted(nodes, assigned, range(len(scores)))
+        confusions.append(counts)
     qualities = of_confusions(np.stack(confusions), scores)[measure]
     if measure == "macro_mae":
         qualities = -qualities

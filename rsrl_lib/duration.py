@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from rsrl_lib.controls import CONTROLS
+from rsrl_lib.features import are_known
 from rsrl_lib.files import in_words
 from rsrl_lib.network import AestheticNet
 from rsrl_lib.pixels import Pixels
@@ -22,7 +23,9 @@ from rsrl_lib.training import fine_tune, logits
 STEPS = 3
 """Steps that a rehearsal times, after one that it does not."""
 JUDGED = 64
-"""Photos that it judges."""
+"""Photos that it judges at most."""
+SHARE_JUDGED = 0.1
+"""Of all photos, which it judges at most: of few photos a rehearsal would take as long as they."""
 WORTH_TELLING = 10
 """Seconds below which nobody waits for a sentence."""
 
@@ -36,14 +39,20 @@ class Pace:
 
 
 def rehearse(network: AestheticNet, pixels: Pixels, recipe: Recipe) -> Pace:
-    """Time a few steps of a copy of the network, and its answers for a few photos."""
+    """Time a few steps of a copy of the network, and its answers for a few photos.
+
+    For `tune = "head"` the answers alone, and nothing where the features of all photos are known.
+    """
+    if recipe.tune == "head" and are_known(network, pixels, **recipe.view):
+        return Pace(0.0, 0.0)
     copy = deepcopy(network)
     step = 0.0
     if recipe.tune != "head":
         _learn(copy, pixels, recipe, 1)
         step = _seconds(lambda: _learn(copy, pixels, recipe, STEPS)) / STEPS
-    few = np.arange(min(JUDGED, len(pixels)))
-    logits(copy, pixels, few[:8], **recipe.view)
+    count = min(JUDGED, int(SHARE_JUDGED * len(pixels)))
+    few = np.arange(max(1, count))
+    logits(copy, pixels, few[:1], **recipe.view)
     judged = _seconds(lambda: logits(copy, pixels, few, **recipe.view))
     return Pace(step, judged / len(few))
 

@@ -56,12 +56,33 @@ def features(
     return of_parts[0] if len(of_parts) == 1 else np.concatenate(of_parts, 1)
 
 
+def are_known(
+    network: AestheticNet,
+    pixels: Pixels,
+    *,
+    precision: str = "auto",
+    crops: str = "whole",
+    shrink_to: int | None = None,
+) -> bool:
+    """Whether `features` of the same finds them all on the disk."""
+    if pixels.folder is None:
+        return False
+    view = {"precision": precision, "crops": crops, "shrink_to": shrink_to}
+    files = (_file_of(part, network.kind, pixels, view) for part in network.parts)
+    return all(file.exists() for file in files)
+
+
+def _file_of(body: Body, kind: str, pixels: Pixels, view: dict[str, object]) -> Path:
+    return (
+        pixels.folder / f"{pixels.name}-{_fingerprint(body, kind, view)}.features.npy"
+    )
+
+
 def _kept(body: Body, kind: str, pixels: Pixels, view: dict[str, object]) -> np.ndarray:
     """The features of a body on the disk, which are made where they are not there."""
-    name = f"{pixels.name}-{_fingerprint(body, kind, view)}.features"
-    target = pixels.folder / f"{name}.npy"
+    target = _file_of(body, kind, pixels, view)
     if not target.exists():
-        with writing(target), locked(pixels.folder / f"{name}.lock", wait=True):
+        with writing(target), locked(target.with_suffix(".lock"), wait=True):
             if not target.exists():  # another process may have made it in the meantime
                 _embed(body, pixels, view, target)
     with reading(target, "array of features", "delete it, and it is made again"):

@@ -16,7 +16,9 @@ from functools import cache
 
 import numpy as np
 import torch
+from scipy.linalg import block_diag
 from scipy.optimize import minimize
+from scipy.special import logit
 from threadpoolctl import ThreadpoolController
 from torch.nn.functional import linear
 
@@ -43,10 +45,10 @@ SMALL = 2**22
 
 @dataclass(frozen=True)
 class Frame:
-    """Coordinates in which heads are fitted, of the original training photos; all float64.
+    """Directions in which heads are fitted, of the original training photos; all float64.
 
-    Along `directions`, scaled by the spread of the features, the loss curves about alike in all
-    directions, so that a search needs few steps. The optimum is the same in any coordinates.
+    Features differ along one independently of the others, so that how the loss curves is known
+    before the search (`_Objective`). The optimum is the same in any coordinates.
     """
 
     centre: torch.Tensor
@@ -61,6 +63,12 @@ class Frame:
     def units(self, features: np.ndarray) -> torch.Tensor:
         """Features (n, width) as differences from the mean, in units of their spread."""
         return _units(features, self.centre, self.spread)
+
+    def of_directions(self) -> "Frame":
+        """The frame of what the training photos are along the directions, (n, r) in such units."""
+        count = len(self.variances)
+        zeros, ones = torch.zeros(count).double(), torch.ones(count).double()
+        return Frame(zeros, ones, torch.diag(ones), self.variances)
 
 
 def _units(
@@ -156,7 +164,12 @@ def freeze(
     if key not in _prepared:
         frame = frame_of(of_training)
         how = {"levels": levels, "level_loss": level_loss}
-        freedom = chosen_freedom(of_training, targets, folds, frame, **how)
+        seen = of_training, targets, folds, frame
+        if len(of_training) < of_training.shape[1]:
+            # The same heads from fewer numbers, as many are fitted.
+            along = frame.units(of_training) @ frame.directions
+            seen = along.numpy(), targets, folds, frame.of_directions()
+        freedom = chosen_freedom(*seen, **how)
         _prepared.clear()
         _prepared[key] = frame, freedom
     return Frozen(features, other, *_prepared[key], folds)
@@ -233,13 +246,12 @@ def best_head(
     """Weights (nodes, width) and biases (nodes,), float64, as `fit_head` says, and the mean loss.
 
     The nodes are those of the levels, so many as `levels` says, then those of the attributes. The
-    search ends where no slope of the loss per photo, in the frame's coordinates, is larger than
-    `slope`; ten times that is accepted where float64 allows no better. It begins at the
-    weights and biases of `start`, or at 0.
+    search ends where no slope of the loss per photo, in coordinates along which it curves by about
+    1, is larger than `slope`; ten times that is accepted where float64 allows no better. It begins
+    at the weights and biases of `start`, or where only the biases tell how common each node is.
     """
-    nodes = levels + targets.shape[1] - 2
-    how = {"freedom": freedom, "level_loss": level_loss}
-    objective = _Objective(features, targets, frame, nodes=nodes, **how)
+    how = {"levels": levels, "freedom": freedom, "level_loss": level_loss}
+    objective = _Objective(features, targets, frame, **how)
     begin = objective.coordinates_of(start)
     options = {"gtol": slope, "ftol": 0, "maxiter": STEPS, "maxcor": 20}
     with _alone() if features.size <= SMALL else nullcontext():
@@ -257,7 +269,9 @@ def best_head(
 class _Objective:
     """The mean loss of a head plus the punishment of its weights, and the gradient of both.
 
-    A head is here a vector of its weights along the frame's scaled directions and its biases.
+    A head is here a vector in coordinates along which the loss curves by 1, at the head that knows
+    nothing but how common each node is: there the curvature is that of the nodes times that of the
+    features. So a search needs few steps.
     """
 
     def __init__(
@@ -266,49 +280,56 @@ class _Objective:
         targets: torch.Tensor,
         frame: Frame,
         *,
-        nodes: int,
+        levels: int,
         freedom: float,
         level_loss: LevelLoss,
     ):
         self.count = len(features)
-        self.nodes = nodes
+        self.features = features
         self.targets = targets.double()
         self.frame = frame
         self.level_loss = level_loss
         self.punished = 1 / (freedom * self.count)
-        # The loss curves about as much along each direction, so steps there are of one length.
-        curvature = 0.3 * frame.variances + self.punished
-        self.scale = curvature**-0.5
-        self.directions = frame.directions * self.scale  # (width, r)
-        self.features = features
-        self.coordinates = None
+        self.directions = frame.directions.numpy()  # (width, r)
+
+        self.known_biases, of_nodes = _without_features(self.targets, levels)
+        curvatures, self.turn = np.linalg.eigh(of_nodes)
+        # The level's logits can all rise together, and nothing changes.
+        is_flat = curvatures <= 1e-9 * curvatures.max()
+        curvatures = np.where(is_flat, 0, curvatures)
+        of_weights = np.outer(curvatures, frame.variances.numpy()) + self.punished
+        of_biases = np.where(is_flat, 1, curvatures)
+        self.scale = np.column_stack([of_weights, of_biases]) ** -0.5  # (nodes, r + 1)
+
+        self.along = None
         if features.size <= IN_MEMORY:
-            self.coordinates = frame.units(features) @ self.directions  # (n, r)
+            units = frame.units(features)
+            self.along = (units @ frame.directions).numpy()  # (n, r)
 
     def __call__(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights, biases = self._parts(flat)
-        if self.coordinates is not None:
-            logits = self.coordinates @ weights.T + biases
+        if self.along is not None:
+            logits = self.along @ weights.T + biases
             loss, of_logits = self._loss_and_gradient(logits, self.targets)
-            of_weights = of_logits.T @ self.coordinates
+            of_weights = of_logits.T @ self.along
             of_biases = of_logits.sum(0)
         else:
             loss, of_weights, of_biases = self._by_chunks(weights, biases)
-        loss += self.punishment(flat)
-        of_weights += self.punished * weights * self.scale**2
-        gradient = torch.cat([of_weights, of_biases[:, None]], 1)
-        return loss, gradient.numpy().ravel()
+        loss += self._punishment_of(weights)
+        of_weights += self.punished * weights
+        gradient = np.column_stack([of_weights, of_biases])
+        return loss, (self.turn.T @ gradient * self.scale).ravel()
 
     def _by_chunks(
-        self, weights: torch.Tensor, biases: torch.Tensor
-    ) -> tuple[float, torch.Tensor, torch.Tensor]:
-        """Loss and gradients where the photos' coordinates would not fit into memory."""
+        self, weights: np.ndarray, biases: np.ndarray
+    ) -> tuple[float, np.ndarray, np.ndarray]:
+        """Loss and gradients where all the photos would not fit into memory."""
         of_units = weights @ self.directions.T  # (nodes, width)
         loss = 0.0
-        gradient = torch.zeros_like(of_units)
-        of_biases = torch.zeros_like(biases)
+        gradient = np.zeros_like(of_units)
+        of_biases = np.zeros_like(biases)
         for rows in _chunks(self.count):
-            units = self.frame.units(self.features[rows])
+            units = self.frame.units(self.features[rows]).numpy()
             logits = units @ of_units.T + biases
             of_chunk, of_logits = self._loss_and_gradient(logits, self.targets[rows])
             loss += of_chunk
@@ -317,43 +338,75 @@ class _Objective:
         return loss, gradient @ self.directions, of_biases
 
     def _loss_and_gradient(
-        self, logits: torch.Tensor, targets: torch.Tensor
-    ) -> tuple[float, torch.Tensor]:
+        self, logits: np.ndarray, targets: torch.Tensor
+    ) -> tuple[float, np.ndarray]:
         """What some photos add to the mean loss of all, and its gradient by their logits."""
-        logits.requires_grad_()
-        mean_loss = joint_loss(logits, targets, level_loss=self.level_loss)
-        loss = mean_loss * len(logits) / self.count
-        (gradient,) = torch.autograd.grad(loss, logits)
-        return loss.item(), gradient
+        variable = torch.from_numpy(logits).requires_grad_()
+        mean_loss = joint_loss(variable, targets, level_loss=self.level_loss)
+        loss = mean_loss * (len(logits) / self.count)
+        (gradient,) = torch.autograd.grad(loss, variable)
+        return loss.item(), gradient.numpy()
 
     def punishment(self, flat: np.ndarray) -> float:
         """Of the weights, in units of the features' spread."""
         weights, _ = self._parts(flat)
-        squares = (weights * self.scale).square().sum().item()
-        return self.punished / 2 * squares
+        return self._punishment_of(weights)
 
-    def _parts(self, flat: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weights (nodes, r) along the scaled directions, and biases (nodes,)."""
-        head = torch.from_numpy(flat).view(self.nodes, -1)
+    def _punishment_of(self, weights: np.ndarray) -> float:
+        return self.punished / 2 * float(np.square(weights).sum())
+
+    def _parts(self, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weights (nodes, r) along the frame's directions, and biases (nodes,)."""
+        coordinates = flat.reshape(self.scale.shape)
+        head = self.turn @ (coordinates * self.scale)
         return head[:, :-1], head[:, -1]
 
     def head_of(self, flat: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights (nodes, width) and biases (nodes,) for features as they are."""
-        weights, biases = self._parts(flat)
-        of_features = weights @ self.directions.T / self.frame.spread
+        weights, biases = (torch.from_numpy(values) for values in self._parts(flat))
+        of_features = weights @ self.frame.directions.T / self.frame.spread
         return of_features, biases - of_features @ self.frame.centre
 
     def coordinates_of(
         self, head: tuple[torch.Tensor, torch.Tensor] | None
     ) -> np.ndarray:
-        """The vector of a head, or of one that is 0."""
-        flat = torch.zeros(self.nodes, len(self.scale) + 1, dtype=torch.float64)
+        """The vector of a head, or of the one that knows nothing of the features."""
+        weights = np.zeros((len(self.turn), len(self.frame.variances)))
+        biases = self.known_biases
         if head is not None:
-            weights, biases = (values.detach().cpu().double() for values in head)
-            of_units = weights * self.frame.spread
-            flat[:, :-1] = of_units @ self.frame.directions / self.scale
-            flat[:, -1] = biases + weights @ self.frame.centre
-        return flat.numpy().ravel()
+            given, given_biases = (values.detach().cpu().double() for values in head)
+            of_units = given * self.frame.spread
+            weights = (of_units @ self.frame.directions).numpy()
+            biases = (given_biases + given @ self.frame.centre).numpy()
+        turned = self.turn.T @ np.column_stack([weights, biases])
+        return (turned / self.scale).ravel()
+
+
+def _without_features(
+    targets: torch.Tensor, levels: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best biases (nodes,) of a head without weights, and how its loss curves by the logits
+    (nodes, nodes): cross-entropy by the shares p of the levels, as diag(p) - p p^T."""
+    values = targets.numpy()
+    count = len(values)
+    weights = values[:, 1]
+    shares = np.bincount(values[:, 0].astype(int), weights, minlength=levels) / count
+    shares = np.maximum(shares, 1 / count)  # of a level that is not there, too
+    total = shares.sum()
+
+    attributes = values[:, 2:]
+    is_known = np.isfinite(attributes)
+    known = is_known.mean(0)
+    said = np.where(is_known, attributes, 0).mean(0)
+    said = np.divide(said, known, out=np.full(len(known), 0.5), where=known > 0)
+    said = said.clip(1 / count, 1 - 1 / count)
+
+    # Of the biases that say the same, those whose sum is 0: sigmoids read them, too.
+    log_shares = np.log(shares)
+    biases = np.concatenate([log_shares - log_shares.mean(), logit(said)])
+    of_levels = np.diag(shares) - np.outer(shares, shares) / total
+    of_attributes = np.diag(known * said * (1 - said))
+    return biases, block_diag(of_levels, of_attributes)
 
 
 @contextmanager

@@ -104,6 +104,8 @@ def joint_loss(
     level_logits, attribute_logits = logits.tensor_split([levels], 1)
 
     of_level = weights * level_loss(level_logits, nodes)  # (batch,)
+    if not attributes.numel():
+        return of_level.mean()
     is_known = attributes.isfinite().float()
     of_attributes = functional.binary_cross_entropy_with_logits(
         attribute_logits,

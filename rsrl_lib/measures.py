@@ -27,7 +27,7 @@ def per_class(
 
     An undefined ratio (no photo labelled or assigned) is 0, as the papers count it.
     """
-    counts, all_scores = _counted(labels, assigned, scores)
+    counts, all_scores = counted(labels, assigned, scores)
     table = pd.DataFrame({"score": all_scores} | by_score(counts))
     is_asked_for = table.score.isin(list(scores))
     return table[is_asked_for].reset_index(drop=True)
@@ -37,7 +37,7 @@ def confusion(
     labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]
 ) -> pd.DataFrame:
     """Tidy confusion matrix: label, assigned, photos; every pair of scores has its row."""
-    counts, all_scores = _counted(labels, assigned, scores)
+    counts, all_scores = counted(labels, assigned, scores)
     is_asked_for = np.isin(all_scores, list(scores))
     counts = counts[is_asked_for][:, is_asked_for]
     labels = np.repeat(scores, len(scores))
@@ -55,7 +55,7 @@ def measures(
     Those of `of_confusions`, and `spearman`, the rank correlation. A rank correlation or kappa of
     constant scores is NaN.
     """
-    counts, all_scores = _counted(labels, assigned, scores)
+    counts, all_scores = counted(labels, assigned, scores)
     measured = {}
     for name, value in of_confusions(counts, all_scores).items():
         measured[name] = float(value)
@@ -232,7 +232,7 @@ def by_score(counts: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _counted(
+def counted(
     labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]
 ) -> tuple[np.ndarray, list[int]]:
     """Confusion matrix, and the scores of its rows: `scores` and all that photos have beside."""
@@ -269,11 +269,14 @@ def of_parts(
     row = {}
     classes = []
     pairs = []
-    there = [part for part in parts if (sample.part == part).any()]
+    part_of_each = sample.part.to_numpy()
+    all_labels = sample.label.to_numpy(int, na_value=0)
+    all_assigned = sample.assigned.to_numpy(int)
+    there = [part for part in parts if (part_of_each == part).any()]
     for part in there:
-        photos = sample[sample.part == part]
-        labels = photos.label.to_numpy(int)
-        assigned = photos.assigned.to_numpy(int)
+        is_in = part_of_each == part
+        labels = all_labels[is_in]
+        assigned = all_assigned[is_in]
         measured = measures(labels, assigned, scores)
         for name, value in measured.items():
             row[f"{part}_{name}"] = value

@@ -11,6 +11,7 @@ without their last pooling (the paper: VGG-16's S = 14; AlexNet's maps are finer
 import json
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -270,8 +271,31 @@ def _check_fits(
         )
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """All weights of a network as they were at a moment, and what a file of them has to tell."""
+
+    state: dict[str, torch.Tensor]
+    facts: dict[str, str]
+
+    def save(self, path: Path) -> None:
+        """Write a file that `load_network` reads, complete or not at all."""
+        with replacing(path) as partial:
+            save_file(self.state, partial, self.facts)
+
+
 def save_network(network: AestheticNet, path: Path, **facts: object) -> None:
     """Write all weights as safetensors, complete or not at all, with backbone, scores and facts."""
+    snapshot(network, **facts).save(path)
+
+
+def snapshot(
+    network: AestheticNet, *, body_stays: bool = False, **facts: object
+) -> Snapshot:
+    """What `save_network` writes: a copy, which stays as it is when the network is trained on.
+
+    Where the body is never trained (`body_stays`) one of torchvision's is not copied.
+    """
     facts = {
         "backbone": network.backbone,
         "scores": " ".join(map(str, network.scores)),
@@ -285,13 +309,15 @@ def save_network(network: AestheticNet, path: Path, **facts: object) -> None:
         facts["side"] = network.side
     if _is_of_timm(network):
         facts["prepared"] = _prepared(network)
-    metadata = {name: str(fact) for name, fact in facts.items()}
     state = {}
     for name, tensor in network.state_dict().items():
-        # A copy, as layers of a module of your own may share theirs.
-        state[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-    with replacing(path) as partial:
-        save_file(state, partial, metadata)
+        values = tensor.detach().cpu()
+        is_of_body = not name.startswith(("head.", "attribute_head."))
+        if body_stays and is_of_body and _is_all_state(network):
+            state[name] = values.contiguous()
+        else:  # layers of other modules may share theirs, and a file may not
+            state[name] = values.clone(memory_format=torch.contiguous_format)
+    return Snapshot(state, {name: str(fact) for name, fact in facts.items()})
 
 
 def load_network(

@@ -1,14 +1,20 @@
-"""What a run writes after every round, so that one that was killed goes on as if it had not been.
+"""What a run writes of its rounds, so that one that was killed goes on as if it had not been.
 
 `network_last` is written last and names its round: a killed run goes on after that round and cuts
 the tables back to it. Optimisers start anew each round and every random draw of a round comes
 from (seed, round), so no other state is needed and tables and weights end up identical on one
 processor. A finished run that is asked for more rounds goes on in the same way.
+
+A round that takes longer than a few writes is written at once. Shorter ones, such as those of a
+head on known features, wait for others in memory: a kill loses the seconds since the last write.
 """
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 import pandas as pd
@@ -23,7 +29,7 @@ from rsrl_lib.duplicates import contact_sheet, table_of
 from rsrl_lib.files import InputError, reading, replacing
 from rsrl_lib.machine import machine
 from rsrl_lib.measures import of_parts
-from rsrl_lib.network import AestheticNet, load_network, save_network
+from rsrl_lib.network import AestheticNet, Snapshot, load_network, snapshot
 from rsrl_lib.papers import deviations
 from rsrl_lib.photos import PARTS
 from rsrl_lib.provenance import gone_on
@@ -33,13 +39,17 @@ from rsrl_lib.runs import PART_OF_A_RUN, Run
 TABLES = ("rounds", "per_class", "confusion", "samples", "dropped")
 ENDING = ("rounds", "stop", "loss_threshold", "patience")
 """Settings that say when a run ends and change no round; a run can be given others."""
+SHARE_OF_WRITING = 0.1
+"""Of the time that rounds take, which writing them takes at most, but for the first and the last
+write."""
 
 
 class Record:
     """Tables and networks of a run after its last finished round; every round adds to them.
 
     Of several processes that train one network together, one `writes`. `body` is that of its
-    networks, where it is a module of your own; `on_round` is called when a round is written.
+    networks, where it is a module of your own; `on_round` is called when a round is done. Used as a
+    context, it ends with all rounds on the disk, also where one of them fails.
     """
 
     def __init__(
@@ -60,8 +70,25 @@ class Record:
         self.network: AestheticNet | None = None
         self.halves: list[AestheticNet] = []
         self.conv1: dict[str, torch.Tensor] = {}
+        # What is to be on the disk after the last round, and is not yet.
+        self.unsaved: dict[Path, Snapshot] = {}
+        self.needed: set[Path] = set()
+        self.written_at = 0.0
+        self.seconds_to_write = 0.0
         if run.has_begun:
             self._resume()
+
+    def __enter__(self) -> "Record":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.unsaved:
+            self._write()
 
     @property
     def rounds(self) -> pd.DataFrame:
@@ -102,10 +129,10 @@ class Record:
                 is_done = table["round"] <= done
                 self.tables[name] = table[is_done].reset_index(drop=True)
         self.conv1 = self.run.conv1()
-        half_files = self.run.folder.glob(f"half_?_{done}.safetensors")
-        for path in sorted(half_files):
-            half, _ = load_network(path, body=self.body)
-            self.halves.append(half)
+        for path in (self.run.half_of(0, done), self.run.half_of(1, done)):
+            if path.exists():
+                half, _ = load_network(path, body=self.body)
+                self.halves.append(half)
 
     def knows(self, recipe: Recipe) -> bool:
         """Whether the run has begun and is described by this recipe, its end included."""
@@ -184,19 +211,76 @@ class Record:
         row = pd.DataFrame([{"round": i, **facts}])
         news["rounds"] = pd.concat([row, news["rounds"]], axis=1)
         news["samples"] = samples
+        tables = {"dropped": joined(self.dropped, dropped)}
         for name, table in news.items():
-            before = self.tables[name]
             added = table.assign(round=i)
-            self.tables[name] = pd.concat([before, added], ignore_index=True)
-        self.tables["dropped"] = joined(self.tables["dropped"], dropped)
-
-        best = chosen_of(self.rounds, recipe.choose)
-        self.rounds["chosen"] = np.arange(1, i + 1) == best
+            tables[name] = pd.concat([self.tables[name], added], ignore_index=True)
+        best = chosen_of(tables["rounds"], recipe.choose)
+        tables["rounds"]["chosen"] = np.arange(1, i + 1) == best
+        self.tables = tables
         if self.writes:
-            self._save_tables()
-            self._save_conv1(i, network)
-            self._save_networks(i, networks, rule, average=recipe.average, best=best)
+            self._hold(i, networks, rule, recipe, best)
+            waited = time.perf_counter() - self.written_at
+            if waited * SHARE_OF_WRITING >= self.seconds_to_write:
+                self._write()
         self.on_round(i)
+
+    def _hold(
+        self,
+        i: int,
+        networks: list[AestheticNet],
+        rule: DecisionRule,
+        recipe: Recipe,
+        best: int,
+    ) -> None:
+        """Keep the networks of round `i` as they are now, and no longer those of before that are
+        needed no more; `best` is the chosen round so far."""
+        run = self.run
+        average = recipe.average
+        network, *halves = networks
+        body_stays = recipe.tune == "head"
+        facts = {"round": i, "decision": rule.as_text()}
+        now = snapshot(network, body_stays=body_stays, **facts)
+        news = {}
+        if average > 1:
+            news[run.network_of(i)] = now
+        if best == i:
+            news[run.best] = now
+        for n, half in enumerate(halves):
+            news[run.half_of(n, i)] = snapshot(half, body_stays=body_stays)
+
+        self.needed = {run.best, *news}
+        if average > 1:
+            judges_last = range(i - average + 1, i + 1)
+            judges_best = range(best - average + 1, best + 1)
+            self.needed |= {run.network_of(j) for j in (*judges_last, *judges_best)}
+        self.unsaved = {
+            path: shot
+            for path, shot in (self.unsaved | news).items()
+            if path in self.needed
+        }
+        self.unsaved[run.last] = now  # at the end, as it is written last
+
+        if network.conv1 is not None:
+            for name, values in network.conv1.named_parameters():
+                values = values.detach().cpu()
+                self.conv1[f"round_{i:02d}.{name}"] = values.contiguous().clone()
+
+    def _write(self) -> None:
+        """Write all rounds so far, and remove the networks that are needed no more."""
+        begun = time.perf_counter()
+        # Where one file fails, the others of these rounds are not tried again.
+        unsaved, self.unsaved = self.unsaved, {}
+        self._save_tables()
+        with replacing(self.run.folder / "conv1.safetensors") as partial:
+            save_file(self.conv1, partial)
+        for path, shot in unsaved.items():
+            shot.save(path)
+        for path in self.run.networks_of_rounds():
+            if path not in self.needed:
+                path.unlink()
+        self.written_at = time.perf_counter()
+        self.seconds_to_write = self.written_at - begun
 
     def _save_tables(self) -> None:
         folder = self.run.folder
@@ -205,45 +289,6 @@ class Record:
                 self.tables[name].to_csv(partial, index=False)
         with replacing(folder / "samples.parquet") as partial:
             self.tables["samples"].to_parquet(partial, index=False)
-
-    def _save_networks(
-        self,
-        i: int,
-        networks: list[AestheticNet],
-        rule: DecisionRule,
-        *,
-        average: int,
-        best: int,
-    ) -> None:
-        """Write the networks of round `i`, the last network after all others, and remove those
-        that are needed no more."""
-        folder = self.run.folder
-        network, *halves = networks
-        facts = {"round": i, "decision": rule.as_text()}
-        if average > 1:
-            save_network(network, self.run.network_of(i), **facts)
-        if best == i:
-            save_network(network, folder / "network_best.safetensors", **facts)
-        for n, half in enumerate(halves):
-            save_network(half, folder / f"half_{n}_{i}.safetensors")
-        save_network(network, self.run.last, **facts)
-
-        for old in folder.glob(f"half_?_{i - 1}.safetensors"):
-            old.unlink()
-        for earlier in range(1, i - average + 1):
-            still_judges = best - average < earlier <= best
-            if not still_judges:
-                self.run.network_of(earlier).unlink(missing_ok=True)
-
-    def _save_conv1(self, i: int, network: AestheticNet) -> None:
-        """Add the first convolution of round `i`, where it has one, to those before."""
-        conv1 = network.conv1
-        parameters = () if conv1 is None else conv1.named_parameters()
-        for name, values in parameters:
-            values = values.detach().cpu()
-            self.conv1[f"round_{i:02d}.{name}"] = values.contiguous().clone()
-        with replacing(self.run.folder / "conv1.safetensors") as partial:
-            save_file(self.conv1, partial)
 
 
 def chosen_of(rounds: pd.DataFrame, choose: Choose) -> int:

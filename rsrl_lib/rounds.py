@@ -1,4 +1,4 @@
-"""The repetitive loop: train, judge all photos, drop, train on; saved after every round.
+"""The repetitive loop: train, judge all photos, drop, train on; saved as it goes.
 
 aestheticNet_1 is fine-tuned on all training photos. Then, round by round, the likelihoods of all
 original training photos decide which of them the next network, started from the last, is trained
@@ -108,7 +108,8 @@ def repeat(
             say_expected(data, recipe, record, say)
         if recipe.tune != "head":  # where the features come before the first round
             clock.begun = time.perf_counter()
-        learn(data, recipe, record)
+        with record:
+            learn(data, recipe, record)
         tell_attributes(data, photos, recipe, run, body)
     wait_for_all()  # the others read what the first process has written
     return run
@@ -214,10 +215,7 @@ def say_expected(
     if seconds < WORTH_TELLING:
         return
     if recipe.tune == "head":
-        say(
-            f"Features take about {in_words(seconds)} here, unless they are known already; the "
-            "rounds come on top."
-        )
+        say(f"Features take about {in_words(seconds)} here; the rounds come on top.")
     else:
         say(f"This will take about {in_words(seconds)} here, or less.")
 

@@ -67,8 +67,13 @@ class Run:
         return self._read(name, read_ours)
 
     @property
+    def best(self) -> Path:
+        """The file of the chosen round's network."""
+        return self.folder / "network_best.safetensors"
+
+    @property
     def last(self) -> Path:
-        """The last network's file, which is the last one that a round writes."""
+        """The last network's file, which is written after all others of its round."""
         return self.folder / "network_last.safetensors"
 
     @property
@@ -211,7 +216,7 @@ class Run:
         self, which: Literal["best", "last"] = "best", *, body: Body | None = None
     ) -> AestheticNet:
         """The chosen network or the last; of a module of your own, `body` has to give it."""
-        path = self.folder / f"network_{which}.safetensors"
+        path = self.best if which == "best" else self.last
         network, _ = load_network(path, body=body)
         return network
 
@@ -219,15 +224,23 @@ class Run:
         """Where the network of round `i` lies, while it judges together with others."""
         return self.folder / f"network_{i:02d}.safetensors"
 
+    def half_of(self, n: int, i: int) -> Path:
+        """Where the network lies that judges half `n`, 0 or 1, after round `i`, while it does."""
+        return self.folder / f"half_{n}_{i}.safetensors"
+
+    def networks_of_rounds(self) -> list[Path]:
+        """The files of `network_of` and `half_of` that are there."""
+        names = ("network_[0-9]*.safetensors", "half_?_*.safetensors")
+        return [path for name in names for path in self.folder.glob(name)]
+
     def judges(self, *, body: Body | None = None) -> "Judges":
         """Who judges photos for this run, `body` as for `network`; `InputError` where one of them
         is not there."""
         average = self.info["recipe"].get("average", 1)  # runs of before have none
-        best = self.folder / "network_best.safetensors"
-        chosen, facts = load_network(best, body=body)
+        chosen, facts = load_network(self.best, body=body)
         networks = [chosen]
         if average > 1:
-            with reading(best, *PART_OF_A_RUN):
+            with reading(self.best, *PART_OF_A_RUN):
                 number = int(facts["round"])
             for i in range(max(1, number - average + 1), number):
                 path = self.network_of(i)
@@ -239,9 +252,8 @@ class Run:
     @property
     def decision(self) -> DecisionRule:
         """How the logits of the networks that judge in the chosen round become scores."""
-        path = self.folder / "network_best.safetensors"
-        facts = facts_of(path)
-        with reading(path, *PART_OF_A_RUN):
+        facts = facts_of(self.best)
+        with reading(self.best, *PART_OF_A_RUN):
             scores = tuple(map(int, facts["scores"].split()))
             if "decision" not in facts:  # runs of before took the largest
                 return DecisionRule(scores)

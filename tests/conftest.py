@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from rsrl_lib import pixels, recipe, sources
+from rsrl_lib import pixels, recipe, record, sources
 
 # A shell's background jobs ignore Ctrl-C, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -90,6 +90,12 @@ def small_crops():
         patch.setattr(pixels, "CROP", 67)
         patch.setattr(recipe, "CROP", 67)
         yield
+
+
+@pytest.fixture
+def every_round_is_written(monkeypatch):
+    """As where rounds are long: none waits for others."""
+    monkeypatch.setattr(record, "SHARE_OF_WRITING", 1e9)
 
 
 @contextmanager

@@ -9,10 +9,11 @@ import torch
 from scipy.special import logit
 from torch.nn import functional
 
-from rsrl_lib import controls, losses, record, rounds, summary
+from rsrl_lib import controls, losses, rounds, summary
 from rsrl_lib.controls import CONTROLS
 from rsrl_lib.drop_rules import Decision, DropRule, decide
 from rsrl_lib.files import InputError
+from rsrl_lib.network import Snapshot
 from rsrl_lib.recipe import ControlName
 from tests.conftest import broken_off
 from tests.test_rounds import RECIPE, contents
@@ -212,11 +213,12 @@ def test_networks_of_halves_are_trained_only_as_long_as_a_decision_reads_them(
     assert len(calls) == RECIPE.rounds + 2 * trainings
 
 
+@pytest.mark.usefixtures("every_round_is_written")
 def test_a_cross_fitted_run_that_broke_off_ends_with_identical_tables(coloured, tmp_path):
     recipe = dataclasses.replace(RECIPE, control="cross-fitted")
     whole = rounds.repeat(*coloured, tmp_path / "whole", recipe)
     # Between the networks of the halves and the last one of round 2.
-    with broken_off(record, "save_network", 7):
+    with broken_off(Snapshot, "save", 7):
         rounds.repeat(*coloured, tmp_path / "run", recipe)
     assert contents(rounds.repeat(*coloured, tmp_path / "run", recipe).folder) == contents(
         whole.folder

@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 from scipy.special import softmax
 from scipy.stats import linregress, norm
 
-from rsrl_lib import deciding, features, heads, notices, record, rounds, runs, summary
+from rsrl_lib import deciding, features, heads, notices, rounds, runs, summary
 from rsrl_lib.deciding import DecisionRule, Ordinal, fit_rule, read_rule
 from rsrl_lib.files import InputError
 from rsrl_lib.measures import measures
+from rsrl_lib.network import Snapshot
 from rsrl_lib.recipe import Recipe
 from tests.conftest import broken_off
 from tests.test_rounds import RECIPE, contents
@@ -311,9 +312,10 @@ def test_what_the_drop_rule_reads_is_of_the_last_network_alone(together, coloure
         pd.testing.assert_series_equal(together.samples[column], alone.samples[column])
 
 
+@pytest.mark.usefixtures("every_round_is_written")
 def test_a_run_of_several_judges_that_broke_off_ends_identical(together, coloured, tmp_path):
     recipe = altered(average=2, rounds=4)
-    with broken_off(record, "save_network", 5):
+    with broken_off(Snapshot, "save", 5):
         rounds.repeat(*coloured, tmp_path / "run", recipe)
     resumed = rounds.repeat(*coloured, tmp_path / "run", recipe)
     assert contents(resumed.folder) == contents(together.folder)

@@ -7,6 +7,7 @@ import pytest
 from rsrl_lib import duration
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.duration import Clock, Pace, expected, rehearse
+from rsrl_lib.features import features
 from rsrl_lib.network import aesthetic_net
 from rsrl_lib.recipe import Recipe, Training
 from rsrl_lib.rounds import repeat
@@ -51,6 +52,24 @@ def test_a_rehearsal_leaves_the_network_as_it_was(coloured):
     assert pace.step > 0 and pace.judged_photo > 0
     assert all(before[name].equal(value) for name, value in network.state_dict().items())
     assert network.training
+
+
+def test_features_that_are_known_are_not_rehearsed(coloured, monkeypatch):
+    _, pixels = coloured
+    network = aesthetic_net("squeezenet1_1", [3, 4], weights="none", seed=0)
+    training = Training(shrink_to=33, precision="float32")
+    recipe = Recipe("squeezenet1_1", "none", tune="head", training=training)
+    judged = []
+
+    def logits(_network, _pixels, rows, **view):
+        judged.append(len(rows))
+
+    monkeypatch.setattr(duration, "logits", logits)
+    assert rehearse(network, pixels, recipe).judged_photo > 0
+    assert judged == [1, max(1, len(pixels) // 10)]
+    features(network, pixels, **recipe.view)
+    assert rehearse(network, pixels, recipe) == Pace(0.0, 0.0)
+    assert len(judged) == 2
 
 
 def test_a_run_that_is_told_to_say_it_is_the_same_run(coloured, tmp_path, monkeypatch):

@@ -49,6 +49,7 @@ def full(state, path, *_):
     raise OSError(28, "No space left on device", str(path))
 
 
+@pytest.mark.usefixtures("every_round_is_written")
 @pytest.mark.parametrize("call", [2, 3, 4])  # the best or last network of round 1, 2, ...
 def test_a_full_disk_costs_the_round_that_could_not_be_saved(
     run,

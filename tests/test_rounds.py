@@ -17,6 +17,7 @@ from rsrl_lib import dataset, measures, record, rounds, runs
 from rsrl_lib.drop_rules import DropRule, decide, largest_classes
 from rsrl_lib.files import InputError, locked
 from rsrl_lib.losses import joint_loss, joint_targets
+from rsrl_lib.network import Snapshot
 from rsrl_lib.pixels import Pixels
 from rsrl_lib.recipe import Recipe, Training
 from tests.conftest import broken_off
@@ -180,18 +181,50 @@ def test_conv1_of_every_round_is_kept_and_the_best_and_last_network_whole(run):
         (rounds, "fine_tune"),
         (rounds, "judgement"),
         (record, "save_file"),
-        (record, "save_network"),
+        (Snapshot, "save"),
     ],
 )
+@pytest.mark.usefixtures("every_round_is_written")
 def test_a_run_that_broke_off_anywhere_ends_with_identical_tables(
     run, coloured, tmp_path, module, stage
 ):
-    in_the_second_round = 3 if stage == "save_network" else 2
+    in_the_second_round = 3 if stage == "save" else 2
     with broken_off(module, stage, in_the_second_round):
         rounds.repeat(*coloured, tmp_path / "run", RECIPE)
     resumed = rounds.repeat(*coloured, tmp_path / "run", RECIPE)
     assert contents(resumed.folder) == contents(run.folder)
     assert torch.equal(resumed.network().head.weight, run.network().head.weight)
+
+
+@pytest.mark.parametrize("share", [0.0, 1e9], ids=["together", "each at once"])
+def test_short_rounds_are_written_together_and_nothing_differs(
+    run, coloured, tmp_path, monkeypatch, share
+):
+    files, real = [], Snapshot.save
+    monkeypatch.setattr(record, "SHARE_OF_WRITING", share)
+    monkeypatch.setattr(Snapshot, "save", lambda shot, path: files.append(path) or real(shot, path))
+    made = rounds.repeat(*coloured, tmp_path / "run", RECIPE)
+    assert contents(made.folder) == contents(run.folder)
+    for which in ("best", "last"):
+        ours, theirs = made.network(which).state_dict(), run.network(which).state_dict()
+        assert all(values.equal(theirs[name]) for name, values in ours.items())
+    assert made.conv1().keys() == run.conv1().keys()
+    assert files.count(made.last) == (3 if share else 2)
+    assert files[-1] == made.last
+
+
+def test_rounds_that_wait_to_be_written_are_not_lost_to_a_later_one(
+    run, coloured, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(record, "SHARE_OF_WRITING", 0.0)
+    with broken_off(rounds, "fine_tune", 3):
+        rounds.repeat(*coloured, tmp_path / "run", RECIPE)
+    begun = runs.Run(tmp_path / "run")
+    assert begun.rounds["round"].tolist() == [1, 2]
+    best = begun.conv1()[f"round_{begun.chosen:02d}.weight"]
+    assert torch.equal(best, begun.network("best").conv1.weight)
+    rounds.repeat(*coloured, tmp_path / "run", RECIPE)
+    assert contents(begun.folder) == contents(run.folder)
 
 
 @pytest.mark.parametrize(

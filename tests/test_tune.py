@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 import torch
 
-from rsrl_lib import features, heads, record, rounds, summary
+from rsrl_lib import features, heads, rounds, summary
 from rsrl_lib.activation import activation_maps
 from rsrl_lib.drop_rules import DropRule
 from rsrl_lib.files import InputError
 from rsrl_lib.highlight import conv1_of, stacked
 from rsrl_lib.losses import joint_targets
-from rsrl_lib.network import aesthetic_net
+from rsrl_lib.network import Snapshot, aesthetic_net
 from rsrl_lib.notices import notices
 from rsrl_lib.recipe import Recipe, Training
 from rsrl_lib.training import logits
@@ -86,8 +86,9 @@ def test_the_mean_of_a_map_is_the_logit_without_its_bias(run, coloured):
 
 
 @pytest.mark.parametrize(
-    ("module", "stage"), [(rounds, "fit_head"), (record, "save_network"), (features, "_of_batch")]
+    ("module", "stage"), [(rounds, "fit_head"), (Snapshot, "save"), (features, "_of_batch")]
 )
+@pytest.mark.usefixtures("every_round_is_written")
 def test_a_run_that_broke_off_ends_with_identical_tables(run, coloured, tmp_path, module, stage):
     pixels = dataclasses.replace(coloured[1], folder=tmp_path)
     with broken_off(module, stage, 1 if module is features else 2):
