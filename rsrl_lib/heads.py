@@ -10,7 +10,7 @@ whatever the body could have learned.
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
@@ -39,8 +39,6 @@ CHUNK = 8192
 """Photos that are converted to float64 at once, where all would not fit into memory."""
 IN_MEMORY = 2**27
 """Numbers of features up to which all are held as float64, in 1 GB."""
-SMALL = 2**22
-"""Numbers of features that one thread works on as fast as several."""
 
 
 @dataclass(frozen=True)
@@ -254,7 +252,7 @@ def best_head(
     objective = _Objective(features, targets, frame, **how)
     begin = objective.coordinates_of(start)
     options = {"gtol": slope, "ftol": 0, "maxiter": STEPS, "maxcor": 20}
-    with _alone() if features.size <= SMALL else nullcontext():
+    with _alone():
         end = minimize(objective, begin, jac=True, method="L-BFGS-B", options=options)
     steepest = np.abs(end.jac).max()
     if not steepest <= 10 * slope:
@@ -411,10 +409,10 @@ def _without_features(
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """One thread, for torch and for SciPy, which each have theirs.
+    """One thread, for torch, NumPy and SciPy, which each have theirs.
 
-    A small product is no faster by several, and those of one wait for those of the other at every
-    step, five times as long as they work.
+    Products with the few nodes of a head are hardly faster by several, and the threads of one wait
+    for those of the others at every step, longer than they work.
     """
     with threads(1), _libraries().limit(limits=1):
         yield

@@ -236,7 +236,7 @@ def counted(
     labels: np.ndarray, assigned: np.ndarray, scores: Sequence[int]
 ) -> tuple[np.ndarray, list[int]]:
     """Confusion matrix, and the scores of its rows: `scores` and all that photos have beside."""
-    all_scores = np.unique([*scores, *labels, *assigned])
+    all_scores = np.unique(np.concatenate([scores, labels, assigned]))
     row = np.searchsorted(all_scores, labels)
     column = np.searchsorted(all_scores, assigned)
     size = len(all_scores)
