@@ -96,23 +96,29 @@ def activation_maps(
     shrink_to: int | None,
     top: int = 3,
     among: Sequence[str] = (),
+    backbone: str | None = None,
 ) -> list[ActivationMaps]:
     """AesAM of every level and AttAM of the `top` likeliest attributes of each photo, in one pass.
 
     `photos` are bytes (batch, 3, side, side), `shrink_to` is that of the training (`Run.view` has
     it; see `pixels.normalised`). Where attributes are named, the likeliest are sought `among` these
     alone (AWCU-2018 takes 49 of 66). Each of several backbones has maps by its part of the head;
-    they are brought to the finest grid of all and added. Raises `InputError` where a network has no
-    global average pooling before its head or not one of the attributes, its maps are not finite, or
-    the photos are of another side than the network's (AWCU-2018 eq. 5-8).
+    they are brought to the finest grid of all and added, or those of one `backbone` are given, on
+    its own grid. Raises `InputError` where a network has no global average pooling before its head,
+    not one of the attributes or not the backbone, its maps are not finite, or the photos are of
+    another side than the network's (AWCU-2018 eq. 5-8).
     """
     check_side(photos.shape[-1], network.side, network.backbone)
     check_attributes(network, among)
+    check_backbone(network, backbone)
     layers = [_pooling_of(part) for part in network.parts]
     network.to(device()).eval()
     with torch.inference_mode(), torch.autocast(device().type, enabled=False):
         views = normalised(photos.to(device()), shrink_to=shrink_to)
         of_parts, logits = _maps_of_parts(network, layers, views)
+        if backbone is not None:
+            names = [part.name for part in network.parts]
+            of_parts = [of_parts[names.index(backbone)]]
         maps = on_one_grid(of_parts).cpu().numpy()
     if not np.isfinite(maps).all():
         raise InputError(
@@ -132,6 +138,16 @@ def check_attributes(network: AestheticNet, names: Sequence[str]) -> None:
             raise InputError(
                 f"The network has not learned the attribute {name!r}; it knows {known}."
             )
+
+
+def check_backbone(network: AestheticNet, name: str | None) -> None:
+    """`InputError` where a network is given the name of a backbone that it does not have."""
+    names = [part.name for part in network.parts]
+    if name is not None and name not in names:
+        raise InputError(
+            f"The network has no backbone {name!r}; it has {', '.join(names)}: name one, or leave "
+            "it out."
+        )
 
 
 def _maps_of_parts(

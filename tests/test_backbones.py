@@ -353,6 +353,23 @@ def test_what_is_no_mean_of_maps_has_no_maps(backbone, photos):
             ask(net, shrink_to=64)
 
 
+def test_each_backbone_has_its_own_map_and_all_add_up_to_the_decision(photos):
+    net = with_biases(aesthetic_net(THREE, [2, 3, 5], weights="none"))
+    together = activation.activation_maps(net, photos, shrink_to=96)
+    of_each = {}
+    for name in THREE:
+        how = {"shrink_to": 96, "backbone": name}
+        of_each[name] = activation.activation_maps(net, photos, **how)
+    for n, of_all in enumerate(together):
+        for level, expected in of_all.levels.items():
+            own = [torch.tensor(maps[n].levels[level]) for maps in of_each.values()]
+            np.testing.assert_allclose(activation.on_one_grid(own), expected, atol=1e-5)
+    grids = {maps[0].high.shape for maps in of_each.values()}
+    assert len(grids) > 1  # each on its own
+    with pytest.raises(InputError, match="no backbone 'alexnet'; it has squeezenet1_1, timm"):
+        activation.activation_maps(net, photos, shrink_to=96, backbone="alexnet")
+
+
 def test_maps_on_other_grids_are_added_by_area_and_keep_their_means():
     coarse = torch.tensor([[1.0, 3.0], [5.0, 7.0]])
     fine = torch.arange(9.0).view(3, 3)

@@ -73,6 +73,23 @@ def test_maps_of_a_level_are_written_under_the_photos_names(monkeypatch, gap_run
     assert wide.width == 640 and wide.height == round(640 / 3) + 74  # the photo, and its bar
 
 
+def test_the_part_of_one_of_several_backbones_is_written(monkeypatch, run, album, tmp_path):
+    names = ("squeezenet1_1", "resnet18")
+    network = aesthetic_net(names, [3, 4, 5], weights="none")
+    joined = shutil.copytree(run.folder, tmp_path / "joined")
+    save_network(network, joined / "network_best.safetensors", round=1)
+    network, crops, view = maps_of(joined, album)
+    for name in names:
+        out = tmp_path / name
+        words = ["maps", "--run", joined, album, "--out", out, "--backbone", name]
+        rsrl(monkeypatch, *words)
+        table = pd.read_csv(out / "maps_aesam.csv")
+        assert set(table.of) == {f"high ({name})"}
+        expected = activation.activation_maps(network, crops, backbone=name, **view)
+        for row, own in zip(table.itertuples(), expected, strict=True):
+            np.testing.assert_allclose(np.load(out / row.array), own.high, rtol=1e-3, atol=1e-6)
+
+
 def test_maps_of_attributes_are_of_the_likeliest_or_of_the_one_asked_for(
     monkeypatch, gap_run, album, tmp_path
 ):
@@ -124,6 +141,8 @@ def test_kinds_of_maps_lie_beside_one_another(monkeypatch, gap_run, album, tmp_p
     [
         (["--of", "7"], "--of 7 is no level of"),
         (["--of", "sky"], "give one of high, low."),
+        (["--backbone", "vgg16"], "no backbone 'vgg16'; it has alexnet: name one"),
+        (["--backbone", "vgg16", "--kind", "gradcam"], "--backbone vgg16 is for --kind aesam"),
         (["--kind", "attam", "--of", "sky"], "--of sky is no attribute of"),
         (["--kind", "attam", "--of", "high"], "give one of sharp, colour=blue"),
     ],

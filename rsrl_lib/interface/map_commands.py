@@ -38,6 +38,7 @@ def maps(
     out: Path,
     kind: Kind = "aesam",
     of: str | None = None,
+    backbone: str | None = None,
     skip_broken: bool = False,
     cache: Path | None = None,
 ) -> None:
@@ -59,6 +60,8 @@ def maps(
             global average pooling (--head gap). gradcam: of a level, for torchvision's networks.
         of: Level or attribute. If not given, what raises the score (high), or each photo's
             likeliest attribute.
+        backbone: Of several backbones that the run has joined, the one whose part of the map is
+            written (aesam, attam); the parts of all add up to the map.
         skip_broken: Leave out unreadable photos, and name them.
         cache: Folder to keep the decoded photos in, for another time; else they are deleted.
     """
@@ -74,13 +77,15 @@ def maps(
         shrink_to = opened.view["shrink_to"]
         if "high" not in network.levels:
             list(map(int, network.levels))  # then they are scores
-    of = _check_kind(network, run, kind, of, shrink_to)
+    of = _check_kind(network, run, kind, of, backbone, shrink_to)
     paths, names = photos_of(photos, skip_broken)
     files = (f"{{stem}}_{kind}.png", f"{{stem}}_{kind}.npy")
     targets = targets_of(paths, names, out, f"maps_{kind}", files)
     work = decoded_photos(paths, "map", skip_broken, cache, network.side)
     with work as (whole, views):
-        found = _maps_of(network, views, kind, of, shrink_to)
+        found = _maps_of(network, views, kind, of, backbone, shrink_to)
+        if backbone is not None:
+            found = [(f"{name} ({backbone})", values) for name, values in found]
     of_whole = targets_of_whole(paths, targets, whole)
     written = _write_maps(whole, found, of_whole, out, kind, skip_broken)
     if not written:
@@ -96,15 +101,22 @@ def _check_kind(
     run: Path,
     kind: Kind,
     of: str | None,
+    backbone: str | None,
     shrink_to: int | None,
 ) -> str:
     """What the maps are of, empty for each photo's likeliest attribute; `InputError` where the
     network has no such maps."""
-    from rsrl_lib.activation import check_grad_cam, check_maps
+    from rsrl_lib.activation import check_backbone, check_grad_cam, check_maps
 
     if kind == "gradcam":
         check_grad_cam(network)
+        if backbone is not None:
+            raise InputError(
+                f"--backbone {backbone} is for --kind aesam and attam; leave it out, Grad-CAM is "
+                "of one backbone."
+            )
     else:
+        check_backbone(network, backbone)
         check_maps(network, shrink_to=shrink_to)
     if kind == "attam":
         known = network.attributes
@@ -125,7 +137,12 @@ def _check_kind(
 
 
 def _maps_of(
-    network: "AestheticNet", views: "Pixels", kind: Kind, of: str, shrink_to: int | None
+    network: "AestheticNet",
+    views: "Pixels",
+    kind: Kind,
+    of: str,
+    backbone: str | None,
+    shrink_to: int | None,
 ) -> list[tuple[str, "np.ndarray"]]:
     """What each photo's map is of, and the map (S, S)."""
     from tqdm.auto import tqdm
@@ -134,6 +151,7 @@ def _maps_of(
 
     found = []
     among = [of] if kind == "attam" and of else []
+    look = {"shrink_to": shrink_to, "among": among, "backbone": backbone}
     for first in tqdm(range(0, len(views), AT_ONCE), "maps", unit=f"{AT_ONCE} photos"):
         rows = range(first, min(first + AT_ONCE, len(views)))
         crops = views.crops(rows, view="whole")
@@ -141,7 +159,7 @@ def _maps_of(
             of_photos = grad_cam_maps(network, crops, of, shrink_to=shrink_to)
             found += [(of, values) for values in of_photos]
             continue
-        for maps in activation_maps(network, crops, shrink_to=shrink_to, among=among):
+        for maps in activation_maps(network, crops, **look):
             if kind == "attam":
                 found.append(next(iter(maps.attributes.items())))
             else:
