@@ -44,6 +44,16 @@ class Note(UserWarning):
     """What a user should know and need not act on, in one sentence."""
 
 
+def some_photos(count: int, one: str = "", many: str = "") -> str:
+    """So many photos for a sentence, with its verb for one or for many.
+
+    >>> [some_photos(count, "is", "are") for count in (1, 3)]
+    ['1 photo is', '3 photos are']
+    """
+    said = f"1 photo {one}" if count == 1 else f"{count} photos {many}"
+    return said.rstrip()
+
+
 def in_words(seconds: float) -> str:
     """A time as one says it.
 

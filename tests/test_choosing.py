@@ -129,7 +129,7 @@ def test_of_a_burst_the_best_is_marked_and_the_top_has_one_of_it(
     top = assessed(monkeypatch, tmp_path, *words, "--top", "6")
     assert top["rank"].is_monotonic_increasing and top.best_of_group.all()
     assert len(top) == 6 and (top.group == 1).sum() == 1
-    assert "The 6 best of 9 photos are assessed" in capsys.readouterr().out
+    assert "Of 9 photos the 6 best stand in" in capsys.readouterr().out
     plain = assessed(monkeypatch, tmp_path, *words[:3], "--top", "3")
     assert plain["rank"].tolist() == [1, 2, 3] and "group" not in plain
 

@@ -251,7 +251,7 @@ def test_rsrl_highlight_writes_a_picture_a_photo_and_one_table(
 
     grey = tmp_path / "00.png"
     Image.new("RGB", (64, 48), (90, 90, 90)).save(grey)
-    with pytest.raises(SystemExit, match=r"00\.png: No channel.*flat.*1 photos before it are done"):
+    with pytest.raises(SystemExit, match=r"00\.png: No channel.*flat.*1 photo is done before it"):
         rsrl(monkeypatch, *words, files[1], grey)
     rsrl(monkeypatch, *words, files[0], grey, files[1], "--skip-broken")
     table = pd.read_csv(tmp_path / "out" / "highlights.csv")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from rsrl_lib.files import InputError, check_writable, reading
+from rsrl_lib.files import InputError, check_writable, reading, some_photos
 from rsrl_lib.interface.given import (
     RUN,
     decoded_photos,
@@ -91,8 +91,8 @@ def maps(
     if not written:
         raise InputError(nothing_left("map", len(paths)))
     print(
-        f"{written} photos: pictures and arrays of {CALLED[kind]} are in {out}; maps_{kind}.csv "
-        "lists them."
+        f"{some_photos(written)}: pictures and arrays of {CALLED[kind]} are in {out}; "
+        f"maps_{kind}.csv lists them."
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from rsrl_lib.files import InputError, check_writable, reading
+from rsrl_lib.files import InputError, check_writable, reading, some_photos
 from rsrl_lib.interface.given import (
     RUN,
     check_table,
@@ -105,10 +105,11 @@ def assess(
         _print_rows(rows)
     else:
         write_table(rows, out)
-        count = f"{len(rows)} photos"
         if len(rows) < len(whole):
-            count = f"The {len(rows)} best of {len(whole)} photos"
-        print(f"{count} are assessed in {out}.")
+            said = f"Of {some_photos(len(whole))} the {len(rows)} best stand in {out}."
+        else:
+            said = f"{some_photos(len(rows), 'is', 'are')} assessed in {out}."
+        print(said)
     print(*sentences, sep="\n")
 
 
@@ -269,7 +270,7 @@ def highlight(
             except InputError as error:
                 reason = str(error) if path in str(error) else f"{path}: {error}"
                 if not skip_broken:
-                    done = f"{written} photos before it are done"
+                    done = f"{some_photos(written, 'is', 'are')} done before it"
                     remedy = "--skip-broken leaves such photos out"
                     raise InputError(f"{reason} ({done}; {remedy})") from error
                 tqdm.write(f"left out: {reason}", file=sys.stderr)
@@ -279,7 +280,7 @@ def highlight(
     if not written:
         raise InputError(nothing_left("highlight", len(paths)))
     shown = "original, later map, earlier map, difference and region"
-    print(f"{written} photos: {shown} in {out}; beside them masks and contours.")
+    print(f"{some_photos(written)}: {shown} in {out}; beside them masks and contours.")
 
 
 def _check_channel(channel: int | None, count: int) -> None:
@@ -390,7 +391,9 @@ def crop(
             written += 1
     if not written:
         raise InputError(nothing_left("crop", len(paths)))
-    print(f"{written} photos are cropped in {out}; crops.csv has the boxes.")
+    print(
+        f"{some_photos(written, 'is', 'are')} cropped in {out}; crops.csv has the boxes."
+    )
 
 
 def _check_crop(which: str, attribute: str | None, least: int) -> None:

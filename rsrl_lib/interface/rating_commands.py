@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rsrl_lib.files import CACHE, InputError, check_writable, replacing
+from rsrl_lib.files import CACHE, InputError, check_writable, replacing, some_photos
 
 
 def rate(
@@ -78,7 +78,7 @@ def curve(
     left_out = len(scored.left_out)
     if left_out:
         reason = scored.left_out["reason"].iloc[0].rstrip(".")
-        print(f"{left_out} photos were left out. The first: {reason}.")
+        print(f"{some_photos(left_out, 'was', 'were')} left out. The first: {reason}.")
     given = scored.table["score"].to_numpy()
     network = aesthetic_net(backbone, sorted(set(given.tolist())), weights=weights)
     seen = features(network, pixels)

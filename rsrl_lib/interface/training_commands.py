@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from rsrl_lib.files import CACHE, InputError, check_writable
+from rsrl_lib.files import CACHE, InputError, check_writable, some_photos
 from rsrl_lib.interface.given import Columns, Source, reader_options
 from rsrl_lib.interface.terminal import typed
 from rsrl_lib.recipe import ControlName, Recipe, Resplit
@@ -150,7 +150,8 @@ def _list_left_out(tables: list["pd.DataFrame"], path: Path) -> None:
     left_out = pd.concat(tables, ignore_index=True)
     if len(left_out):
         left_out.to_csv(path, index=False)
-        print(f"{len(left_out)} photos were left out; {path} says why.")
+        count = some_photos(len(left_out), "was", "were")
+        print(f"{count} left out; {path} says why.")
 
 
 def _unscored(
