@@ -9,12 +9,15 @@ import pytest
 import torch
 
 from rsrl_lib import losses, machine
+from rsrl_lib import pixels as pixels_module
 from rsrl_lib import training as t
 from rsrl_lib.dataset import soft_attributes
 from rsrl_lib.files import InputError
 from rsrl_lib.network import aesthetic_net
 from rsrl_lib.pixels import five_corners, normalised
 from rsrl_lib.recipe import Training
+
+pytestmark = pytest.mark.usefixtures("small_crops")
 
 
 def test_learning_rates_fall_to_a_tenth_after_each_third_of_the_steps():
@@ -265,7 +268,8 @@ def test_five_crops_are_judged_by_the_mean_of_their_logits(coloured):
     network = aesthetic_net("squeezenet1_1", [3, 4], weights="none", attributes=["sharp"])
     five = t.logits(network, pixels, [5, 2], precision="float32", crops="five")
     whole = pixels.crops([5, 2], view="whole")
-    views = [whole[..., a : a + 227, b : b + 227] for a, b in five_corners()]
+    side = pixels_module.CROP
+    views = [whole[..., a : a + side, b : b + side] for a, b in five_corners()]
     with torch.inference_mode():
         each = torch.stack([network(normalised(view)) for view in views])
     assert five.shape == (2, 2)
