@@ -71,7 +71,7 @@ def test_a_demo_replaces_its_own_and_leaves_the_rest(notebooks_run, tmp_path):
     assert kept.exists() and (elsewhere / "mine.png").exists()
     assert not (demo / "run" / "old.csv").exists() and not (demo / "figures").exists()
     places = {"run": demo / "run", "gap_run": demo / "gap", "figures": demo / "figures"}
-    places = {name: str(path) for name, path in places.items()}
+    places = {name: str(path) for name, path in places.items()} | {"count": "300"}
     assert notebooks_run == [((), demo / "notebooks", places)] * 2
 
 

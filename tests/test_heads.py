@@ -35,6 +35,28 @@ def test_a_head_is_the_optimum_that_scikit_learn_finds(count, freedom):
     np.testing.assert_allclose(ours, theirs.decision_function(units), atol=5e-4)
 
 
+def test_the_loss_curves_by_one_along_each_coordinate_where_a_search_begins():
+    features, nodes, _ = drawn(80, width=5, scores=3)
+    attributes = (np.random.default_rng(2).random((80, 1)) > 0.8).astype(float)
+    targets = joint_targets(torch.from_numpy(nodes), np.ones(80), attributes)
+    frame = heads.frame_of(features)
+    how = {"levels": 3, "freedom": 0.1, "level_loss": losses.cross_entropy}
+    objective = heads._Objective(features, targets, frame, **how)
+    begin = objective.coordinates_of(None)
+    _, slopes = objective(begin)
+    biases = slopes.reshape(4, 6)[:, -1]
+    np.testing.assert_allclose(biases, 0, atol=1e-7)  # they are the best already
+    curvature = []
+    for step in 1e-4 * np.eye(len(begin)):
+        difference = objective(begin + step)[1] - objective(begin - step)[1]
+        curvature.append(difference / 2e-4)
+    expected = np.eye(len(begin))
+    along_all = np.abs(curvature).sum(0).argmin()
+    assert along_all % 6 == 5  # a bias: logits of the levels that rise together change nothing
+    expected[along_all, along_all] = 0
+    np.testing.assert_allclose(curvature, expected, atol=1e-4)
+
+
 def test_weights_attributes_and_another_loss_are_those_of_fine_tuning():
     features, nodes, _ = drawn(200)
     rng = np.random.default_rng(1)

@@ -8,7 +8,7 @@ from contextlib import chdir
 from pathlib import Path
 
 from rsrl_lib.files import ROOT, InputError, needing
-from rsrl_lib.interface.batch import literal, run_notebooks
+from rsrl_lib.interface.batch import DEMO_PHOTOS, literal, run_notebooks
 from rsrl_lib.interface.given import options_of
 from rsrl_lib.interface.pages import INDEX, PAGES, write_pages
 from rsrl_lib.sources import FILES, read_photos
@@ -60,6 +60,7 @@ def make_demo(folder: Path, *, timeout: int) -> Path:
         _remove(folder / part)
     places = [("run", "run"), ("gap_run", "gap"), ("figures", "figures")]
     parameters = [(name, str(folder / part)) for name, part in places]
+    parameters.append(("count", str(DEMO_PHOTOS)))
     run_notebooks((), folder / "notebooks", parameters, timeout=timeout)
     return write_pages(folder)
 

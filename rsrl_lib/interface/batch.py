@@ -26,6 +26,8 @@ PLACES = {
     "sweep",
 }
 """Parameters of notebooks that name a file or a folder."""
+DEMO_PHOTOS = 300
+"""Drawn photos of a demo: fewer than the chapters draw by themselves, as somebody waits for it."""
 
 
 def run_notebooks(
@@ -52,8 +54,8 @@ def run_notebooks(
     usual = usual_seconds(chosen)
     if len(usual) == len(chosen):
         print(
-            f"{len(chosen)} notebooks: with their own photos and settings they took "
-            f"{in_words(sum(usual.values()))} on two cores.",
+            f"{len(chosen)} notebooks: with their own settings, on {DEMO_PHOTOS} drawn photos, "
+            f"they took {in_words(sum(usual.values()))} on two cores.",
             flush=True,
         )
     taken = {}
@@ -83,7 +85,7 @@ def run_notebooks(
 
 
 def usual_seconds(paths: Sequence[Path]) -> dict[str, float]:
-    """What notebooks took as they are, by their names, on two cores; those that are known."""
+    """What notebooks took in a demo, by their names, on two cores; those that are known."""
     table = ROOT / "data" / "results" / "chapter_seconds.csv"
     if not table.exists():
         return {}
