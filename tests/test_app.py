@@ -6,8 +6,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from rsrl_lib.files import InputError
-from rsrl_lib.interface import app
+from rsrl_lib.files import ROOT, InputError
+from rsrl_lib.interface import app, batch
 from tests.conftest import draw_coloured_photos
 
 pytest.importorskip("papermill")
@@ -71,8 +71,12 @@ def test_a_demo_replaces_its_own_and_leaves_the_rest(notebooks_run, tmp_path):
     assert kept.exists() and (elsewhere / "mine.png").exists()
     assert not (demo / "run" / "old.csv").exists() and not (demo / "figures").exists()
     places = {"run": demo / "run", "gap_run": demo / "gap", "figures": demo / "figures"}
-    places = {name: str(path) for name, path in places.items()} | {"count": "300"}
+    places = {name: str(path) for name, path in places.items()} | {"count": str(batch.DEMO_PHOTOS)}
     assert notebooks_run == [((), demo / "notebooks", places)] * 2
+
+
+def test_the_readme_says_how_many_photos_a_demo_draws():
+    assert f"all chapters on {batch.DEMO_PHOTOS} drawn photos" in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["run", "notebooks", "photo.jpg"])
