@@ -47,6 +47,22 @@ def test_a_clean_table_is_read_without_a_word(folder, recwarn):
     assert not recwarn.list
 
 
+@pytest.mark.parametrize("first", ["sep=;\n", '"sep=;"\r\n', "\ufeffSEP=; \n"])
+def test_a_line_that_tells_excel_the_separator_is_no_row(folder, recwarn, first):
+    scored = own(folder, first + "photo;score\na.jpg;4.5\n\n2019/Cat.PNG;6\n")
+    assert scored.table.mean_score.tolist() == [4.5, 6]
+    assert not recwarn.list
+    with pytest.raises(InputError, match=r"scores\.csv line 4: score 'good'"):
+        own(folder, first + "photo;score\na.jpg;4.5\nb.jpg;good\n")
+    with pytest.raises(InputError, match=r"scores\.csv line 2, the columns' names, needs one"):
+        own(folder, first + "photo;note\na.jpg;4.5\n")
+
+
+def test_names_that_begin_like_such_a_line_are_names(folder):
+    scored = own(folder, "sep=1,photo,score\n1,a.jpg,4\n1,b.jpg,5\n")
+    assert scored.table.photo.tolist() == ["a.jpg", "b.jpg"]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -372,3 +388,22 @@ def test_a_table_that_has_headers_alone_is_named(tmp_path):
     table.write_text("photo,score\n")
     with pytest.raises(InputError, match=r"scores\.csv has no row below its headers"):
         sources.read_folder(tmp_path, table)
+
+
+def test_several_names_in_one_word_are_told_apart(folder):
+    text = "photo,score,sharp,sky\na.jpg,4,1,0\nb.jpg,5,0,1\n"
+    with pytest.raises(InputError, match=r"\(did you mean sharp sky with blanks between\?\)"):
+        own(folder, text, attribute_columns=["sharp,sky"])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("photo,score\na.jpg;4\n\nb.jpg;5\n", "line 2, which has semicolons"),
+        ("photo;score\na.jpg,4\nb.jpg,5\n", "line 2, which has commas"),
+        ("sep=,\nphoto,score\na.jpg\t4\nb.jpg\t5\n", "line 3, which has tabs"),
+    ],
+)
+def test_names_and_rows_that_are_separated_in_two_ways_are_told(folder, text, says):
+    with pytest.raises(InputError, match=rf"other separators than .*{says}; separate all rows"):
+        own(folder, text)

@@ -21,6 +21,9 @@ from rsrl_lib.reading.texts import read_content, text_of_table
 NAMES = ("photo", "path", "reason", "digest", "cell", "dataset", "labels", "arm")
 NAMES += ("fingerprint", "scores_fingerprint", "group", "attribute")
 NEEDED = "a UTF-8 table"
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+SEPARATOR_LINE = r"\ufeff?\"?sep=(?P<separator>[,;\t])\"?[ \t]*(\r\n|\r|\n)"
+"""By which a table tells Excel what stands between its cells, above the columns' names."""
 DECIMAL_COMMA = r"[+-]?\d*,\d+"
 DECIMAL_POINT = r"[+-]?\d*\.\d+"
 THOUSANDS = r"[+-]?[1-9]\d{0,2},\d{3}"
@@ -49,8 +52,9 @@ def read_table(
     has_headers = any(isinstance(header, str) for header in columns.values())
     if has_headers:
         headers = [header.strip().strip("\ufeff").strip() for header in cells.iloc[0]]
+        row = cells.index[0]
         cells = cells.iloc[1:]
-        positions = _positions(path, headers, columns, options or {})
+        positions = _positions(row, headers, columns, options or {})
         under_own_names = {header: headers.index(header) for header in headers}
         columns = under_own_names | positions
     named = {name: cells.get(position, "") for name, position in columns.items()}
@@ -68,17 +72,36 @@ def _all_cells(path: Path, separator: str) -> pd.DataFrame:
         lines = np.arange(1, len(cells) + 1)
     else:
         text = text_of_table(path, content, NEEDED)
+        declared = re.match(SEPARATOR_LINE, text, re.IGNORECASE)
+        if declared:
+            separator = separator or declared["separator"]
+            text = text[declared.end() :]
         cells = _cells(path, text, separator)
-        lines = _lines(cells, text)
+        lines = _lines(cells, text) + bool(declared)
     cells.index = f"{path} line " + pd.Index(lines.astype(str))
+    _check_one_separator(cells)
     return cells
+
+
+def _check_one_separator(cells: pd.DataFrame) -> None:
+    """`InputError` where every row stands in one cell and has separators of another kind."""
+    rows = cells.iloc[1:]
+    rows = rows[rows[0] != ""]
+    if rows.empty or len(cells.columns) == 1 or (rows.iloc[:, 1:] != "").any(axis=None):
+        return
+    for separator, name in SEPARATORS.items():
+        if rows[0].str.contains(separator, regex=False).all():
+            raise InputError(
+                f"{cells.index[0]}, the columns' names, has other separators than {rows.index[0]}, "
+                f"which has {name}; separate all rows in one way."
+            )
 
 
 def _cells(path: Path, text: str, separator: str) -> pd.DataFrame:
     """All cells as strings, by position; without a separator, the one most frequent at the top."""
     try:
         head = re.match(r"[^\r\n]*", text)[0]
-        separator = separator or max(",;\t", key=head.count)
+        separator = separator or max(SEPARATORS, key=head.count)
         headers = re.split(separator, head, maxsplit=2000)
         if len(headers) > 2000:
             raise ValueError("more than 2000 columns")
@@ -113,7 +136,7 @@ def _lines(cells: pd.DataFrame, text: str) -> np.ndarray:
 
 
 def _positions(
-    path: Path,
+    row: str,
     headers: list[str],
     columns: dict[str, str | int],
     options: Mapping[str, str],
@@ -135,10 +158,10 @@ def _positions(
         if found != header:
             read_as.append(f"{found!r} is read as {header!r}")
     if missing:
-        raise _no_column(path, headers, columns, missing, options)
+        raise _no_column(row, headers, columns, missing, options)
     if read_as:
         told = ", ".join(dict.fromkeys(read_as))
-        sentence = f"{path} line 1, the columns' names: {told}."
+        sentence = f"{row}, the columns' names: {told}."
         warnings.warn(sentence, Note, stacklevel=3)
     return positions
 
@@ -161,7 +184,7 @@ def _folded(header: str) -> str:
 
 
 def _no_column(
-    path: Path,
+    row: str,
     headers: list[str],
     columns: dict[str, str | int],
     missing: list[str],
@@ -177,16 +200,19 @@ def _no_column(
         count = headers.count(header)
         needed.append(f"one column {header!r}")
         counts.append(str(count))
-        if not count:
-            meant += _meant(headers, header)
+        several = re.split(r"[,;\s]+", header)
+        if len(several) > 1 and set(several) <= set(headers):
+            meant.append(f"{' '.join(several)} with blanks between")
+        elif not count:
+            meant += map(repr, _meant(headers, header))
         if name in options and options[name] not in choices:
             choices.append(options[name])
     found = (
-        f"{path} line 1, the columns' names, "
+        f"{row}, the columns' names, "
         f"needs {' and '.join(needed)}, has {' and '.join(counts)}"
     )
     if meant:
-        found += f" (did you mean {' or '.join(map(repr, dict.fromkeys(meant)))}?)"
+        found += f" (did you mean {' or '.join(dict.fromkeys(meant))}?)"
     there = ", ".join(headers)
     if not choices:
         return InputError(f"{found}; correct it: there are {there}.")
