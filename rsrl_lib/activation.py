@@ -116,10 +116,11 @@ def activation_maps(
     with torch.inference_mode(), torch.autocast(device().type, enabled=False):
         views = normalised(photos.to(device()), shrink_to=shrink_to)
         of_parts, logits = _maps_of_parts(network, layers, views)
-        if backbone is not None:
-            names = [part.name for part in network.parts]
-            of_parts = [of_parts[names.index(backbone)]]
-        maps = on_one_grid(of_parts).cpu().numpy()
+        asked = []
+        for part, of_part in zip(network.parts, of_parts, strict=True):
+            if backbone in (None, part.name):
+                asked.append(of_part)
+        maps = on_one_grid(asked).cpu().numpy()
     if not np.isfinite(maps).all():
         raise InputError(
             "An activation map is not finite; the network is broken, train it anew."

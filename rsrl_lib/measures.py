@@ -272,9 +272,10 @@ def of_parts(
     part_of_each = sample.part.to_numpy()
     all_labels = sample.label.to_numpy(int, na_value=0)
     all_assigned = sample.assigned.to_numpy(int)
-    there = [part for part in parts if (part_of_each == part).any()]
-    for part in there:
+    for part in parts:
         is_in = part_of_each == part
+        if not is_in.any():
+            continue
         labels = all_labels[is_in]
         assigned = all_assigned[is_in]
         measured = measures(labels, assigned, scores)
